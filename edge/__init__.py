@@ -1,0 +1,3 @@
+"""EdgeLoop's gateway runtime."""
+
+__version__ = "0.1.0"
