@@ -31,14 +31,14 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     pass
 
 
-class GatewaySettings(_Section):
+class GatewaySettings(_Section, frozen=True, kw_only=True):
     """name: the gateway's thing name; data_dir: where the gateway keeps its state and its control socket."""
 
     name: Name
     data_dir: str = "/var/lib/edgeloop"
 
 
-class ConnectionSettings(_Section):
+class ConnectionSettings(_Section, frozen=True, kw_only=True):
     """One MQTT connection, to the cloud or to the local broker. An empty client_id means the gateway's name."""
 
     host: Annotated[str, Meta(min_length=1, max_length=255)]
@@ -64,7 +64,7 @@ class ConnectionSettings(_Section):
     message_bytes_max: Annotated[int, Meta(ge=128, le=268_435_455)] = 128 * 1024
 
 
-class BoardSettings(_Section):
+class BoardSettings(_Section, frozen=True, kw_only=True):
     """One serial port and the board on it. clients: further client ids it may bring, `*` at the end for any tail."""
 
     name: ClientId
@@ -77,7 +77,7 @@ class BoardSettings(_Section):
     output_bytes_max: Annotated[int, Meta(ge=1024, le=16 * 1024 * 1024)] = 64 * 1024
 
 
-class UdpSettings(_Section):
+class UdpSettings(_Section, frozen=True, kw_only=True):
     """Where stock MQTT-SN clients may reach the gateway over UDP."""
 
     host: Annotated[str, Meta(min_length=1)]
@@ -87,7 +87,7 @@ class UdpSettings(_Section):
     addresses_max: Annotated[int, Meta(ge=1, le=65_535)] = 256
 
 
-class MqttSnSettings(_Section):
+class MqttSnSettings(_Section, frozen=True, kw_only=True):
     """Times and bounds of the MQTT-SN gateway (MQTT-SN 1.2, 7.2)."""
 
     gateway_id: Annotated[int, Meta(ge=1, le=255)] = 1
@@ -102,7 +102,7 @@ class MqttSnSettings(_Section):
     udp: UdpSettings | None = None
 
 
-class RouteSettings(_Section, rename={"source": "from"}):
+class RouteSettings(_Section, frozen=True, kw_only=True, rename={"source": "from"}):
     """Who may send what to whom. Nothing that no route names goes anywhere."""
 
     source: str

@@ -1,4 +1,4 @@
-"""Structured events: a name in the past tense, and fields. State changes are logged; what happens per message is counted.
+"""Structured events: a name in the past tense, and fields. State changes are logged; per-message facts are counted.
 
 Text for people (`2026-11-21T08:00:00Z INFO cloud connected host=…`) or one JSON object a line.
 """
