@@ -217,7 +217,7 @@ def encode_reading(frame: ReadingFrame) -> bytes:
 
 
 def decode_request(content: bytes) -> RequestFrame:
-    """content: of a REQUEST frame. Raises InputRejected: request_truncated, request_not_publish, or as decode_reading."""
+    """content: of a REQUEST frame. Raises as decode_reading, and InputRejected: request_truncated, request_not_publish."""
     try:
         _, request_id = _REQUEST_HEAD.unpack_from(content)
     except struct.error:

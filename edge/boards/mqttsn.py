@@ -99,7 +99,7 @@ class RegAck(msgspec.Struct, frozen=True, gc=False):
 
 
 class Publish(msgspec.Struct, frozen=True, gc=False):
-    """qos: -1, 0, 1 or 2; message_id means something for 1 and 2 only. A SHORT topic's name is `short_topic(topic_id)`."""
+    """qos: -1, 0, 1 or 2; message_id: for 1 and 2 only; a SHORT topic's name is `short_topic(topic_id)`."""
 
     topic_id: int
     payload: bytes
@@ -129,7 +129,7 @@ class PubRel(msgspec.Struct, frozen=True, gc=False):
 
 
 class Subscribe(msgspec.Struct, frozen=True, gc=False):
-    """topic: the filter (NORMAL) or the two-character name (SHORT); topic_id: for PREDEFINED. The other one is empty."""
+    """topic: the filter (NORMAL) or the two-character name (SHORT); topic_id: for PREDEFINED. The other is empty."""
 
     message_id: int
     topic: str = ""
@@ -268,7 +268,7 @@ def decode(data: bytes, at: int = 0) -> Packet:
 
 
 def encode(packet: Packet) -> bytes:
-    """One whole message, in the shortest form of its length. Raises InputRejected when it is longer than 65,535 bytes."""
+    """One whole message in the shortest form of its length. Raises InputRejected when longer than 65,535 bytes."""
     return _ENCODERS[type(packet)](packet)
 
 
