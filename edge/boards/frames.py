@@ -86,7 +86,7 @@ class FrameReader:
                     decoded[at] = 0
                     at += code
                 if at == size and crc32(decoded, _BEFORE_ZERO) == _RESIDUE and decoded[1] in channels:
-                    contents.append(bytes(decoded[1:-4]))
+                    contents.append(bytes(decoded)[1:-4])
                     continue
             elif not size:
                 continue
@@ -100,11 +100,14 @@ class FrameReader:
         self._held = tail
         return contents
 
-    def expire(self) -> None:
-        """The inter-byte timeout has passed: close the unfinished segment."""
+    def expire(self) -> list[bytes]:
+        """The inter-byte timeout has passed: close the unfinished segment, which may be a frame but for its 00."""
         held, self._held, self._skipping = self._held, b"", False
-        if held and not self._lines(held):
-            self._reject("timeout", held)
+        content = self._difficult(held, "timeout") if held else b""
+        if not content:
+            return []
+        self.frames += 1
+        return [content]
 
     def take_text(self) -> list[str]:
         """The log lines since the last call, without their line ends; escape sequences are left in."""
@@ -120,8 +123,8 @@ class FrameReader:
         self._smp_bytes = 0
         return lines
 
-    def _difficult(self, segment: bytes) -> bytes:
-        """The content of a long frame; b'' for what is no frame, which is sorted and counted."""
+    def _difficult(self, segment: bytes, because: str = "") -> bytes:
+        """The content of a long frame; b'' for what is no frame, sorted and counted, as `because` if given."""
         if len(segment) > self._stuffed_max:
             segment = self._overlong(segment)
             if not segment:
@@ -136,7 +139,7 @@ class FrameReader:
             else:
                 return decoded[:-_CRC_BYTES]
         if not self._lines(segment):
-            self._reject(reason, segment)
+            self._reject(because or reason, segment)
         return b""
 
     def _unstuff(self, segment: bytes) -> tuple[bytes, str]:

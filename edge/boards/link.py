@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from edge.boards.mqttsn import Packet, Publish, decode, encode, encode_publish
+from edge.boards.mqttsn import PUBLISH_FLAGS, Packet, Publish, decode, encode, encode_publish
 from edge.errors import InputRejected
 
 # The channels: the first byte of a frame's content.
@@ -128,6 +128,7 @@ _STATS = struct.Struct(">BBIQBB")
 _STAT = struct.Struct(">BI")
 _REWIND = struct.Struct(">BBII")
 _READING_HEAD = struct.Struct(">BIIB")
+_READING_PUBLISH = struct.Struct(">BIIBBBBHH")
 _REQUEST_HEAD = struct.Struct(">BH")
 
 
@@ -197,18 +198,19 @@ def encode_mqttsn(packet: Packet) -> bytes:
 
 
 def decode_reading(content: bytes) -> ReadingFrame:
-    """content: of a READING frame. Raises InputRejected: reading_truncated, reading_sequence, reading_not_publish,
+    """content: of a READING frame. Raises InputRejected: reading_truncated, reading_sequence, not_publish,
     or what the PUBLISH within is rejected for."""
     try:
-        _, boot, sequence, back = _READING_HEAD.unpack_from(content)
+        _, boot, sequence, back, length, kind, flags, topic_id, message_id = _READING_PUBLISH.unpack_from(content)
     except struct.error:
         raise InputRejected("reading_truncated", f"{len(content)} bytes") from None
     if back >= sequence:
         raise InputRejected("reading_sequence", f"sequence {sequence}, back {back}")
-    publish = decode(content, 10)
-    if type(publish) is not Publish:
-        raise InputRejected("reading_not_publish", type(publish).__name__)
-    return ReadingFrame(boot, sequence, back, publish)
+    if kind == 0x0C and length == len(content) - 10 and (known := PUBLISH_FLAGS[flags]) is not None:
+        qos, topic_type, retain, dup = known
+        publish = Publish(topic_id, content[17:], message_id, qos, topic_type, retain, dup)
+        return ReadingFrame(boot, sequence, back, publish)
+    return ReadingFrame(boot, sequence, back, _publish(content, 10))
 
 
 def encode_reading(frame: ReadingFrame) -> bytes:
@@ -217,20 +219,24 @@ def encode_reading(frame: ReadingFrame) -> bytes:
 
 
 def decode_request(content: bytes) -> RequestFrame:
-    """content: of a REQUEST frame. Raises as decode_reading, and InputRejected: request_truncated, request_not_publish."""
+    """content: of a REQUEST frame. Raises InputRejected as decode_reading: request_truncated, not_publish."""
     try:
         _, request_id = _REQUEST_HEAD.unpack_from(content)
     except struct.error:
         raise InputRejected("request_truncated", f"{len(content)} bytes") from None
-    publish = decode(content, 3)
-    if type(publish) is not Publish:
-        raise InputRejected("request_not_publish", type(publish).__name__)
-    return RequestFrame(request_id, publish)
+    return RequestFrame(request_id, _publish(content, 3))
 
 
 def encode_request(frame: RequestFrame) -> bytes:
     """The content of a REQUEST frame."""
     return _REQUEST_HEAD.pack(REQUEST, frame.request_id) + encode_publish(frame.publish)
+
+
+def _publish(content: bytes, at: int) -> Publish:
+    packet = decode(content, at)
+    if type(packet) is not Publish:
+        raise InputRejected("not_publish", type(packet).__name__)
+    return packet
 
 
 def _hello(content: bytes) -> Hello:

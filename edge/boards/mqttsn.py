@@ -198,7 +198,7 @@ class WillMsgResp(msgspec.Struct, frozen=True, gc=False):
 
 
 class Forwarded(msgspec.Struct, frozen=True, gc=False):
-    """Forwarder encapsulation (5.5). message: one encoded message, not looked into; radius: 0 to 3."""
+    """Forwarder encapsulation (5.5). node_id: 1–252 bytes; message: encoded, not Forwarded itself; radius: 0 to 3."""
 
     node_id: bytes
     message: bytes
@@ -240,8 +240,8 @@ Packet = (
 class PacketRejected(InputRejected):
     """answer: what a gateway may send back to a connected client so that it need not wait; often None.
 
-    reason: empty, length, unknown_type, body_length, flags_reserved, topic_type, qos, return_code, protocol_id,
-    client_id_{empty,too_long,nul,utf8}, topic_{empty,nul,utf8,wildcard,too_long}, filter_wildcard, forwarder_control.
+    reason: too_short, bad_length, unknown_type, bad_flags, as in the C decoder; return_code, protocol_id,
+    client_id_{too_long,nul,utf8}, topic_{nul,utf8,wildcard,too_long}, filter_wildcard.
     """
 
     def __init__(self, reason: str, detail: str = "", answer: Packet | None = None) -> None:
@@ -262,8 +262,9 @@ def decode(data: bytes, at: int = 0) -> Packet:
         length, kind, flags, topic_id, message_id = _PUBLISH_HEAD.unpack_from(data, at)
     except struct.error:
         return _decode_any(data[at:])
-    if kind == 0x0C and length == len(data) - at and (known := _PUBLISH_FLAGS[flags]) is not None:
-        return Publish(topic_id, data[at + 7 :], message_id, *known)
+    if kind == 0x0C and length == len(data) - at and (known := PUBLISH_FLAGS[flags]) is not None:
+        qos, topic_type, retain, dup = known
+        return Publish(topic_id, data[at + 7 :], message_id, qos, topic_type, retain, dup)
     return _decode_any(data[at:])
 
 
@@ -311,26 +312,27 @@ def _publish_flags(flags: int) -> tuple[int, int, bool, bool] | None:
     return (-1 if qos == 3 else qos), topic_type, bool(flags & _RETAIN), bool(flags & _DUP)
 
 
-_PUBLISH_FLAGS: Final = tuple(_publish_flags(flags) for flags in range(256))
+# By the flags octet: what `_publish_flags` says of it.
+PUBLISH_FLAGS: Final = tuple(_publish_flags(flags) for flags in range(256))
 
 
 def _decode_any(data: bytes) -> Packet:
     if not data:
-        raise PacketRejected("empty")
+        raise PacketRejected("too_short", "no octet")
     if data[0] == 1:
         if len(data) < 4 or int.from_bytes(data[1:3], "big") != len(data):
-            raise PacketRejected("length", f"the long length field does not say {len(data)}")
+            raise PacketRejected("bad_length", f"the long length field does not say {len(data)}")
         kind, body = data[3], data[4:]
         if kind == 0xFE:
-            raise PacketRejected("length", "a forwarder's length is one octet")
+            raise PacketRejected("bad_length", "a forwarder's length is one octet")
     else:
         if len(data) < 2:
-            raise PacketRejected("length", "one octet is no message")
+            raise PacketRejected("too_short", "one octet is no message")
         kind = data[1]
         if kind == 0xFE:
             return _forwarded(data)
         if data[0] != len(data):
-            raise PacketRejected("length", f"the length field says {data[0]}, there are {len(data)}")
+            raise PacketRejected("bad_length", f"the length field says {data[0]}, there are {len(data)}")
         body = data[2:]
     decoder = _DECODERS.get(kind)
     if decoder is None:
@@ -341,16 +343,20 @@ def _decode_any(data: bytes) -> Packet:
 def _forwarded(data: bytes) -> Forwarded:
     """The length counts up to the end of the node id; the message follows (5.5)."""
     head = data[0]
-    if head < 3 or len(data) < head + 2:
-        raise PacketRejected("length", f"a forwarder's length of {head} in {len(data)} octets")
+    if head < 4 or len(data) < head + 2:
+        raise PacketRejected("bad_length", f"a forwarder's length of {head} in {len(data)} octets")
     if data[2] & 0xFC:
-        raise PacketRejected("forwarder_control", f"control octet 0x{data[2]:02X}")
+        raise PacketRejected("bad_flags", f"control octet 0x{data[2]:02X}")
+    if data[head] != 1 and data[head + 1] == 0xFE:
+        raise PacketRejected("unknown_type", "a forwarder's message within a forwarder's message")
     return Forwarded(data[3:head], data[head:], data[2])
 
 
 def _sized(body: bytes, least: int, most: int | None = None) -> None:
-    if len(body) < least or (most is not None and len(body) > most):
-        raise PacketRejected("body_length", f"{len(body)} octets of fields")
+    if len(body) < least:
+        raise PacketRejected("too_short", f"{len(body)} octets of fields")
+    if most is not None and len(body) > most:
+        raise PacketRejected("bad_length", f"{len(body)} octets of fields, at most {most}")
 
 
 def _u16(body: bytes, at: int) -> int:
@@ -360,10 +366,10 @@ def _u16(body: bytes, at: int) -> int:
 def _flags(flags: int, used: int) -> tuple[int, int]:
     """(qos, topic_type) of flags of which only those in `used` may be set."""
     if flags & ~used & 0xFF & ~0x03:
-        raise PacketRejected("flags_reserved", f"flags 0x{flags:02X}")
+        raise PacketRejected("bad_flags", f"flags 0x{flags:02X}")
     qos, topic_type = flags >> 5 & 3, flags & 3
     if topic_type == 3 or topic_type & ~used:
-        raise PacketRejected("topic_type", f"topic id type {topic_type}")
+        raise PacketRejected("bad_flags", f"topic id type {topic_type}")
     return qos, topic_type
 
 
@@ -371,7 +377,7 @@ def _granted(flags: int, used: int) -> tuple[int, int]:
     """As _flags, where QoS -1 has no meaning."""
     qos, topic_type = _flags(flags, used)
     if qos == 3:
-        raise PacketRejected("qos", "QoS -1 is for PUBLISH")
+        raise PacketRejected("bad_flags", "QoS -1 is for PUBLISH")
     return qos, topic_type
 
 
@@ -393,8 +399,6 @@ def _topic(name: bytes, check: Callable[[str], None] = check_topic, answer: Pack
 
 
 def _client_id(name: bytes) -> str:
-    if not name:
-        raise PacketRejected("client_id_empty")
     if len(name) > CLIENT_ID_BYTES_MAX:
         raise PacketRejected("client_id_too_long", f"{len(name)} octets, at most {CLIENT_ID_BYTES_MAX}")
     if 0 in name:
@@ -421,7 +425,7 @@ def _gw_info(body: bytes) -> Packet:
 
 
 def _connect(body: bytes) -> Packet:
-    _sized(body, 4)
+    _sized(body, 5)
     flags = body[0]
     _flags(flags, _WILL | _CLEAN)
     if body[1] != 1:
@@ -430,7 +434,7 @@ def _connect(body: bytes) -> Packet:
 
 
 def _register(body: bytes) -> Packet:
-    _sized(body, 4)
+    _sized(body, 5)
     topic_id, message_id = _u16(body, 0), _u16(body, 2)
     return Register(topic_id, message_id, _topic(body[4:], answer=RegAck(0, message_id, NOT_SUPPORTED)))
 
@@ -442,7 +446,7 @@ def _publish(body: bytes) -> Packet:
     qos, topic_type = _flags(flags, 0xF3)
     if qos == 3:
         if topic_type == NORMAL:
-            raise PacketRejected("qos", "QoS -1 goes with predefined and short topics")
+            raise PacketRejected("bad_flags", "QoS -1 goes with predefined and short topics")
         qos = -1
     if topic_type == SHORT:
         try:
@@ -489,6 +493,7 @@ def _will_topic(make: Callable[[str, int, bool], Packet], refusal: Packet | None
     def decoder(body: bytes) -> Packet:
         if not body:
             return make("", 0, False)
+        _sized(body, 2)
         qos, _ = _granted(body[0], 0x70)
         return make(_topic(body[1:], answer=refusal), qos, bool(body[0] & _RETAIN))
 
@@ -506,7 +511,7 @@ def _asked_topic(body: bytes, topic_type: int, answer: Packet | None) -> tuple[s
 
 
 def _subscribe(body: bytes) -> Packet:
-    _sized(body, 3)
+    _sized(body, 4)
     qos, topic_type = _granted(body[0], 0xE3)
     message_id = _u16(body, 1)
     topic, topic_id = _asked_topic(body, topic_type, SubAck(0, message_id, NOT_SUPPORTED))
@@ -520,7 +525,7 @@ def _sub_ack(body: bytes) -> Packet:
 
 
 def _unsubscribe(body: bytes) -> Packet:
-    _sized(body, 3)
+    _sized(body, 4)
     _, topic_type = _flags(body[0], 0x03)
     message_id = _u16(body, 1)
     topic, topic_id = _asked_topic(body, topic_type, None)
@@ -605,8 +610,8 @@ def _encode_sub_ack(packet: SubAck) -> bytes:
 
 
 def _encode_forwarded(packet: Forwarded) -> bytes:
-    if len(packet.node_id) > NODE_ID_BYTES_MAX:
-        raise InputRejected("message_too_long", f"a node id of {len(packet.node_id)} bytes")
+    if not 0 < len(packet.node_id) <= NODE_ID_BYTES_MAX:
+        raise InputRejected("bad_length", f"a node id of {len(packet.node_id)} bytes")
     return bytes((len(packet.node_id) + 3, 0xFE, packet.radius)) + packet.node_id + packet.message
 
 
