@@ -8,6 +8,7 @@ at most one unfinished segment no longer than the stuffed form of its cap, and b
 damage costs the segment it hit, as a frame begins anew after every 00.
 """
 
+import re
 import zlib
 from collections import deque
 from collections.abc import Iterable
@@ -17,17 +18,21 @@ CONTENT_BYTES_MAX: Final = 2048
 CHANNELS: Final = frozenset({0x01, 0x02, 0x03, 0x05})
 REASONS: Final = ("too_short", "too_long", "bad_cobs", "bad_crc", "timeout", "unknown_channel")
 
+# Of lines nobody has taken; past these the oldest lines are dropped and counted.
 TEXT_BYTES_HELD_MAX: Final = 65536
 SMP_BYTES_HELD_MAX: Final = 65536
 SAMPLE_SEGMENTS: Final = 8
 SAMPLE_BYTES: Final = 64
 
 _CRC_BYTES = 4
+# What a line takes in memory beside its characters.
+_LINE_COST_BYTES = 64
 # crc32(x ‖ its own CRC-32, little-endian) for every x.
 _RESIDUE = 0x2144DF1C
 # crc32(b"\0" + x, _BEFORE_ZERO) == crc32(x): the overhead byte stays in front of the content, and nothing is copied.
 _BEFORE_ZERO = 0x0F6A7026
 _TEXT = bytes([*range(0x20, 0x7F), *range(0x80, 0x100), 0x09, 0x0A, 0x0D, 0x1B])
+_CONTROL = re.compile(r"[\x80-\x9f]")
 _SMP_STARTS = (b"\x06\x09", b"\x04\x14")
 _CODES = [bytes((code,)) for code in range(256)]
 # A feed longer than this is taken in pieces, so that what is split at once stays bounded.
@@ -94,10 +99,7 @@ class FrameReader:
             if content:
                 contents.append(content)
         self.frames += len(contents)
-        if len(tail) > self._stuffed_max:
-            tail = self._overlong(tail)
-            self._skipping = not tail
-        self._held = tail
+        self._hold(tail)
         return contents
 
     def expire(self) -> list[bytes]:
@@ -123,54 +125,58 @@ class FrameReader:
         self._smp_bytes = 0
         return lines
 
+    def _hold(self, tail: bytes) -> None:
+        """Keep the unfinished segment, and of it only what has to wait for its end."""
+        if tail[:2] in _SMP_STARTS:
+            tail = self._smp_first(tail)
+        if len(tail) > self._stuffed_max:
+            rest = self._overlong(tail)
+            self._skipping = rest is None
+            tail = rest or b""
+        self._held = tail
+
     def _difficult(self, segment: bytes, because: str = "") -> bytes:
         """The content of a long frame; b'' for what is no frame, sorted and counted, as `because` if given."""
+        if segment[:2] in _SMP_STARTS:
+            segment = self._smp_first(segment)
         if len(segment) > self._stuffed_max:
-            segment = self._overlong(segment)
-            if not segment:
-                return b""
-        decoded, reason = self._unstuff(segment)
+            segment = self._overlong(segment) or b""
+        if not segment:
+            return b""
+        decoded, reason = _unstuff(segment)
         if not reason:
-            if zlib.crc32(decoded) != _RESIDUE:
-                reason = "bad_crc"
+            if len(decoded) > self._decoded_max:
+                self._reject("too_long", segment)
             elif decoded[0] not in self._channels:
                 self._reject("unknown_channel", segment)
-                return b""
             else:
                 return decoded[:-_CRC_BYTES]
-        if not self._lines(segment):
+        elif not self._lines(segment):
             self._reject(because or reason, segment)
         return b""
 
-    def _unstuff(self, segment: bytes) -> tuple[bytes, str]:
-        """COBS of any length: (content ‖ CRC, '') or (b'', reason)."""
-        decoded = bytearray(segment)
-        size, at, surplus, reason = len(segment), 0, [0], ""
-        while at < size:
-            code = decoded[at]
-            decoded[at] = 0
-            at += code
-            if code == 255:
-                surplus.append(at)
-        if at != size:
-            reason = "bad_cobs"
-        for place in reversed(surplus):
-            if place < size:
-                del decoded[place]
-        if len(decoded) > self._decoded_max:
-            reason = "too_long"
-        elif not reason and len(decoded) <= _CRC_BYTES:
-            reason = "too_short"
-        return (b"", reason) if reason else (bytes(decoded), "")
+    def _smp_first(self, segment: bytes) -> bytes:
+        """What is left after the SMP lines a segment begins with: stock tools send no 00, so those wait for none."""
+        at = 0
+        while segment.startswith(_SMP_STARTS, at):
+            end = segment.find(b"\n", at, at + self._stuffed_max) + 1
+            if not end:
+                break
+            self._keep_smp(segment[at:end])
+            at = end
+        return segment[at:] if at else segment
 
-    def _overlong(self, segment: bytes) -> bytes:
-        """What is left of a segment past the cap: whole lines of text or SMP are handed on, anything else is b''."""
+    def _overlong(self, segment: bytes) -> bytes | None:
+        """What is left of a segment past the cap when its whole lines of text and SMP are handed on; None: rejected.
+
+        A board that prints without ever sending a frame is heard this way.
+        """
         while len(segment) > self._stuffed_max:
             cut = segment.rfind(b"\n", 0, self._stuffed_max) + 1
             if not cut or not self._lines(segment[:cut]):
                 self._reject("too_long", segment)
-                return b""
-            segment = segment[cut:]
+                return None
+            segment = self._smp_first(segment[cut:])
         return segment
 
     def _lines(self, segment: bytes) -> bool:
@@ -189,23 +195,25 @@ class FrameReader:
             text = segment.decode()
         except UnicodeDecodeError:
             return False
+        if not text.isascii() and _CONTROL.search(text):
+            return False
         for line_of_text in text.split("\n"):
-            if stripped := line_of_text.strip("\r"):
+            if stripped := line_of_text.removesuffix("\r"):
                 self._keep_text(stripped)
         return True
 
     def _keep_text(self, line: str) -> None:
         self._text.append(line)
-        self._text_bytes += len(line) + 1
+        self._text_bytes += len(line) + _LINE_COST_BYTES
         while self._text_bytes > TEXT_BYTES_HELD_MAX:
-            self._text_bytes -= len(self._text.popleft()) + 1
+            self._text_bytes -= len(self._text.popleft()) + _LINE_COST_BYTES
             self.text_lines_dropped += 1
 
     def _keep_smp(self, line: bytes) -> None:
         self._smp.append(line)
-        self._smp_bytes += len(line)
+        self._smp_bytes += len(line) + _LINE_COST_BYTES
         while self._smp_bytes > SMP_BYTES_HELD_MAX:
-            self._smp_bytes -= len(self._smp.popleft())
+            self._smp_bytes -= len(self._smp.popleft()) + _LINE_COST_BYTES
             self.smp_lines_dropped += 1
 
     def _reject(self, reason: str, segment: bytes) -> None:
@@ -224,6 +232,26 @@ def build_frame(content: bytes) -> bytes:
 def build_frames(contents: Iterable[bytes]) -> bytes:
     """All frames of a batch, for one write."""
     return b"".join([build_frame(content) for content in contents])
+
+
+def _unstuff(segment: bytes) -> tuple[bytes, str]:
+    """COBS and CRC-32 of any length: (content ‖ CRC, '') or (b'', reason)."""
+    decoded = bytearray(segment)
+    size, at, surplus = len(segment), 0, [0]
+    while at < size:
+        code = decoded[at]
+        decoded[at] = 0
+        at += code
+        # No zero stands behind a block of 254.
+        if code == 255 and at < size:
+            surplus.append(at)
+    if at != size:
+        return b"", "bad_cobs"
+    for place in reversed(surplus):
+        del decoded[place]
+    if len(decoded) <= _CRC_BYTES:
+        return b"", "too_short"
+    return (bytes(decoded), "") if zlib.crc32(decoded) == _RESIDUE else (b"", "bad_crc")
 
 
 def _stuff(raw: bytes) -> bytes:
