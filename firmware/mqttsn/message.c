@@ -80,55 +80,62 @@ const char *mqttsn_type_name(unsigned type) {
 
 // --- Decoding ---
 
-// Length and type. Returns the header's bytes, 0 when they are cut off; length counts the header.
-static size_t read_header(const uint8_t *in, size_t in_bytes, size_t *length, uint8_t *type) {
-    if (in_bytes >= 4 && in[0] == LONG_LENGTH_MARK) {
+// Length and type. length counts the header.
+static enum mqttsn_result read_header(const uint8_t *in, size_t in_bytes, size_t *header, size_t *length,
+                                      uint8_t *type) {
+    if (in_bytes > 0 && in[0] == LONG_LENGTH_MARK) {
+        if (in_bytes < 4) {
+            return MQTTSN_BAD_LENGTH;
+        }
+        *header = 4;
         *length = get_u16(in + 1);
-        *type = in[3];
-        return 4;
-    }
-    if (in_bytes >= 2 && in[0] != LONG_LENGTH_MARK) {
+    } else {
+        if (in_bytes < 2) {
+            return MQTTSN_TOO_SHORT;
+        }
+        *header = 2;
         *length = in[0];
-        *type = in[1];
-        return 2;
     }
-    return 0;
+    *type = in[*header - 1];
+    return *length == in_bytes ? MQTTSN_OK : MQTTSN_BAD_LENGTH;
 }
 
-static void read_flags(uint8_t flags, struct mqttsn_message *out) {
-    const unsigned qos = (flags >> FLAG_QOS_SHIFT) & FLAG_QOS_MASK;
-    switch (out->type) {
+// Flags a type may set; the others are reserved or meaningless there.
+static unsigned flags_of_type(enum mqttsn_type type) {
+    const unsigned qos = FLAG_QOS_MASK << FLAG_QOS_SHIFT;
+    switch (type) {
         case MQTTSN_CONNECT:
-            out->will = (flags & FLAG_WILL) != 0;
-            out->clean_session = (flags & FLAG_CLEAN_SESSION) != 0;
-            break;
-        case MQTTSN_UNSUBSCRIBE:
-            out->topic_type = (enum mqttsn_topic_type)(flags & FLAG_TOPIC_TYPE_MASK);
-            break;
-        case MQTTSN_SUBACK:
-            out->qos = (int8_t)(qos == 3 ? -1 : (int)qos);
-            break;
+            return FLAG_WILL | FLAG_CLEAN_SESSION;
         case MQTTSN_WILLTOPIC:
         case MQTTSN_WILLTOPICUPD:
-            out->qos = (int8_t)(qos == 3 ? -1 : (int)qos);
-            out->retain = (flags & FLAG_RETAIN) != 0;
-            break;
+            return qos | FLAG_RETAIN;
+        case MQTTSN_PUBLISH:
+            return FLAG_DUP | qos | FLAG_RETAIN | FLAG_TOPIC_TYPE_MASK;
         case MQTTSN_SUBSCRIBE:
-            out->qos = (int8_t)(qos == 3 ? -1 : (int)qos);
-            out->dup = (flags & FLAG_DUP) != 0;
-            out->topic_type = (enum mqttsn_topic_type)(flags & FLAG_TOPIC_TYPE_MASK);
-            break;
-        default:  // PUBLISH
-            out->qos = (int8_t)(qos == 3 ? -1 : (int)qos);
-            out->dup = (flags & FLAG_DUP) != 0;
-            out->retain = (flags & FLAG_RETAIN) != 0;
-            out->topic_type = (enum mqttsn_topic_type)(flags & FLAG_TOPIC_TYPE_MASK);
-            break;
+            return FLAG_DUP | qos | FLAG_TOPIC_TYPE_MASK;
+        case MQTTSN_SUBACK:
+            return qos;
+        default:  // UNSUBSCRIBE
+            return FLAG_TOPIC_TYPE_MASK;
     }
 }
 
-static bool has_topic_type(enum mqttsn_type type) {
-    return type == MQTTSN_PUBLISH || type == MQTTSN_SUBSCRIBE || type == MQTTSN_UNSUBSCRIBE;
+static bool read_flags(uint8_t flags, struct mqttsn_message *out) {
+    const unsigned qos = flags >> FLAG_QOS_SHIFT & FLAG_QOS_MASK;
+    const unsigned topic_type = flags & FLAG_TOPIC_TYPE_MASK;
+    const bool anonymous = qos == 3;
+    const bool anonymous_allowed = out->type == MQTTSN_PUBLISH && topic_type != MQTTSN_TOPIC_NORMAL;
+    if ((flags & ~flags_of_type(out->type)) != 0 || topic_type > MQTTSN_TOPIC_SHORT ||
+        (anonymous && !anonymous_allowed)) {
+        return false;
+    }
+    out->qos = (int8_t)(anonymous ? -1 : (int)qos);
+    out->topic_type = (enum mqttsn_topic_type)topic_type;
+    out->dup = (flags & FLAG_DUP) != 0;
+    out->retain = (flags & FLAG_RETAIN) != 0;
+    out->will = (flags & FLAG_WILL) != 0;
+    out->clean_session = (flags & FLAG_CLEAN_SESSION) != 0;
+    return true;
 }
 
 static size_t fixed_bytes(unsigned parts) {
@@ -151,7 +158,12 @@ static enum mqttsn_result read_tail(unsigned parts, const uint8_t *in, size_t in
         return MQTTSN_TOO_SHORT;
     }
     if ((parts & PART_FLAGS_IF_ANY) != 0 && in_bytes > 0) {
-        read_flags(in[0], out);
+        if (in_bytes == 1) {
+            return MQTTSN_TOO_SHORT;
+        }
+        if (!read_flags(in[0], out)) {
+            return MQTTSN_BAD_FLAGS;
+        }
         in++;
         in_bytes--;
     }
@@ -178,14 +190,12 @@ static enum mqttsn_result read_tail(unsigned parts, const uint8_t *in, size_t in
 enum mqttsn_result mqttsn_decode(const void *data, size_t data_bytes, struct mqttsn_message *out) {
     const uint8_t *in = (const uint8_t *)data;
     struct mqttsn_message message = {.type = MQTTSN_ADVERTISE};
+    size_t header = 0;
     size_t length = 0;
     uint8_t type = 0;
-    const size_t header = read_header(in, data_bytes, &length, &type);
-    if (header == 0) {
-        return MQTTSN_TOO_SHORT;
-    }
-    if (length != data_bytes) {
-        return MQTTSN_BAD_LENGTH;
+    const enum mqttsn_result framed = read_header(in, data_bytes, &header, &length, &type);
+    if (framed != MQTTSN_OK) {
+        return framed;
     }
     if (type >= FORM_COUNT || forms[type].name == NULL) {
         return MQTTSN_UNKNOWN_TYPE;
@@ -198,10 +208,9 @@ enum mqttsn_result mqttsn_decode(const void *data, size_t data_bytes, struct mqt
     }
     message.type = (enum mqttsn_type)type;
     if ((parts & PART_FLAGS) != 0) {
-        if (has_topic_type(message.type) && (*in & FLAG_TOPIC_TYPE_MASK) > MQTTSN_TOPIC_SHORT) {
+        if (!read_flags(*in++, &message)) {
             return MQTTSN_BAD_FLAGS;
         }
-        read_flags(*in++, &message);
     }
     if ((parts & PART_PROTOCOL_ID) != 0) {
         message.protocol_id = *in++;
@@ -238,23 +247,10 @@ enum mqttsn_result mqttsn_decode(const void *data, size_t data_bytes, struct mqt
 
 static uint8_t flags_of(const struct mqttsn_message *message) {
     const unsigned qos = message->qos < 0 ? 3U : (unsigned)message->qos & FLAG_QOS_MASK;
-    const unsigned dup = message->dup ? FLAG_DUP : 0U;
-    const unsigned retain = message->retain ? FLAG_RETAIN : 0U;
-    switch (message->type) {
-        case MQTTSN_CONNECT:
-            return (uint8_t)((message->will ? FLAG_WILL : 0U) | (message->clean_session ? FLAG_CLEAN_SESSION : 0U));
-        case MQTTSN_UNSUBSCRIBE:
-            return (uint8_t)message->topic_type;
-        case MQTTSN_SUBACK:
-            return (uint8_t)(qos << FLAG_QOS_SHIFT);
-        case MQTTSN_WILLTOPIC:
-        case MQTTSN_WILLTOPICUPD:
-            return (uint8_t)(qos << FLAG_QOS_SHIFT | retain);
-        case MQTTSN_SUBSCRIBE:
-            return (uint8_t)(dup | qos << FLAG_QOS_SHIFT | (unsigned)message->topic_type);
-        default:
-            return (uint8_t)(dup | qos << FLAG_QOS_SHIFT | retain | (unsigned)message->topic_type);
-    }
+    const unsigned flags = (message->dup ? FLAG_DUP : 0U) | qos << FLAG_QOS_SHIFT |
+                           (message->retain ? FLAG_RETAIN : 0U) | (message->will ? FLAG_WILL : 0U) |
+                           (message->clean_session ? FLAG_CLEAN_SESSION : 0U) | (unsigned)message->topic_type;
+    return (uint8_t)(flags & flags_of_type(message->type));
 }
 
 size_t mqttsn_encode(const struct mqttsn_message *message, void *out, size_t out_capacity) {
@@ -335,18 +331,13 @@ enum mqttsn_result mqttsn_decode_encapsulation(const void *data, size_t data_byt
         return MQTTSN_UNKNOWN_TYPE;
     }
     const size_t length = in[0];
-    if (length > data_bytes) {
+    if (length <= ENCAPSULATION_HEADER_BYTES || data_bytes < length + 2) {
         return MQTTSN_BAD_LENGTH;
     }
-    if (length <= ENCAPSULATION_HEADER_BYTES || data_bytes - length < 2) {
-        return MQTTSN_TOO_SHORT;
+    if ((in[2] & ~3U) != 0) {
+        return MQTTSN_BAD_FLAGS;
     }
-    size_t inner_length = 0;
-    uint8_t inner_type = 0;
-    if (read_header(in + length, data_bytes - length, &inner_length, &inner_type) == 0) {
-        return MQTTSN_TOO_SHORT;
-    }
-    if (inner_type == MQTTSN_ENCAPSULATED) {
+    if (in[length] != LONG_LENGTH_MARK && in[length + 1] == MQTTSN_ENCAPSULATED) {
         return MQTTSN_UNKNOWN_TYPE;
     }
     *out = (struct mqttsn_encapsulation){.radius = in[2] & 3U,
