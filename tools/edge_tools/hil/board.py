@@ -234,6 +234,10 @@ class CableProcess:
             env={**os.environ, "PYTHONPATH": str(_TOOLS)},
         )
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def wait_ready(self) -> None:
         process.first_line(self._child, self._log)
 

@@ -5,6 +5,7 @@ to the CRC, the board id in 32 bytes padded with NUL, 32 bytes of entropy, CRC-3
 """
 
 import os
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -18,15 +19,14 @@ _ERASED_BYTES = 0x20000  # all that lies before the first image slot
 _MAGIC = b"ELID"
 _VERSION = 1
 _ID_BYTES = 32
+_BOARD_ID = re.compile(r"[A-Za-z0-9_.:-]{1,23}")
 
 
 def identity_page(board_id: str, entropy: bytes) -> bytes:
-    """board_id: 1 to 31 bytes of UTF-8, so that C finds its NUL; entropy: 32 bytes nobody else knows."""
+    """board_id: the board's MQTT-SN client id (1.2, 5.3.1) as well; entropy: 32 bytes nobody else knows."""
+    if not _BOARD_ID.fullmatch(board_id):
+        raise HilError(f"the board id {board_id!r} does not fit", "Give 1 to 23 letters, digits, _ . : or -")
     name = board_id.encode()
-    if not 1 <= len(name) < _ID_BYTES or "\0" in board_id or any(sign in board_id for sign in "/+#"):
-        raise HilError(
-            f"the board id {board_id!r} does not fit", f"Give 1 to {_ID_BYTES - 1} bytes without NUL, /, + and #."
-        )
     if len(entropy) != ENTROPY_BYTES:
         raise HilError(f"entropy of {len(entropy)} bytes", f"Give {ENTROPY_BYTES}.")
     body = name.ljust(_ID_BYTES, b"\0") + entropy

@@ -66,8 +66,9 @@ class QemuBoard:
 
     def power_on(self) -> None:
         """Does nothing when it is on. The sensor has the temperature set last."""
-        if self._child is not None:
+        if self._child is not None and self._child.poll() is None:
             return
+        self.power_cut()
         uart = sockets.connect(self._folder / "uart.sock", 10.0)
         uart.settimeout(None)
         uart.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
@@ -117,6 +118,10 @@ class QemuBoard:
             milli_c = round(temperature_c * 1000)
             self._qmp.command("qom-set", path=_SENSOR, property="temperature", value=milli_c)
         self._temperature_c = temperature_c
+
+    def temperature(self) -> float:
+        milli_c: int = self._on().command("qom-get", path=_SENSOR, property="temperature")
+        return milli_c / 1000
 
     def events(self) -> list[str]:
         """QEMU's events since power-on, such as RESET and WATCHDOG."""

@@ -33,7 +33,7 @@ def connect(path: Path, timeout_s: float | None = None) -> socket.socket:
     return link
 
 
-def listen(path: Path, backlog: int = 8) -> socket.socket:
+def listen(path: Path, backlog: int = 64) -> socket.socket:
     """A listening socket at path, non-blocking. A socket file left there by a dead process is replaced."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
