@@ -1,7 +1,5 @@
 import os
 import select
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,19 +9,14 @@ from edge_tools.hil.board import Can, EmulatedBoard, start_boards
 from edge_tools.hil.errors import HilError, SetupError
 from edge_tools.hil.pace import Noise
 from edge_tools.hil.qemu import QemuBoard, check, command
+from tests.hil.echo import build_echo
 
 PATIENCE_S = 30.0
 
 
 @pytest.fixture(scope="module")
 def echo_elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    elf = tmp_path_factory.mktemp("echo") / "echo.elf"
-    assert shutil.which("arm-none-eabi-gcc"), "install it: apt-get install gcc-arm-none-eabi"
-    layout = ["-Wl,--section-start=.vectors=0", "-Wl,-Ttext=0x100", "-Wl,--build-id=none", "-Wl,-e,reset"]
-    flags = ["-mcpu=cortex-m3", "-mthumb", "-O1", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib"]
-    source = Path(__file__).with_name("echo.c")
-    subprocess.run(["arm-none-eabi-gcc", *flags, *layout, str(source), "-o", str(elf)], check=True)
-    return elf
+    return build_echo(tmp_path_factory.mktemp("echo"))
 
 
 class Talk:

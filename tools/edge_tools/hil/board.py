@@ -70,6 +70,10 @@ class Machine(Protocol):
     can: frozenset[str]
     """Values of Can."""
 
+    @property
+    def pid(self) -> int | None:
+        """None: it is off."""
+
     def power_on(self) -> None: ...
     def power_cut(self) -> None: ...
     def reset(self) -> None: ...
@@ -137,6 +141,10 @@ class EmulatedBoard:
 
     def events(self) -> list[str]:
         return self.machine.events()
+
+    @property
+    def powered(self) -> bool:
+        return self.machine.pid is not None
 
     def set(self, request: Set) -> LineState:
         """Several settings of the line at once."""
