@@ -57,6 +57,12 @@ def test_an_expression_that_leaves_no_test_in_a_stage_fails_nothing(tmp_path: Pa
     assert run_stage(Stage("unit", "", ((sys.executable, *pytest_with[:3]),)), tmp_path, tmp_path / "log").failed
 
 
+def test_the_choice_of_a_board_reaches_the_system_tests_only() -> None:
+    chosen = ["--board", "/dev/serial/by-id/one"]
+    with_board = [stage.name for stage in stages.stages(board=chosen) if chosen[1] in str(stage.commands)]
+    assert with_board == ["system"]
+
+
 def test_the_list_names_every_stage_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert stages.main(["--list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [s.name for s in stages.stages()]

@@ -17,6 +17,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 FUZZ_S = 10
 LOG_LINES_SHOWN = 150
+BOARD_OPTIONS = ("--board", "--board-id", "--board-reset")
 
 
 class Stage(NamedTuple):
@@ -35,8 +36,9 @@ class Outcome(NamedTuple):
     took_s: float
 
 
-def stages(root: Path = ROOT, *, expression: str | None = None) -> list[Stage]:
-    """All stages in the order they run: the quick ones first. expression: pytest's -k."""
+def stages(root: Path = ROOT, *, expression: str | None = None, board: Sequence[str] = ()) -> list[Stage]:
+    """All stages in the order they run: the quick ones first. expression: pytest's -k; board: pytest's options that
+    say which board the system tests run on."""
     python = str(root / ".venv/bin/python")
     run = (python, "-m")
     chosen = ("-k", expression) if expression else ()
@@ -56,7 +58,7 @@ def stages(root: Path = ROOT, *, expression: str | None = None) -> list[Stage]:
         Stage("unit", "pytest without boards", ((*pytest, "-m", "not system"),)),
         Stage("fuzz-c", f"libFuzzer on the C decoders, {FUZZ_S} s each", ()),
         Stage("fuzz-python", f"atheris on the Python decoders, {FUZZ_S} s each", ()),
-        Stage("system", "pytest on emulated boards", ((*pytest, "-m", "system"),), emulator=True),
+        Stage("system", "pytest on emulated boards", ((*pytest, "-m", "system", *board),), emulator=True),
     ]
 
 
@@ -103,9 +105,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="STAGE", help="run only these; --list names them")
     parser.add_argument("--quick", action="store_true", help="without the emulated boards")
     parser.add_argument("-k", dest="expression", metavar="EXPRESSION", help="pytest's -k: only tests that match")
+    for option in BOARD_OPTIONS:
+        parser.add_argument(option, metavar="…", help="for the system tests; `pytest --help` says more")
     parser.add_argument("--list", action="store_true", help="name the stages and end")
     options = parser.parse_args(arguments)
-    available = stages(expression=options.expression)
+    given = {option: getattr(options, option.removeprefix("--").replace("-", "_")) for option in BOARD_OPTIONS}
+    board = [word for option, value in given.items() if value is not None for word in (option, value)]
+    available = stages(expression=options.expression, board=board)
     if options.list:
         print("\n".join(f"{stage.name:<12} {stage.description}" for stage in available))
         return 0
