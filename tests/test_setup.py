@@ -50,7 +50,7 @@ def test_a_package_has_the_same_version_in_every_file() -> None:
             assert seen.setdefault(name, version) == version, name
 
 
-@pytest.mark.parametrize("script", ["setup", "lock", "test", "bench", "demo"])
+@pytest.mark.parametrize("script", ["setup", "lock", "test", "bench", "demo", "try-bare"])
 def test_the_scripts_are_programs_whose_shell_accepts_them(script: str) -> None:
     path = ROOT / "tools" / script
     assert path.stat().st_mode & 0o111 == 0o111
