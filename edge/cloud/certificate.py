@@ -1,4 +1,4 @@
-"""When a certificate is valid, read from its DER (RFC 5280, 4.1.2.5): the standard library tells that of a peer only."""
+"""When a certificate is valid, read from its DER (RFC 5280, 4.1.2.5); the standard library tells it of peers only."""
 
 import ssl
 from datetime import UTC, datetime

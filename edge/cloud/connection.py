@@ -1,4 +1,4 @@
-"""The seam between the gateway and a broker: the cloud's, or the local one. Jobs, shadows and the router know only this.
+"""The seam between the gateway and a broker, the cloud or the local one. Jobs, shadows and the router know only this.
 
 Three implementations are held to one contract test: `codec.py` (the default), `aws.py` (on awsiotsdk), and a fake.
 """
