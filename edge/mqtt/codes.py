@@ -1,4 +1,4 @@
-"""Packet types, reason codes and the error of both standards (MQTT 5.0, 2.1.2 and 2.4; MQTT 3.1.1, 2.2.1 and 3.2.2.3)."""
+"""Packet types, reason codes and the error of both standards (MQTT 5.0, 2.1.2 and 2.4; MQTT 3.1.1, 3.2.2.3)."""
 
 from typing import Final
 

@@ -46,16 +46,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     ping_timeout_s: float = 10.0
 
 
-class Subscription(msgspec.Struct, frozen=True):
-    """One entry of SUBSCRIBE (MQTT 5.0, 3.8.3.1). All but the filter and qos need MQTT 5."""
-
-    topic_filter: str
-    qos: int = 0
-    no_local: bool = False
-    retain_as_published: bool = False
-    retain_handling: int = 0
-
-
 class Connected(msgspec.Struct, frozen=True):
     """CONNACK with success: what the server grants. Subscribe again when session_present is false."""
 
