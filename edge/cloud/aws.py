@@ -35,6 +35,7 @@ from edge.errors import ConfigError, ConnectionFailed
 from edge.logs import log_event
 from edge.messages import Message, Origin, Outcome, Properties
 from edge.metrics import Metrics
+from edge.topics import check_filter
 
 STOP_S = 3.0  # for the SDK to say goodbye and end
 _NEVER_MS = 24 * 3600 * 1000  # the SDK is not to reconnect by itself: we do, with credentials read again
@@ -117,6 +118,8 @@ class AwsConnection:
         self._queue.put(messages, origin)
 
     def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
+        for topic_filter in filters:
+            check_filter(topic_filter)
         self._inbox.subscribe(filters, receive)
         new = self._subscriptions.add(filters)
         if new and self._ready:
@@ -231,7 +234,11 @@ class AwsConnection:
             qos=mqtt5.QoS.AT_LEAST_ONCE if message.qos else mqtt5.QoS.AT_MOST_ONCE,
             retain=message.retain,
         )
-        properties = message.properties
+        properties, reading = message.properties, message.reading
+        user: list[tuple[str, str]] = list(properties.user) if properties is not None else []
+        if reading is not None:
+            user += [("thing", reading.thing), ("boot", str(reading.boot)), ("seq", str(reading.sequence))]
+        packet.user_properties = [mqtt5.UserProperty(name=name, value=value) for name, value in user]
         if properties is not None:
             packet.response_topic = properties.response_topic
             packet.correlation_data_bytes = properties.correlation_data
@@ -240,7 +247,6 @@ class AwsConnection:
             packet.message_expiry_interval_sec = properties.expiry_s
             if properties.payload_is_utf8:
                 packet.payload_format_indicator = mqtt5.PayloadFormatIndicator.AWS_MQTT5_PFI_UTF8
-            packet.user_properties = [mqtt5.UserProperty(name=name, value=value) for name, value in properties.user]
         return packet
 
     def _handle(self, arrived: list[tuple[Message, Any]]) -> None:
