@@ -17,7 +17,7 @@ import itertools
 import logging
 import random as random_module
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -80,6 +80,7 @@ class AwsConnection:
         self._taken = metrics.counter("connection_messages_taken", connection=name)
         self._in_flight: dict[int, tuple[Message, Origin]] = {}
         self._numbers = itertools.count(1)
+        self._receipts = itertools.count(1)  # never the same again, so that a late one meets no other message
         self._handles: dict[int, Any] = {}
         self._attempt: _Attempt | None = None
         self._ready = False
@@ -142,7 +143,7 @@ class AwsConnection:
 
     async def _once(self) -> None:
         """One SDK client from its start to its end, which it raises."""
-        attempt = _Attempt(asyncio.get_running_loop(), self._handle)
+        attempt = _Attempt(asyncio.get_running_loop(), self._handle, self._receipts)
         client = self._make_client(attempt)
         attempt.client = client
         self._attempt = attempt
@@ -353,11 +354,15 @@ class AwsConnection:
 class _Attempt:
     """One SDK client's life. post may be called from any thread; everything posted runs on the loop, in order."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, handle: Callable[[list[tuple[Message, Any]]], None]) -> None:
-        self._loop, self._handle = loop, handle
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handle: Callable[[list[tuple[Message, Any]]], None],
+        receipts: Iterator[int],
+    ) -> None:
+        self._loop, self._handle, self._receipts = loop, handle, receipts
         self._posted: deque[tuple[Callable[..., None], tuple[Any, ...]] | tuple[Message, Any]] = deque()
         self._wake_due = False
-        self._receipts = itertools.count(1)
         self.client: Any = None
         self.over = False
         self.ended: asyncio.Future[None] = loop.create_future()

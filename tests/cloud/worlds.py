@@ -105,10 +105,12 @@ class MosquittoWorld:
         self.refuses = kind != "codec 3.1.1"
         self._kind, self._thing = kind, thing
         acl = ("user observer", "topic readwrite #", "pattern readwrite +/%u/#")
-        # Under kill -9 only what is written counts; a short window keeps the tests' traffic in motion.
-        self._broker = Mosquitto(directory, plain=False, tls=server, acl=acl, persistent=True)
+        # What it acknowledged must be on its way to the observer, as it dies with the memory of a killed broker.
+        options = ["max_inflight_messages 1000"]
+        self._broker = Mosquitto(directory, plain=False, tls=server, acl=acl, persistent=True, options=options)
         self._broker.start()
         self._observer = Observer(self._broker.tls_port, observer)
+        self._broker.save()  # from now on it keeps for the observer what comes while the observer is away
 
     def connection(self, **settings: Any) -> Connection:
         given = ConnectionSettings(

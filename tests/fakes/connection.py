@@ -155,6 +155,8 @@ class FakeConnection:
             while True:
                 if self._cloud.is_up:
                     self._open()
+                else:
+                    self._state = ConnectionState(cause="unreachable", failures=self._state.failures + 1)
                 await self._cloud.changed()
         finally:
             self.lose()
