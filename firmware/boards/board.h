@@ -47,11 +47,11 @@ uint32_t board_uart_overruns(void);
 enum {
     BOARD_UART_TX_BYTES = 2048,
     BOARD_UART_RX_BYTES = 2048,
-    /* Low water: at 115,200 baud it leaves 2.8 ms to build the next frame. */
-    BOARD_UART_LOW_BYTES = 32,
+    /* Low water: at 115,200 baud it leaves 1.4 ms to build the next frame. */
+    BOARD_UART_LOW_BYTES = 16,
 };
 
-/* Read the temperature, in 1/16 °C. Blocks for about 0.6 ms at 100 kHz. false: no answer on the bus. */
+/* Read the temperature, in sixteenths of a °C. Blocks for about 0.6 ms at 100 kHz. false: no answer on the bus. */
 bool board_sensor_read(int16_t *sixteenths_c);
 
 /* Once started it cannot be stopped; feed it at least every BOARD_WATCHDOG_MS. */

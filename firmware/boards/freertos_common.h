@@ -14,7 +14,6 @@
 #define configUSE_TASK_NOTIFICATIONS 1
 #define configUSE_MUTEXES 1
 #define configUSE_TIMERS 0
-#define configUSE_TICK_HOOK 0
 #define configCHECK_FOR_STACK_OVERFLOW 2
 #define configQUEUE_REGISTRY_SIZE 0
 

@@ -7,6 +7,7 @@
 #define configTICK_RATE_HZ 1000
 #define configUSE_TICKLESS_IDLE 1
 #define configUSE_IDLE_HOOK 0
+#define configUSE_TICK_HOOK 0
 #define configUSE_PORT_OPTIMISED_TASK_SELECTION 1
 #define configMINIMAL_STACK_SIZE 96
 
