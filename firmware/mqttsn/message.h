@@ -88,7 +88,7 @@ enum mqttsn_result {
     MQTTSN_TOO_SHORT,     ///< Ends before the type's fixed part, or has no name where one is required.
     MQTTSN_BAD_LENGTH,    ///< The length field is not the length given, or bytes are left over after a fixed type.
     MQTTSN_UNKNOWN_TYPE,  ///< A reserved type, or an encapsulation where a plain message is due.
-    MQTTSN_BAD_FLAGS,     ///< Topic id type 11.
+    MQTTSN_BAD_FLAGS,     ///< Reserved flags, topic id type 11, or QoS -1 where there is none.
     MQTTSN_RESULT_COUNT
 };
 
@@ -104,7 +104,8 @@ const char *mqttsn_type_name(unsigned type);
 #define MQTTSN_PUBLISH_HEADER_BYTES 7U
 
 /// data: exactly one message. Both forms of the length are taken for any length (5.2.1). A SUBSCRIBE or UNSUBSCRIBE by
-/// predefined or short topic gives topic_id, by name gives data. A WILLTOPIC without flags is an empty one.
+/// predefined or short topic gives topic_id, by name gives data. A WILLTOPIC without flags is an empty one. Names are
+/// not looked into: they may be any bytes. Return codes beyond 3 decode: a client takes them for a refusal.
 /// out is written only on MQTTSN_OK.
 enum mqttsn_result mqttsn_decode(const void *data, size_t data_bytes, struct mqttsn_message *out);
 

@@ -64,7 +64,7 @@ struct ring {
     struct ring_head *heads;
     struct ring_entry *entries;
     struct ring_head head;  ///< The true one. Read oldest, end and shed here.
-    uint32_t damaged;       ///< Entries found damaged by ring_open or ring_peek since ring_open.
+    uint32_t damaged;       ///< Entries ring_open found damaged.
 };
 
 enum ring_open_result {
@@ -79,7 +79,7 @@ enum ring_open_result {
 enum ring_open_result ring_open(struct ring *self, void *storage, size_t storage_bytes, uint32_t capacity);
 
 /// Append. Returns true; false, changing nothing, when the payload is too long. When the ring is full the oldest makes
-/// room and is counted in head.shed. Cost: two CRCs, one entry and one head written.
+/// room and is counted in head.shed. Cost: two CRCs, an entry and a head written, when full one more head.
 bool ring_push(struct ring *self, const struct ring_reading *reading);
 
 /// Entries held, holes included.
@@ -89,13 +89,13 @@ uint32_t ring_held(const struct ring *self);
 uint32_t ring_free(const struct ring *self);
 
 /// Copy out the entry at a position from oldest to end - 1. Returns false when it is not held or damaged.
-bool ring_peek(struct ring *self, uint32_t position, struct ring_reading *out);
+bool ring_peek(const struct ring *self, uint32_t position, struct ring_reading *out);
 
 /// Drop everything before this position; positions not held are cut to what is. Returns how many were dropped.
 uint32_t ring_settle(struct ring *self, uint32_t before);
 
 /// Newest sequence held of a boot, 0 when none: where to carry on counting if the counter did not survive.
-uint32_t ring_newest_sequence(struct ring *self, uint32_t boot);
+uint32_t ring_newest_sequence(const struct ring *self, uint32_t boot);
 
 #ifdef __cplusplus
 }
