@@ -7,14 +7,9 @@ function(add_app)
         ${folder}/main.c
         ${folder}/link.c
         ${folder}/sampling.c
-        ${folder}/command_task.c
-        ${folder}/command.c
-        ${folder}/checkin.c
-        ${folder}/identity.c
-        ${folder}/boot_counter.c
-        ${folder}/text.c)
+        ${folder}/command_task.c)
     target_include_directories(app PRIVATE
         "${CMAKE_CURRENT_SOURCE_DIR}" "${CMAKE_SOURCE_DIR}" "${CMAKE_SOURCE_DIR}/boards")
-    target_link_libraries(app PRIVATE kernel edgeloop_mqttsn edgeloop_ring edgeloop_wire edgeloop_warnings)
+    target_link_libraries(app PRIVATE kernel edgeloop_app edgeloop_mqttsn edgeloop_ring edgeloop_wire edgeloop_warnings)
     set_target_properties(app PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}")
 endfunction()
