@@ -40,6 +40,7 @@ def start(
                 stderr=out,
                 pass_fds=pass_fds,
                 env=env,
+                start_new_session=True,  # Ctrl-C is for us, who end it in order
             )
         except FileNotFoundError as problem:
             raise SetupError(
