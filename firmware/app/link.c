@@ -34,6 +34,7 @@ static struct {
     struct wire_receiver receiver;
     struct mqttsn_client client;
     struct ring_source ring_source;
+    struct mqttsn_reading_source readings;
     uint32_t frames_out;
     uint32_t links_unknown;
     uint32_t sessions_renewed; ///< By a gateway that began anew; the client counts those it lost.
@@ -359,7 +360,7 @@ static void begin(struct app *app)
     self.app = app;
     self.ring_source = (struct ring_source){
         .ring = &app->ring, .lock = app_ring_lock, .unlock = app_ring_unlock, .context = app};
-    struct mqttsn_reading_source readings = ring_source_open(&self.ring_source);
+    self.readings = ring_source_open(&self.ring_source);
 
     name_topic(self.topic_names[TOPIC_TEMPERATURE], "dt/", "/temp");
     name_topic(self.topic_names[TOPIC_REPLY], "cmd/", "/reply");
@@ -387,7 +388,7 @@ static void begin(struct app *app)
         .slot_count = SLOT_COUNT,
         .slot_data = self.slot_data,
         .slot_data_bytes = ANSWER_BYTES_MAX,
-        .readings = &readings,
+        .readings = &self.readings,
         .flight = self.flight,
         .flight_count = WINDOW,
         .on_delivery = on_delivery,
