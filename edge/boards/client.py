@@ -282,6 +282,8 @@ class Client:
 
     def tick(self, now: float) -> None:
         """Supervise, and send again what is due."""
+        if self.peer.requests is not None:
+            self.peer.requests.expire(now)
         due = self._supervision()
         if due is not None and now >= due:
             if self.state is State.CONNECTING:

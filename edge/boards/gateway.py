@@ -212,7 +212,7 @@ class Gateway:
     # The way down: messages from the router to clients.
 
     def send(self, name: str, messages: Sequence[Message], origin: Origin) -> None:
-        """As Target says. Taken when every client has; congested when none had room; to nobody is taken, and counted."""
+        """As Target says. Taken when every client has, congested when none had room; to nobody: taken, counted."""
         now = self._clock()
         ended: dict[Outcome, list[int]] = {}
         for message in messages:
