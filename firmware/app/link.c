@@ -13,6 +13,7 @@
 
 enum {
     KEEPALIVE_S = 30,
+    RETRY_MS = 5000,         ///< T_retry; the standard's 10 s are meant for radio.
     TX_MESSAGE_BYTES = ANSWER_BYTES_MAX + WIRE_REQUEST_HEADER_BYTES + MQTTSN_PUBLISH_HEADER_BYTES_MAX,
     TX_FRAME_BYTES = WIRE_FRAME_BYTES_MAX(TX_MESSAGE_BYTES + 1),
     RX_SEGMENT_BYTES = WIRE_STUFFED_BYTES_MAX(CONTENT_BYTES_MAX),
@@ -35,6 +36,7 @@ static struct {
     struct ring_source ring_source;
     uint32_t frames_out;
     uint32_t links_unknown;
+    uint32_t sessions_renewed; ///< By a gateway that began anew; the client counts those it lost.
     uint32_t text_bytes_dropped;
 
     bool welcomed;
@@ -136,7 +138,7 @@ void link_stats(struct app *app, struct wire_stats *out)
         [WIRE_STAT_COMMANDS_ANSWERED] = app->commands_answered,
         [WIRE_STAT_SENSOR_ERRORS] = app->sensor_errors,
         [WIRE_STAT_MQTTSN_REJECTED] = self.client.counters.rejected,
-        [WIRE_STAT_RECONNECTS] = self.client.counters.reconnects,
+        [WIRE_STAT_RECONNECTS] = self.client.counters.reconnects + self.sessions_renewed,
         [WIRE_STAT_WATCHDOG_RESETS] = app->kept->watchdog_resets,
         [WIRE_STAT_TEXT_BYTES_DROPPED] = self.text_bytes_dropped,
     };
@@ -150,13 +152,21 @@ void link_stats(struct app *app, struct wire_stats *out)
     }
 }
 
+/// From any state, without a DISCONNECT and without waiting for a pause to be over.
+static void connect_now(void)
+{
+    mqttsn_client_stop(&self.client);
+    mqttsn_client_start(&self.client);
+}
+
 static void welcome(const struct wire_welcome *welcome)
 {
     self.peer_content_bytes_max = welcome->content_bytes_max;
     mqttsn_client_set_window(&self.client, welcome->window);
     if (!self.welcomed) {
         self.welcomed = true;
-        mqttsn_client_start(&self.client);
+        self.sessions_renewed += self.client.state == MQTTSN_STATE_CONNECTED;
+        connect_now();
     }
 }
 
@@ -307,7 +317,7 @@ static uint32_t say_hello_when_due(void)
     if (self.hellos == HELLOS_BEFORE_PLAIN) {
         self.peer_content_bytes_max = WIRE_CONTENT_BYTES_UNKNOWN_PEER;
         mqttsn_client_set_window(&self.client, 0);
-        mqttsn_client_start(&self.client);
+        connect_now();
     }
     self.hellos++;
     send_hello();
@@ -363,6 +373,7 @@ static void begin(struct app *app)
         .platform = {.now_ms = now_ms, .tx = send},
         .client_id = app->identity.board_id,
         .keepalive_s = KEEPALIVE_S,
+        .retry_ms = RETRY_MS,
         .seed = wire_crc32(app->boot, app->identity.entropy, sizeof app->identity.entropy),
         .tx_buffer = self.tx_message,
         .tx_buffer_bytes = sizeof self.tx_message,
