@@ -182,31 +182,37 @@ class CodecConnection:
 
     def _handle(self, events: Sequence[Event]) -> None:
         for event in events:
-            match event:
-                case Settled():
-                    self._settle(event)
-                case Received():
-                    self._in.value += len(event.messages)
-                    self._inbox.deliver(event.messages)
-                case Connected():
-                    self._opened(event)
-                case Subscribed():
-                    self._subscribed(event)
-                case Unsubscribed():
-                    pass
-                case Refused():
-                    self._end(failures.refused(event.code, event.text or event.name))
-                case Disconnected():
-                    self._end(failures.disconnected(event.code, event.text or event.name))
-                case ProtocolFailed():
-                    self._end(failures.broke_standard(event.code, event.reason, event.text))
-                case AuthChallenge():
-                    problem = f"the broker asks for the authentication method {event.method}"
-                    self._end(ConnectionFailed("bad_credentials", problem, "Use a broker that takes certificates."))
-                case _:
-                    assert_never(event)
+            try:
+                self._handle_one(event)
+            except Exception as error:  # noqa: BLE001  a fault in a receiver must not keep others from being settled
+                self._end(error)
         if self._queue.messages and self._ready:
             self._pump()
+
+    def _handle_one(self, event: Event) -> None:
+        match event:
+            case Settled():
+                self._settle(event)
+            case Received():
+                self._in.value += len(event.messages)
+                self._inbox.deliver(event.messages)
+            case Connected():
+                self._opened(event)
+            case Subscribed():
+                self._subscribed(event)
+            case Unsubscribed():
+                pass
+            case Refused():
+                self._end(failures.refused(event.code, event.text or event.name))
+            case Disconnected():
+                self._end(failures.disconnected(event.code, event.text or event.name))
+            case ProtocolFailed():
+                self._end(failures.broke_standard(event.code, event.reason, event.text))
+            case AuthChallenge():
+                problem = f"the broker asks for the authentication method {event.method}"
+                self._end(ConnectionFailed("bad_credentials", problem, "Use a broker that takes certificates."))
+            case _:
+                assert_never(event)
 
     def _settle(self, event: Settled) -> None:
         if event.outcome is Outcome.TAKEN:
@@ -272,7 +278,7 @@ class CodecConnection:
         if self._link is not None:
             self._link.dirty()
 
-    def _end(self, failure: ConnectionFailed) -> None:
+    def _end(self, failure: Exception) -> None:
         self._ready = False
         if self._link is not None:
             self._link.end(failure)
@@ -345,7 +351,7 @@ class _Link(asyncio.Protocol):
         deadline = self._session.deadline()
         self._timer = None if deadline is None else self._loop.call_at(deadline, self._tick)
 
-    def end(self, failure: ConnectionFailed) -> None:
+    def end(self, failure: Exception) -> None:
         if not self.ended.done():
             self.ended.set_exception(failure)
 
