@@ -9,6 +9,7 @@ damage costs the segment it hit, as a frame begins anew after every 00.
 """
 
 import re
+import struct
 import zlib
 from collections import deque
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ SAMPLE_SEGMENTS: Final = 8
 SAMPLE_BYTES: Final = 64
 
 _CRC_BYTES = 4
+_pack_crc = struct.Struct("<I").pack
 # What a line takes in memory beside its characters.
 _LINE_COST_BYTES = 64
 # crc32(x ‖ its own CRC-32, little-endian) for every x.
@@ -222,10 +224,15 @@ class FrameReader:
 
 def build_frame(content: bytes) -> bytes:
     """00 COBS(content ‖ CRC-32) 00. content: channel byte and payload, within the reader's cap."""
-    raw = content + zlib.crc32(content).to_bytes(_CRC_BYTES, "little")
-    if len(raw) < 254:
-        return b"\0" + b"".join([_CODES[len(run) + 1] + run for run in raw.split(b"\0")]) + b"\0"
-    return b"\0" + _stuff(raw) + b"\0"
+    raw = content + _pack_crc(zlib.crc32(content))
+    if len(raw) > 253:
+        return b"\0" + _stuff(raw) + b"\0"
+    parts = [b"\0"]
+    for run in raw.split(b"\0"):
+        parts.append(_CODES[len(run) + 1])
+        parts.append(run)
+    parts.append(b"\0")
+    return b"".join(parts)
 
 
 def build_frames(contents: Iterable[bytes]) -> bytes:
