@@ -26,6 +26,8 @@ SAMPLE_SEGMENTS: Final = 8
 SAMPLE_BYTES: Final = 64
 
 _CRC_BYTES = 4
+# Of an unstuffed segment with its overhead byte; made once, as a slice written out is built anew each time.
+_CONTENT = slice(1, -_CRC_BYTES)
 _pack_crc = struct.Struct("<I").pack
 # What a line takes in memory beside its characters.
 _LINE_COST_BYTES = 64
@@ -94,7 +96,7 @@ class FrameReader:
                     at += code
                 # No three bytes or fewer have the residue, and the four that have it begin with channel 0.
                 if at == size and crc32(decoded, _BEFORE_ZERO) == _RESIDUE and decoded[1] in channels:
-                    contents.append(bytes(decoded)[1:-4])
+                    contents.append(bytes(decoded)[_CONTENT])
                     continue
             content = self._difficult(segment)
             if content:
