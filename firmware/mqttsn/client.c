@@ -41,14 +41,16 @@ bool mqttsn_client_init(struct mqttsn_client *self, const struct mqttsn_client_c
     self->config.gap_ms = or_default(config->gap_ms, GAP_MS);
     self->config.backoff_ms = or_default(config->backoff_ms, BACKOFF_MS);
     self->config.backoff_ms_max = or_default(config->backoff_ms_max, BACKOFF_MS_MAX);
+    if (config->readings != NULL) {
+        self->readings = *config->readings;
+    }
     self->state = MQTTSN_STATE_IDLE;
     self->next_msg_id = 1;
     self->random = or_default(config->seed, 1);
     self->reconnect_backoff_ms = self->config.backoff_ms;
     self->congestion_backoff_ms = self->config.backoff_ms;
     for (size_t i = 0; i < config->topic_count; i++) {
-        config->topics[i].progress =
-            config->topics[i].type == MQTTSN_TOPIC_NORMAL ? MQTTSN_PENDING : MQTTSN_DONE;
+        config->topics[i].progress = config->topics[i].type == MQTTSN_TOPIC_NORMAL ? MQTTSN_PENDING : MQTTSN_DONE;
     }
     for (size_t i = 0; i < config->subscription_count; i++) {
         config->subscriptions[i].progress = MQTTSN_PENDING;

@@ -26,10 +26,8 @@ bool wire_receiver_init(struct wire_receiver *self, const struct wire_receiver_c
 }
 
 static void reject(struct wire_receiver *self, enum wire_reason reason, size_t data_bytes) {
-    const struct wire_event event = {.type = WIRE_EVENT_REJECTED,
-                                     .reason = reason,
-                                     .data = self->config.buffer,
-                                     .data_bytes = data_bytes};
+    const struct wire_event event = {
+        .type = WIRE_EVENT_REJECTED, .reason = reason, .data = self->config.buffer, .data_bytes = data_bytes};
     self->counters.rejected[reason]++;
     self->config.on_event(self->config.context, &event);
 }
@@ -84,10 +82,8 @@ static void deliver_frame(struct wire_receiver *self) {
     } else if (channel == 0 || channel > 31 || (self->config.channels & WIRE_CHANNEL_BIT(channel)) == 0) {
         reject(self, WIRE_UNKNOWN_CHANNEL, content_bytes);
     } else {
-        const struct wire_event event = {.type = WIRE_EVENT_FRAME,
-                                         .channel = channel,
-                                         .data = buffer + 1,
-                                         .data_bytes = content_bytes - 1};
+        const struct wire_event event = {
+            .type = WIRE_EVENT_FRAME, .channel = channel, .data = buffer + 1, .data_bytes = content_bytes - 1};
         self->counters.frames++;
         self->config.on_event(self->config.context, &event);
     }
