@@ -91,7 +91,7 @@ size_t wire_frame_encode(uint8_t channel, const void *payload, size_t payload_by
 /// Why a segment was no frame. The names are metric labels on the gateway as well.
 enum wire_reason {
     WIRE_TOO_SHORT,        ///< Unstuffed to fewer than channel and CRC.
-    WIRE_TOO_LONG,         ///< Longer than the cap; told once, the rest is skipped up to the next delimiter.
+    WIRE_TOO_LONG,         ///< Longer than the cap and not lines of text; told once, skipped up to the next delimiter.
     WIRE_BAD_COBS,         ///< Ends inside a block.
     WIRE_BAD_CRC,          ///< Checksum wrong.
     WIRE_TIMEOUT,          ///< Nothing came for the inter-byte timeout and what there was is neither frame nor text.
