@@ -323,6 +323,10 @@ bool mqttsn_client_init(struct mqttsn_client *self, const struct mqttsn_client_c
 /// Connect, or wake up for good. The next poll sends CONNECT.
 void mqttsn_client_start(struct mqttsn_client *self);
 
+/// Connect anew from any state, at once and without a DISCONNECT: the gateway at the other end is known to have begun
+/// anew. Counted as a reconnect when there was a session.
+void mqttsn_client_restart(struct mqttsn_client *self);
+
 /// Say DISCONNECT and stay idle. Slots and readings stay.
 void mqttsn_client_stop(struct mqttsn_client *self);
 

@@ -445,6 +445,28 @@ static void test_a_gateway_that_went_away_is_noticed_and_found_again(void) {
     CHECK_EQUAL(count_told(world.published, world.published_count, "kept"), 1);
 }
 
+static void test_a_gateway_known_to_have_begun_anew_is_connected_to_at_once(void) {
+    connect_world(false);
+    world.connected = false;
+    world.silent = true;
+    add_reading(&world, 5, 1);
+    mqttsn_client_poll(&world.client);
+    mqttsn_client_restart(&world.client);
+    world.silent = false;
+    const uint32_t start_ms = world.now_ms;
+    CHECK(run_until(&world, is_drained, 60000));
+    CHECK(world.now_ms - start_ms < 200);
+    CHECK_EQUAL(world.client.counters.reconnects, 1);
+    CHECK_EQUAL(world.sent_by_type[MQTTSN_CONNECT], 2);
+    check_readings_in_order(&world, 5, 1, 1);
+    // While it waits for its next try as well.
+    world.cut = true;
+    CHECK(run_until(&world, is_waiting, 200000));
+    world.cut = false;
+    mqttsn_client_restart(&world.client);
+    CHECK(run_until(&world, is_drained, 200));
+}
+
 static void test_a_congested_gateway_is_asked_again_later(void) {
     world_open(&world, false);
     world.congest = 2;
@@ -589,6 +611,7 @@ int main(void) {
     RUN(test_predefined_and_short_topics_are_delivered);
     RUN(test_a_quiet_line_is_kept_alive);
     RUN(test_a_gateway_that_went_away_is_noticed_and_found_again);
+    RUN(test_a_gateway_known_to_have_begun_anew_is_connected_to_at_once);
     RUN(test_a_congested_gateway_is_asked_again_later);
     RUN(test_a_sleeper_fetches_what_waits_and_sleeps_again);
     RUN(test_a_subscription_is_given_up_and_taken_again);
