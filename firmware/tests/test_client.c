@@ -424,14 +424,14 @@ static void test_topics_the_gateway_refuses_cost_what_is_published_on_them(void)
 static void test_a_gateway_that_answers_nothing_but_pings_is_connected_to_anew(void) {
     connect_world(false);
     world.deaf = true;
-    CHECK_EQUAL(mqttsn_client_publish(&world.client, 1, 1, false, "stubborn", 8), MQTTSN_PUBLISH_OK);
+    CHECK_EQUAL(mqttsn_client_publish(&world.client, 1, 1, false, "patient", 7), MQTTSN_PUBLISH_OK);
     run_until(&world, NULL, 100000);
     CHECK_EQUAL(world.client.counters.reconnects, 0);
     run_until(&world, NULL, 100000);
     CHECK_EQUAL(world.client.counters.reconnects, 1);
     world.deaf = false;
     CHECK(run_until(&world, is_drained, 60000));
-    CHECK_EQUAL(count_told(world.published, world.published_count, "stubborn"), 1);
+    CHECK_EQUAL(count_told(world.published, world.published_count, "patient"), 1);
 }
 
 // --- Deliveries ---
