@@ -1,0 +1,136 @@
+"""What a session is told to be (`Options`) and what it tells (`Event`)."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from edge.messages import Message, Origin, Outcome
+from edge.mqtt.codes import V5
+
+
+class Will(msgspec.Struct, frozen=True):
+    """Published by the server when the connection ends without DISCONNECT (MQTT 5.0, 3.1.2.5)."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    delay_s: int = 0
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client asks of the server.
+
+    window: QoS 1 and 2 publishes in flight at most; the server's receive maximum may lower it.
+    receive_maximum: the same, the other way. clean_start: for the first connection of this session object; under 3.1.1
+    it is CleanSession of every connection. session_expiry_s, aliases and authentication_* are MQTT 5's.
+    """
+
+    client_id: str
+    version: int = V5
+    clean_start: bool = True
+    keepalive_s: int = 30
+    session_expiry_s: int = 0
+    window: int = 1000
+    receive_maximum: int = 1000
+    packet_bytes_max: int = 1 << 20
+    topic_alias_maximum: int = 100
+    will: Will | None = None
+    username: str | None = None
+    password: bytes | None = None
+    authentication_method: str | None = None
+    authentication_data: bytes | None = None
+    request_response_information: bool = False
+    connect_timeout_s: float = 20.0
+    ping_timeout_s: float = 10.0
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """CONNACK with success: what the server grants. Subscribe again when session_present is false."""
+
+    session_present: bool
+    client_id: str
+    keepalive_s: int
+    session_expiry_s: int
+    receive_maximum: int = 65535
+    packet_bytes_max: int | None = None
+    qos_maximum: int = 2
+    retain_available: bool = True
+    wildcard_available: bool = True
+    shared_available: bool = True
+    subscription_ids_available: bool = True
+    topic_alias_maximum: int = 0
+    response_information: str | None = None
+    server_reference: str | None = None
+    authentication_data: bytes | None = None
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """CONNACK with an error: close the transport. code is MQTT 5's for both versions."""
+
+    code: int
+    name: str
+    text: str = ""
+    server_reference: str | None = None
+
+
+class Received(msgspec.Struct, frozen=True):
+    """All messages of one `receive`, in order. Each of QoS 1 and 2 is to be acknowledged by its receipt."""
+
+    messages: list[Message]
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """How publishes ended: the receipts of one origin, in the order they ended. reason_code 0 is success."""
+
+    origin: Origin | None
+    receipts: Sequence[int]
+    outcome: Outcome
+    reason_code: int = 0
+
+
+class Subscribed(msgspec.Struct, frozen=True):
+    """codes: one for each entry, in order; 0x80 and above is a refusal."""
+
+    packet_id: int
+    codes: tuple[int, ...]
+    text: str = ""
+
+
+class Unsubscribed(msgspec.Struct, frozen=True):
+    """codes: one for each filter; empty under 3.1.1."""
+
+    packet_id: int
+    codes: tuple[int, ...]
+    text: str = ""
+
+
+class AuthChallenge(msgspec.Struct, frozen=True):
+    """AUTH from the server: answer by `Session.authenticate`."""
+
+    code: int
+    method: str
+    data: bytes | None
+
+
+class Disconnected(msgspec.Struct, frozen=True):
+    """DISCONNECT from the server (MQTT 5): close the transport."""
+
+    code: int
+    name: str
+    text: str = ""
+    server_reference: str | None = None
+
+
+class ProtocolFailed(msgspec.Struct, frozen=True):
+    """The server broke the standard or fell silent: write `output()` if possible, then close the transport."""
+
+    code: int
+    reason: str
+    text: str = ""
+
+
+Event: TypeAlias = (
+    Connected | Refused | Received | Settled | Subscribed | Unsubscribed | AuthChallenge | Disconnected | ProtocolFailed
+)
