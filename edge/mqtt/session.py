@@ -87,6 +87,7 @@ class Session:
         self._requests: dict[int, int] = {}
         self._last_id = 0
         self._quota = 0
+        self._received_max = options.receive_maximum + options.receive_excess
         self._owed: dict[int, int] = {}
         self._twice: dict[int, _Twice] = {}
         self._now = self._last_sent = self._last_received = 0.0
@@ -104,6 +105,10 @@ class Session:
             max(self._connection, 0) << 16,
         )
         self._publisher = Publisher(options.version, 0, 1 << 28, 2, retain_available=True)
+        for receipt, reason in self._owed.items():
+            known = self._twice.get(receipt & 0xFFFF)
+            if reason != _WAITING and known is not None and known.receipt == receipt:
+                known.reason = reason  # acknowledged, but held back behind an older one
         self._out.clear()
         self._owed.clear()
         self._requests.clear()
@@ -125,6 +130,13 @@ class Session:
     def in_flight(self) -> int:
         """Publishes taken and not settled yet."""
         return len(self._in_flight)
+
+    @property
+    def wants_input(self) -> bool:
+        """False while twice the receive maximum is unanswered: stop reading the transport until acknowledge() has
+        made it true again. It is what bounds memory against a server that does not keep to the receive maximum, or
+        knows none (3.1.1)."""
+        return len(self._owed) < 2 * self.options.receive_maximum
 
     def connect(self, now: float) -> None:
         """The transport is open: CONNECT goes out."""
@@ -206,6 +218,8 @@ class Session:
             if self._waiting_until is None:
                 self._out.append(b"\xc0\0")
                 self._waiting_until = now + self.options.ping_timeout_s
+            elif self._state is _State.CONNECTED and not self.wants_input:
+                self._waiting_until = now + self.options.ping_timeout_s  # nobody reads: silence says nothing
             elif self._state is _State.CONNECTING:
                 self._fail(ProtocolError("connect_timeout", "no CONNACK came", codes.KEEP_ALIVE_TIMEOUT, "3.1.4"))
             else:
@@ -257,7 +271,7 @@ class Session:
                         break
             else:
                 failure = self._reader.error
-                if len(self._owed) + len(self._twice) > self.options.receive_maximum:
+                if len(self._owed) + len(self._twice) > self._received_max:
                     self._check_receive_maximum()
         except ProtocolError as error:
             failure = error
@@ -278,8 +292,8 @@ class Session:
         """The server may have that many publishes unanswered; a QoS 2 one until PUBCOMP (4.9)."""
         here = self._connection
         beyond = sum(1 for one in self._twice.values() if one.seen == here and one.receipt not in self._owed)
-        if self._v5 and len(self._owed) + beyond > self.options.receive_maximum:
-            detail = f"{len(self._owed) + beyond} unanswered, at most {self.options.receive_maximum}"
+        if self._v5 and len(self._owed) + beyond > self._received_max:
+            detail = f"{len(self._owed) + beyond} unanswered, at most {self._received_max}"
             raise ProtocolError("receive_maximum", detail, codes.RECEIVE_MAXIMUM_EXCEEDED, "3.1.2.11.3")
 
     def _handle(self, item: Packet | Run, received: list[Message]) -> None:
@@ -529,12 +543,11 @@ class Session:
             self._twice[packet_id] = _Twice(receipt, here)
             self._owed[receipt] = _WAITING
             received.append(to_message(packet, receipt))
-        elif known.reason != _WAITING:
-            known.seen = here
-            self._answer_twice(packet_id, known)
         else:
             known.seen = here
-            self._owed.setdefault(known.receipt, _WAITING)
+            if known.receipt not in self._owed:
+                self._owed[known.receipt] = known.reason
+                self._flush_owed()
 
     def _answer_twice(self, packet_id: int, known: _Twice) -> None:
         if known.reason >= 0x80 and self._v5:
