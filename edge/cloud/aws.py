@@ -1,0 +1,463 @@
+"""The connection on awsiotsdk (`edgeloop[aws]`): MQTT 5 over mutual TLS by awscrt's client. The only door to awscrt.
+
+What the SDK does differently from our codec, as far as it can be told from outside:
+- QoS 2 is published at QoS 1; the SDK and AWS IoT Core know no QoS 2.
+- A PUBACK waits for `settled` as everywhere (the SDK's manual acknowledgement), but carries no reason code: a REFUSED
+  message is acknowledged plainly. SDKs before manual acknowledgement (awscrt < 0.29) acknowledge on receipt themselves.
+- Which of the two certificates was at fault in a failed TLS handshake the SDK does not say: the cause is `tls_failed`.
+- Flow control beyond MQTT's own is NONE: AWS_IOT_CORE_DEFAULTS caps at 100 messages a second, whatever the broker.
+
+Invariants: the SDK's threads touch nothing but `_Attempt.post`; all else runs on the asyncio loop. An SDK client lives
+for one connection, so that renewed certificates count; what it had not delivered when it ended goes back to the queue.
+"""
+
+import asyncio
+import importlib
+import itertools
+import logging
+import random as random_module
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from edge.cloud import failures
+from edge.cloud.connection import REQUEST_TIMEOUT_S, SUBSCRIBE_QOS, ConnectionState, Payload
+from edge.cloud.inbox import Inbox, Receive
+from edge.cloud.queue import Queue
+from edge.cloud.reconnect import Reconnect
+from edge.cloud.requests import Requests
+from edge.cloud.subscriptions import Subscriptions, packets
+from edge.cloud.tls import alpn_of, read_password, require_usable
+from edge.config import ConnectionSettings
+from edge.errors import ConfigError, ConnectionFailed
+from edge.logs import log_event
+from edge.messages import Message, Origin, Outcome, Properties
+from edge.metrics import Metrics
+from edge.topics import check_filter
+
+STOP_S = 3.0  # for the SDK to say goodbye and end
+_NEVER_MS = 24 * 3600 * 1000  # the SDK is not to reconnect by itself: we do, with credentials read again
+
+_log = logging.getLogger(__name__)
+
+
+class AwsConnection:
+    """The arguments are CodecConnection's; file: the gateway file, for messages. Raises ConfigError without the SDK."""
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        metrics: Metrics,
+        *,
+        name: str = "cloud",
+        reply_topic: str = "",
+        file: str = "the gateway file",
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        self._io, self._mqtt5 = _load_sdk(file, name)
+        self._settings, self._name, self._metrics = settings, name, metrics
+        self._reconnect = Reconnect(settings, metrics, name, random)
+        self._dropped = metrics.counter("connection_messages_dropped", connection=name, reason="connection_lost")
+        self._queue = Queue(
+            settings.queue_messages_max,
+            settings.queue_bytes_max,
+            dropped=metrics.counter("connection_messages_dropped", connection=name, reason="queue_full"),
+            congested=metrics.counter("connection_messages_congested", connection=name),
+        )
+        self._inbox = Inbox(
+            self._acknowledge,
+            _call_later,
+            random,
+            unexpected=metrics.counter("connection_messages_unexpected", connection=name),
+            offered_again=metrics.counter("connection_messages_offered_again", connection=name),
+        )
+        self._subscriptions = Subscriptions()
+        self._requests = Requests(self, reply_topic or f"reply/{settings.client_id}", properties=True)
+        self._in = metrics.counter("connection_messages_in", connection=name)
+        self._out = metrics.counter("connection_messages_out", connection=name)
+        self._taken = metrics.counter("connection_messages_taken", connection=name)
+        self._in_flight: dict[int, tuple[Message, Origin]] = {}
+        self._numbers = itertools.count(1)
+        self._receipts = itertools.count(1)  # never the same again, so that a late one meets no other message
+        self._handles: dict[int, Any] = {}
+        self._attempt: _Attempt | None = None
+        self._ready = False
+        self._bootstrap: Any = None
+        metrics.gauge("connection_queue_messages", lambda: self._queue.messages, connection=name)
+        metrics.gauge("connection_queue_bytes", lambda: self._queue.bytes, connection=name)
+        metrics.gauge("connection_in_flight", lambda: len(self._in_flight), connection=name)
+        metrics.gauge("connection_inbox_kept", lambda: self._inbox.kept, connection=name)
+
+    @property
+    def state(self) -> ConnectionState:
+        return msgspec.structs.replace(
+            self._reconnect.state,
+            queued_messages=self._queue.messages,
+            queued_bytes=self._queue.bytes,
+            in_flight=len(self._in_flight),
+        )
+
+    async def run(self) -> None:
+        threads = self._io.EventLoopGroup(1)
+        self._bootstrap = self._io.ClientBootstrap(threads, self._io.DefaultHostResolver(threads))
+        try:
+            await self._reconnect.run(self._once)
+        finally:
+            self._reconnect.closed()
+            self._queue.abandon()
+
+    def send(self, messages: Sequence[Message], origin: Origin) -> None:
+        if self._ready and not self._queue.messages:
+            room = self._settings.window - len(self._in_flight)
+            for message in messages[:room]:
+                self._publish(message, origin)
+            if room >= len(messages):
+                return
+            messages = messages[max(room, 0) :]
+        self._queue.put(messages, origin)
+
+    def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
+        for topic_filter in filters:
+            check_filter(topic_filter)
+        self._inbox.subscribe(filters, receive)
+        new = self._subscriptions.add(filters)
+        if new and self._ready:
+            self._ask(new)
+
+    async def granted(self, topic_filter: str) -> None:
+        """Return as soon as the broker has granted this subscription."""
+        await self._subscriptions.granted(topic_filter)
+
+    async def request(
+        self,
+        topic: str,
+        payload: Payload,
+        *,
+        answers: Sequence[str] = (),
+        is_answer: Callable[[Message], bool] | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Message:
+        return await self._requests.request(topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s)
+
+    async def _once(self) -> None:
+        """One SDK client from its start to its end, which it raises."""
+        attempt = _Attempt(asyncio.get_running_loop(), self._handle, self._receipts)
+        client = self._make_client(attempt)
+        attempt.client = client
+        self._attempt = attempt
+        client.start()
+        try:
+            await attempt.ended
+        finally:
+            self._ready, self._attempt = False, None
+            client.stop()
+            await asyncio.wait([attempt.stopped], timeout=STOP_S)
+            attempt.drain()  # what was acknowledged before the end counts
+            attempt.over = True
+            self._inbox.lost()
+            self._handles.clear()
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """What was in flight waits again, at the front of the queue, in its order; QoS 0 is gone, and counted."""
+        in_flight = list(self._in_flight.values())
+        self._in_flight.clear()
+        self._dropped.value += sum(1 for message, _ in in_flight if not message.qos)
+        runs = itertools.groupby(((m, origin) for m, origin in in_flight if m.qos), key=lambda entry: entry[1])
+        self._queue.put_back([([message for message, _ in run], origin) for origin, run in runs])
+
+    def _make_client(self, attempt: "_Attempt") -> Any:
+        settings, mqtt5 = self._settings, self._mqtt5
+        options = mqtt5.ClientOptions(
+            host_name=settings.host,
+            port=settings.port,
+            bootstrap=self._bootstrap,
+            tls_ctx=self._tls_context(),
+            connect_options=mqtt5.ConnectPacket(
+                client_id=settings.client_id,
+                keep_alive_interval_sec=settings.keepalive_s,
+                session_expiry_interval_sec=settings.session_expiry_s,
+                receive_maximum=settings.window,
+                maximum_packet_size=settings.message_bytes_max,
+                username=settings.username or None,
+                password=read_password(settings),
+            ),
+            session_behavior=getattr(
+                mqtt5.ClientSessionBehaviorType, "REJOIN_ALWAYS" if settings.session_expiry_s else "CLEAN"
+            ),
+            extended_validation_and_flow_control_options=mqtt5.ExtendedValidationAndFlowControlOptions.NONE,
+            offline_queue_behavior=mqtt5.ClientOperationQueueBehaviorType.FAIL_ALL_ON_DISCONNECT,
+            min_reconnect_delay_ms=_NEVER_MS,
+            max_reconnect_delay_ms=_NEVER_MS,
+            ping_timeout_ms=min(10_000, settings.keepalive_s * 500),
+            connack_timeout_ms=int(settings.connect_timeout_s * 1000),
+            on_publish_callback_fn=attempt.on_publish,
+            on_lifecycle_event_connection_success_fn=lambda data: attempt.post(self._opened, data),
+            on_lifecycle_event_connection_failure_fn=lambda data: attempt.post(self._failed, data),
+            on_lifecycle_event_disconnection_fn=lambda data: attempt.post(self._disconnected, data),
+            on_lifecycle_event_stopped_fn=lambda data: attempt.post(attempt.set_stopped),
+        )
+        options.disable_metrics = True  # else the SDK writes its name into the user name
+        return mqtt5.Client(options)
+
+    def _tls_context(self) -> Any:
+        settings = self._settings
+        require_usable(settings)
+        kind = self._io.TlsContextOptions
+        options = kind.create_client_with_mtls_from_path(settings.certificate, settings.key) if settings.key else kind()
+        if settings.ca:
+            options.override_default_trust_store_from_path(None, settings.ca)
+        options.min_tls_ver = self._io.TlsVersion.TLSv1_2
+        if alpn := alpn_of(settings):
+            options.alpn_list = [alpn]
+        try:
+            return self._io.ClientTlsContext(options)
+        except Exception as error:
+            remedy = "Make key and certificate again."
+            raise ConnectionFailed("credentials_unusable", f"the SDK cannot use them: {error}", remedy) from error
+
+    def _publish(self, message: Message, origin: Origin) -> None:
+        attempt = self._attempt
+        assert attempt is not None
+        number = next(self._numbers)
+        self._in_flight[number] = (message, origin)
+        self._out.value += 1
+        future = attempt.client.publish(self._packet(message))
+        future.add_done_callback(lambda done: attempt.post(self._completed, number, done))
+
+    def _packet(self, message: Message) -> Any:
+        mqtt5 = self._mqtt5
+        packet = mqtt5.PublishPacket(
+            topic=message.topic,
+            payload=message.payload,
+            qos=mqtt5.QoS.AT_LEAST_ONCE if message.qos else mqtt5.QoS.AT_MOST_ONCE,
+            retain=message.retain,
+        )
+        properties, reading = message.properties, message.reading
+        user: list[tuple[str, str]] = list(properties.user) if properties is not None else []
+        if reading is not None:
+            user += [("thing", reading.thing), ("boot", str(reading.boot)), ("seq", str(reading.sequence))]
+        packet.user_properties = [mqtt5.UserProperty(name=name, value=value) for name, value in user]
+        if properties is not None:
+            packet.response_topic = properties.response_topic
+            packet.correlation_data_bytes = properties.correlation_data
+            packet.correlation_data = properties.correlation_data
+            packet.content_type = properties.content_type
+            packet.message_expiry_interval_sec = properties.expiry_s
+            if properties.payload_is_utf8:
+                packet.payload_format_indicator = mqtt5.PayloadFormatIndicator.AWS_MQTT5_PFI_UTF8
+        return packet
+
+    def _handle(self, arrived: list[tuple[Message, Any]]) -> None:
+        """A batch of what came, in order."""
+        self._in.value += len(arrived)
+        for message, handle in arrived:
+            if handle is not None:
+                self._handles[message.receipt] = handle
+        self._inbox.deliver([message for message, _ in arrived])
+
+    def _opened(self, data: Any) -> None:
+        if self._attempt is None:
+            return  # it is being stopped
+        session_present = bool(data.connack_packet.session_present)
+        if session_present:
+            self._inbox.resumed()
+        self._reconnect.opened(session_present=session_present)
+        self._ready = True
+        self._ask(self._subscriptions.missing(session_present=session_present))
+        self._pump()
+
+    def _failed(self, data: Any) -> None:
+        if data.connack_packet is not None:
+            code = int(data.connack_packet.reason_code or 0x80)
+            self._end(failures.refused(code, data.connack_packet.reason_string or ""))
+        else:
+            self._end(_classify(data.exception, self._settings))
+
+    def _disconnected(self, data: Any) -> None:
+        if data.disconnect_packet is not None:
+            packet = data.disconnect_packet
+            self._end(failures.disconnected(int(packet.reason_code or 0), packet.reason_string or ""))
+        else:
+            self._end(_classify(data.exception, self._settings))
+
+    def _end(self, failure: ConnectionFailed) -> None:
+        self._ready = False
+        if self._attempt is not None and not self._attempt.ended.done():
+            self._attempt.ended.set_exception(failure)
+
+    def _completed(self, number: int, done: Any) -> None:
+        error = done.exception()
+        if error is None:
+            code = int(done.result().puback.reason_code or 0)
+        elif "VALIDATION" in str(getattr(error, "name", error)):
+            code = 0x95
+        else:
+            return  # the connection ends, and it goes back to the queue
+        message, origin = self._in_flight.pop(number)
+        if code < 0x80:
+            self._taken.value += bool(message.qos)
+            outcome = Outcome.TAKEN
+        else:
+            outcome = Outcome.REFUSED
+            self._count("connection_messages_refused", f"0x{code:02x}")
+        if message.qos:
+            origin.settled([message.receipt], outcome)
+        self._pump()
+
+    def _pump(self) -> None:
+        while self._ready and self._queue.messages and (room := self._settings.window - len(self._in_flight)) > 0:
+            messages, origin = self._queue.head(room)
+            self._queue.advance(len(messages))
+            for message in messages:
+                self._publish(message, origin)
+
+    def _ask(self, filters: Sequence[str]) -> None:
+        attempt, mqtt5 = self._attempt, self._mqtt5
+        assert attempt is not None
+        for some in packets(filters):
+            wanted = [mqtt5.Subscription(topic_filter=one, qos=mqtt5.QoS(SUBSCRIBE_QOS)) for one in some]
+            number = next(self._numbers)
+            self._subscriptions.asked(number, some)
+            future = attempt.client.subscribe(mqtt5.SubscribePacket(subscriptions=wanted))
+            future.add_done_callback(lambda done, number=number: attempt.post(self._subscribed, number, done))
+
+    def _subscribed(self, number: int, done: Any) -> None:
+        if done.exception() is not None:
+            return  # the connection ended; the next one asks again
+        codes = [0x80 if code is None else int(code) for code in done.result().reason_codes]
+        for topic_filter, code in self._subscriptions.answered(number, codes):
+            self._count("connection_subscriptions_refused", f"0x{code:02x}")
+            log_event(
+                _log,
+                "subscription_refused",
+                level=logging.WARNING,
+                connection=self._name,
+                filter=topic_filter,
+                reason=f"0x{code:02x}",
+                remedy="Allow this client to subscribe to it.",
+            )
+
+    def _acknowledge(self, receipts: Sequence[int], outcome: Outcome) -> None:
+        if self._attempt is not None:
+            for receipt in receipts:
+                handle = self._handles.pop(receipt, None)
+                if handle is not None:
+                    self._attempt.client.invoke_publish_acknowledgement(handle)
+
+    def _count(self, counter: str, reason: str) -> None:
+        self._metrics.counter(counter, connection=self._name, reason=reason).value += 1
+
+
+class _Attempt:
+    """One SDK client's life. post may be called from any thread; everything posted runs on the loop, in order."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handle: Callable[[list[tuple[Message, Any]]], None],
+        receipts: Iterator[int],
+    ) -> None:
+        self._loop, self._handle, self._receipts = loop, handle, receipts
+        self._posted: deque[tuple[Callable[..., None], tuple[Any, ...]] | tuple[Message, Any]] = deque()
+        self._wake_due = False
+        self.client: Any = None
+        self.over = False
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self.stopped: asyncio.Future[None] = loop.create_future()
+
+    def post(self, call: Callable[..., None], *arguments: Any) -> None:
+        self._posted.append((call, arguments))
+        self._wake()
+
+    def on_publish(self, data: Any) -> None:
+        packet = data.publish_packet
+        acquire = getattr(data, "acquire_publish_acknowledgement_control", None)
+        handle = acquire() if acquire is not None else None
+        qos = int(packet.qos or 0)
+        message = Message(
+            topic=packet.topic,
+            payload=packet.payload or b"",
+            qos=qos,
+            retain=bool(packet.retain),
+            receipt=next(self._receipts) if qos else 0,
+            properties=_properties(packet),
+        )
+        self._posted.append((message, handle))
+        self._wake()
+
+    def set_stopped(self) -> None:
+        if not self.stopped.done():
+            self.stopped.set_result(None)
+
+    def drain(self) -> None:
+        """Run what was posted; messages that came one after the other go on as one batch."""
+        self._wake_due = False
+        arrived: list[tuple[Message, Any]] = []
+        while self._posted and not self.over:
+            first, second = self._posted.popleft()
+            if isinstance(first, Message):
+                arrived.append((first, second))
+                continue
+            if arrived:
+                self._handle(arrived)
+                arrived = []
+            first(*second)
+        if arrived:
+            self._handle(arrived)
+
+    def _wake(self) -> None:
+        if not self._wake_due:
+            self._wake_due = True
+            try:
+                self._loop.call_soon_threadsafe(self.drain)
+            except RuntimeError:  # the loop is closed: nobody is left to tell
+                self.over = True
+
+
+def _properties(packet: Any) -> Properties | None:
+    user = tuple((one.name, one.value) for one in packet.user_properties or ())
+    correlation = getattr(packet, "correlation_data_bytes", None) or packet.correlation_data
+    properties = Properties(
+        response_topic=packet.response_topic,
+        correlation_data=correlation.encode() if isinstance(correlation, str) else correlation,
+        content_type=packet.content_type,
+        payload_is_utf8=packet.payload_format_indicator == 1,
+        expiry_s=packet.message_expiry_interval_sec,
+        user=user,
+    )
+    return None if properties == Properties() else properties
+
+
+def _classify(error: Any, settings: ConnectionSettings) -> ConnectionFailed:
+    """By the SDK's own names of errors (aws-c-common, aws-c-io, aws-c-mqtt)."""
+    name = str(getattr(error, "name", error))
+    place = f"{settings.host}:{settings.port}"
+    problem = f"{place}: {getattr(error, 'message', error)} ({name})"
+    if "DNS" in name or ("SOCKET" in name and "CLOSED" not in name):
+        return ConnectionFailed("unreachable", problem, "Check the network, host, port and whether the broker runs.")
+    if "PING_RESPONSE_TIMEOUT" in name:
+        return ConnectionFailed("keepalive_timeout", problem, "See whether the broker runs and the line to it is up.")
+    if "CONNACK_TIMEOUT" in name:
+        return ConnectionFailed("unreachable", problem, "See whether an MQTT broker listens there.")
+    if "TLS" in name:
+        remedy = "Compare ca, certificate, host name and the clock with the broker's; its log says more."
+        return ConnectionFailed("tls_failed", problem, remedy)
+    if "PROTOCOL" in name or "DECODE" in name or "MALFORMED" in name:
+        return ConnectionFailed("protocol_error", problem, "See that host and port are an MQTT 5 broker's.")
+    return ConnectionFailed("broker_closed", problem, "See the broker's log.")
+
+
+def _load_sdk(file: str, section: str) -> tuple[Any, Any]:
+    try:
+        return importlib.import_module("awscrt.io"), importlib.import_module("awscrt.mqtt5")
+    except ImportError:
+        problem = 'is "aws", but awsiotsdk is not installed'
+        fix = "Install it: pip install 'edgeloop[aws]'."
+        raise ConfigError(file, f"{section}.implementation", problem, fix) from None
+
+
+def _call_later(delay_s: float, call: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_later(delay_s, call)

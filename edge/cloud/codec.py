@@ -1,0 +1,416 @@
+"""The connection on our own MQTT codec, asyncio and the standard library's TLS: the default.
+
+The straight line: bytes read -> session -> inbox -> receivers; `send` -> session (or queue) -> one write.
+Invariants: at most one link at a time; `_ready` is true exactly while that link is connected and takes bytes; what is
+queued goes before what is sent later; everything a turn of the loop produced leaves in one write.
+"""
+
+import asyncio
+import logging
+import random as random_module
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import assert_never
+
+import msgspec
+
+from edge.cloud import failures
+from edge.cloud.connection import REQUEST_TIMEOUT_S, SUBSCRIBE_QOS, ConnectionState, Payload
+from edge.cloud.inbox import Inbox, Receive
+from edge.cloud.queue import Queue
+from edge.cloud.reconnect import Reconnect
+from edge.cloud.requests import Requests
+from edge.cloud.subscriptions import Subscriptions, packets
+from edge.cloud.tls import open_context, read_password
+from edge.config import ConnectionSettings
+from edge.errors import ConnectionFailed
+from edge.logs import log_event
+from edge.messages import Message, Origin, Outcome
+from edge.metrics import Metrics
+from edge.mqtt.codes import NOT_AUTHORIZED, V5, V311, name_of
+from edge.mqtt.events import (
+    AuthChallenge,
+    Connected,
+    Disconnected,
+    Event,
+    Options,
+    ProtocolFailed,
+    Received,
+    Refused,
+    Settled,
+    Subscribed,
+    Unsubscribed,
+)
+from edge.mqtt.packets import Subscription
+from edge.mqtt.session import Session
+from edge.topics import check_filter
+
+GOODBYE_S = 1.0  # to write DISCONNECT and close in good order
+WRITE_BUFFER_BYTES_MAX = 256 * 1024  # above it the broker reads too slowly, and messages queue
+
+OpenTransport = Callable[[Callable[[], asyncio.Protocol], ssl.SSLContext | None], Awaitable[object]]
+
+_log = logging.getLogger(__name__)
+
+
+class CodecConnection:
+    """name: of the connection in logs and metrics. no_local: the broker returns nothing that we published ourselves
+    (MQTT 5 only). reply_topic: the stem of response topics, by default `reply/CLIENT_ID`. open_transport: for tests.
+    """
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        metrics: Metrics,
+        *,
+        name: str = "cloud",
+        no_local: bool = False,
+        reply_topic: str = "",
+        random: Callable[[], float] = random_module.random,
+        open_transport: OpenTransport | None = None,
+    ) -> None:
+        self._settings, self._name, self._metrics = settings, name, metrics
+        self._no_local = no_local and settings.protocol == "5"
+        self._open_transport = open_transport or self._open_socket
+        self._session = Session(_options(settings))
+        self._reconnect = Reconnect(settings, metrics, name, random)
+        self._queue = Queue(
+            settings.queue_messages_max,
+            settings.queue_bytes_max,
+            dropped=metrics.counter("connection_messages_dropped", connection=name, reason="queue_full"),
+            congested=metrics.counter("connection_messages_congested", connection=name),
+        )
+        self._inbox = Inbox(
+            self._acknowledge,
+            _call_later,
+            random,
+            unexpected=metrics.counter("connection_messages_unexpected", connection=name),
+            offered_again=metrics.counter("connection_messages_offered_again", connection=name),
+        )
+        self._subscriptions = Subscriptions()
+        stem = reply_topic or f"reply/{settings.client_id}"
+        self._requests = Requests(self, stem, properties=settings.protocol == "5")
+        self._in = metrics.counter("connection_messages_in", connection=name)
+        self._out = metrics.counter("connection_messages_out", connection=name)
+        self._taken = metrics.counter("connection_messages_taken", connection=name)
+        self._link: _Link | None = None
+        self._ready = False
+        metrics.gauge("connection_queue_messages", lambda: self._queue.messages, connection=name)
+        metrics.gauge("connection_queue_bytes", lambda: self._queue.bytes, connection=name)
+        metrics.gauge("connection_in_flight", lambda: self._session.in_flight, connection=name)
+        metrics.gauge("connection_inbox_kept", lambda: self._inbox.kept, connection=name)
+
+    @property
+    def state(self) -> ConnectionState:
+        return msgspec.structs.replace(
+            self._reconnect.state,
+            queued_messages=self._queue.messages,
+            queued_bytes=self._queue.bytes,
+            in_flight=self._session.in_flight,
+        )
+
+    async def run(self) -> None:
+        try:
+            await self._reconnect.run(self._once)
+        finally:
+            self._reconnect.closed()
+            self._handle(self._session.abandon(Outcome.CONGESTED))
+            self._queue.abandon()
+
+    def send(self, messages: Sequence[Message], origin: Origin) -> None:
+        if self._ready and not self._queue.messages:
+            taken = self._session.publish(messages, origin)
+            self._out.value += taken
+            self._link.dirty()  # type: ignore[union-attr]  # _ready says that there is one
+            if taken == len(messages):
+                return
+            messages = messages[taken:]
+        self._queue.put(messages, origin)
+
+    def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
+        for topic_filter in filters:
+            check_filter(topic_filter)
+        self._inbox.subscribe(filters, receive)
+        new = self._subscriptions.add(filters)
+        if new and self._session.connected:
+            self._ask(new)
+
+    async def granted(self, topic_filter: str) -> None:
+        """Return as soon as the broker has granted this subscription."""
+        await self._subscriptions.granted(topic_filter)
+
+    async def request(
+        self,
+        topic: str,
+        payload: Payload,
+        *,
+        answers: Sequence[str] = (),
+        is_answer: Callable[[Message], bool] | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Message:
+        return await self._requests.request(topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s)
+
+    async def _once(self) -> None:
+        """One connection from its opening to its end, which it raises."""
+        loop = asyncio.get_running_loop()
+        context = open_context(self._settings)
+        self._session.options = msgspec.structs.replace(self._session.options, password=read_password(self._settings))
+        patience_s = self._settings.keepalive_s + _ping_timeout_s(self._settings)
+        link = _Link(self._session, self._handle, self._can_write, loop, patience_s)
+        try:
+            self._link = link
+            async with asyncio.timeout(self._settings.connect_timeout_s):
+                await self._open_transport(lambda: link, context)
+            await asyncio.wait([link.ended])  # cancelling this leaves it open, to say goodbye
+            link.ended.result()
+        except asyncio.CancelledError:
+            await link.say_goodbye()
+            raise
+        finally:
+            self._ready, self._link = False, None
+            link.abort()
+            self._inbox.lost()
+            self._handle(self._session.transport_lost())
+
+    async def _open_socket(self, make_link: Callable[[], asyncio.Protocol], context: ssl.SSLContext | None) -> object:
+        settings = self._settings
+        name = settings.host if context else None
+        # Happy eyeballs: an address that does not answer costs a quarter of a second, not the whole time-out.
+        return await asyncio.get_running_loop().create_connection(
+            make_link, settings.host, settings.port, ssl=context, server_hostname=name, happy_eyeballs_delay=0.25
+        )
+
+    def _handle(self, events: Sequence[Event]) -> None:
+        for event in events:
+            try:
+                self._handle_one(event)
+            except Exception as error:  # noqa: BLE001  a fault in a receiver must not keep others from being settled
+                self._end(error)
+        if self._queue.messages and self._ready:
+            self._pump()
+
+    def _handle_one(self, event: Event) -> None:
+        match event:
+            case Settled():
+                self._settle(event)
+            case Received():
+                self._in.value += len(event.messages)
+                self._inbox.deliver(event.messages)
+            case Connected():
+                self._opened(event)
+            case Subscribed():
+                self._subscribed(event)
+            case Unsubscribed():
+                pass
+            case Refused():
+                self._end(failures.refused(event.code, event.text or event.name))
+            case Disconnected():
+                self._end(failures.disconnected(event.code, event.text or event.name))
+            case ProtocolFailed():
+                self._end(failures.broke_standard(event.code, event.reason, event.text))
+            case AuthChallenge():
+                problem = f"the broker asks for the authentication method {event.method}"
+                self._end(ConnectionFailed("bad_credentials", problem, "Use a broker that takes certificates."))
+            case _:
+                assert_never(event)
+
+    def _settle(self, event: Settled) -> None:
+        if event.outcome is Outcome.TAKEN:
+            self._taken.value += len(event.receipts)
+        else:
+            name = "refused" if event.outcome is Outcome.REFUSED else "congested"
+            reason = name_of(event.reason_code)
+            counter = self._metrics.counter(f"connection_messages_{name}", connection=self._name, reason=reason)
+            counter.value += len(event.receipts)
+        if event.origin is not None:
+            event.origin.settled(event.receipts, event.outcome)
+
+    def _opened(self, event: Connected) -> None:
+        if event.session_present:
+            self._inbox.resumed()
+        self._reconnect.opened(session_present=event.session_present)
+        self._ask(self._subscriptions.missing(session_present=event.session_present))
+        if self._link is not None:
+            self._link.arm()
+        self._can_write(True)
+
+    def _ask(self, filters: Sequence[str]) -> None:
+        for some in packets(filters):
+            wanted = [Subscription(one, qos=SUBSCRIBE_QOS, no_local=self._no_local) for one in some]
+            self._subscriptions.asked(self._session.subscribe(wanted), some)
+        if self._link is not None:
+            self._link.dirty()
+
+    def _subscribed(self, event: Subscribed) -> None:
+        for topic_filter, code in self._subscriptions.answered(event.packet_id, event.codes):
+            reason = name_of(code)
+            self._metrics.counter("connection_subscriptions_refused", connection=self._name, reason=reason).value += 1
+            log_event(
+                _log,
+                "subscription_refused",
+                level=logging.WARNING,
+                connection=self._name,
+                filter=topic_filter,
+                reason=reason,
+                remedy="Allow this client to subscribe to it.",
+            )
+
+    def _can_write(self, can: bool) -> None:
+        self._ready = can and self._link is not None and self._session.connected
+        if self._ready and self._queue.messages:
+            self._pump()
+
+    def _pump(self) -> None:
+        """Publish from the queue what there is room for."""
+        queue, session = self._queue, self._session
+        while queue.messages:
+            messages, origin = queue.head(max(session.room(), 1))
+            taken = session.publish(messages, origin)
+            queue.advance(taken)
+            self._out.value += taken
+            if taken < len(messages):
+                break
+        if self._link is not None:
+            self._link.dirty()
+
+    def _acknowledge(self, receipts: Sequence[int], outcome: Outcome) -> None:
+        self._session.acknowledge(receipts, 0 if outcome is Outcome.TAKEN else NOT_AUTHORIZED)
+        if self._link is not None:
+            self._link.dirty()
+
+    def _end(self, failure: Exception) -> None:
+        self._ready = False
+        if self._link is not None:
+            self._link.end(failure)
+
+
+class _Link(asyncio.Protocol):
+    """One transport. ended: a future that fails with what ended it. patience_s: so long the broker may read nothing
+    while the write buffer is full; a broker that still sends would not be found out by its keep-alive."""
+
+    def __init__(
+        self,
+        session: Session,
+        handle: Callable[[Sequence[Event]], None],
+        can_write: Callable[[bool], None],
+        loop: asyncio.AbstractEventLoop,
+        patience_s: float,
+    ) -> None:
+        self._session, self._handle, self._can_write, self._loop = session, handle, can_write, loop
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._patience_s = patience_s
+        self._stalled: asyncio.TimerHandle | None = None
+        self._flush_due = False
+        self._gone = loop.create_future()
+        self.ended: asyncio.Future[None] = loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
+        self._transport = transport
+        self._session.connect(self._loop.time())
+        self._flush()
+        self.arm()
+
+    def data_received(self, data: bytes) -> None:
+        if self.ended.done():
+            return
+        self._flush_due = True  # what comes of it is written below, not later
+        self._handle(self._session.receive(data, self._loop.time()))
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gone.set_result(None)
+        if not self.ended.done():
+            if exc is not None:
+                self.ended.set_exception(exc)
+            else:
+                self.ended.set_result(None)
+
+    def pause_writing(self) -> None:
+        failure = failures.silent(f"the broker has read nothing for {self._patience_s:g} s")
+        self._stalled = self._loop.call_later(self._patience_s, self.end, failure)
+        self._can_write(False)
+
+    def resume_writing(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+        self._can_write(True)
+
+    def dirty(self) -> None:
+        """The session has something to write: once, at the end of this turn of the loop."""
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def arm(self) -> None:
+        """Call the session's tick when it is due. Traffic only ever puts that off, so one timer is set at a time."""
+        if self._timer is not None:
+            self._timer.cancel()
+        deadline = self._session.deadline()
+        self._timer = None if deadline is None else self._loop.call_at(deadline, self._tick)
+
+    def end(self, failure: Exception) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(failure)
+
+    def abort(self) -> None:
+        """Close at once; what is not written is not."""
+        for timer in (self._timer, self._stalled):
+            if timer is not None:
+                timer.cancel()
+        if self.ended.done():
+            self.ended.exception()  # whoever wanted to know knows
+        else:
+            self.ended.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def say_goodbye(self) -> None:
+        if self._transport is None or self.ended.done():
+            return
+        self._session.disconnect()
+        self._flush()
+        self._transport.close()
+        await asyncio.wait([self._gone], timeout=GOODBYE_S)
+
+    def _tick(self) -> None:
+        if self.ended.done():
+            return
+        self._handle(self._session.tick(self._loop.time()))
+        self._flush()
+        self.arm()
+
+    def _flush(self) -> None:
+        self._flush_due = True
+        while events := self._session.events():
+            self._handle(events)
+        self._flush_due = False
+        transport = self._transport
+        if transport is not None and not transport.is_closing() and (data := self._session.output()):
+            transport.write(data)
+
+
+def _options(settings: ConnectionSettings) -> Options:
+    return Options(
+        client_id=settings.client_id,
+        version=V5 if settings.protocol == "5" else V311,
+        clean_start=settings.session_expiry_s == 0,
+        keepalive_s=settings.keepalive_s,
+        session_expiry_s=settings.session_expiry_s,
+        window=settings.window,
+        receive_maximum=settings.window,
+        packet_bytes_max=settings.message_bytes_max,
+        username=settings.username or None,
+        connect_timeout_s=settings.connect_timeout_s,
+        ping_timeout_s=_ping_timeout_s(settings),
+    )
+
+
+def _ping_timeout_s(settings: ConnectionSettings) -> float:
+    return min(10.0, settings.keepalive_s)
+
+
+def _call_later(delay_s: float, call: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_later(delay_s, call)

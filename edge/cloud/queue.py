@@ -1,0 +1,100 @@
+"""What waits in memory for the connection, bounded by messages and by bytes.
+
+Invariants: what leaves comes in the order it was put in; each QoS 1 or 2 message is either in here, handed on, or
+settled CONGESTED, never two of these; QoS 0 beyond the bound is dropped and counted. A durable outbox can stand here.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+from edge.messages import Message, Origin, Outcome
+from edge.metrics import Counter
+
+_OVERHEAD_BYTES = 64  # of a message beside its topic and payload, about
+
+
+class _Batch:
+    __slots__ = ("messages", "origin", "start")
+
+    def __init__(self, messages: Sequence[Message], origin: Origin) -> None:
+        self.messages, self.origin, self.start = messages, origin, 0
+
+
+class Queue:
+    """messages_max and bytes_max: at most so much waits. dropped: QoS 0 lost; congested: QoS 1 and 2 turned away."""
+
+    def __init__(self, messages_max: int, bytes_max: int, dropped: Counter, congested: Counter) -> None:
+        self._messages_max, self._bytes_max = messages_max, bytes_max
+        self._dropped, self._congested = dropped, congested
+        self._batches: deque[_Batch] = deque()
+        self.messages = 0
+        self.bytes = 0
+
+    def __bool__(self) -> bool:
+        return self.messages > 0
+
+    def put(self, messages: Sequence[Message], origin: Origin) -> None:
+        """Take what fits from the front. From the first that does not fit on all are turned away, to keep the order."""
+        fits, bytes_new = self._fitting(messages)
+        if fits:
+            self._batches.append(_Batch(messages if fits == len(messages) else messages[:fits], origin))
+            self.messages += fits
+            self.bytes += bytes_new
+        if fits < len(messages):
+            self._turn_away(messages[fits:], origin)
+
+    def head(self, count: int) -> tuple[Sequence[Message], Origin]:
+        """At most count from the front, all of one origin; not empty as long as the queue is not."""
+        batch = self._batches[0]
+        if batch.start == 0 and len(batch.messages) <= count:
+            return batch.messages, batch.origin
+        return batch.messages[batch.start : batch.start + count], batch.origin
+
+    def advance(self, count: int) -> None:
+        """So many of the last head were handed on."""
+        batch = self._batches[0]
+        end = batch.start + count
+        self.bytes -= sum(map(_size, batch.messages[batch.start : end]))
+        self.messages -= count
+        batch.start = end
+        if end == len(batch.messages):
+            self._batches.popleft()
+
+    def put_back(self, batches: Sequence[tuple[Sequence[Message], Origin]]) -> None:
+        """Again at the front, in this order, what was handed on in vain; the bounds let it be, it was counted once."""
+        for messages, origin in reversed(batches):
+            self._batches.appendleft(_Batch(messages, origin))
+            self.messages += len(messages)
+            self.bytes += sum(map(_size, messages))
+
+    def abandon(self) -> None:
+        """Settle all that waits as CONGESTED: its origins keep it. QoS 0 is dropped."""
+        while self._batches:
+            batch = self._batches.popleft()
+            self._turn_away(batch.messages[batch.start :], batch.origin)
+        self.messages = self.bytes = 0
+
+    def _fitting(self, messages: Sequence[Message]) -> tuple[int, int]:
+        room = min(len(messages), self._messages_max - self.messages)
+        bytes_room = self._bytes_max - self.bytes
+        bytes_new = sum(map(_size, messages))
+        if room == len(messages) and bytes_new <= bytes_room:
+            return room, bytes_new
+        bytes_new = 0
+        for place in range(max(room, 0)):
+            size = _size(messages[place])
+            if bytes_new + size > bytes_room:
+                return place, bytes_new
+            bytes_new += size
+        return max(room, 0), bytes_new
+
+    def _turn_away(self, messages: Sequence[Message], origin: Origin) -> None:
+        receipts = [message.receipt for message in messages if message.qos]
+        self._dropped.value += len(messages) - len(receipts)
+        self._congested.value += len(receipts)
+        if receipts:
+            origin.settled(receipts, Outcome.CONGESTED)
+
+
+def _size(message: Message) -> int:
+    return len(message.topic) + len(message.payload) + _OVERHEAD_BYTES

@@ -1,0 +1,310 @@
+"""The gateway file: TOML, typed, checked whole at start; whatever is wrong names file, field and fix.
+
+Paths in the file are relative to the file. A field that is not known is refused, never ignored.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from edge.errors import ConfigError, InputRejected
+from edge.topics import check_filter, check_topic, overlap
+
+DEFAULT_FILE = "/etc/edgeloop/gateway.toml"
+SENDER = "{board}"
+_SOCKET_PATH_BYTES_MAX = 107  # sun_path, unix(7)
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
+ClientId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,23}$")]  # MQTT-SN 1.2, 5.3.1: 1 to 23 characters
+ClientPattern = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{0,22}\*?$", min_length=1)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class GatewaySettings(_Section, frozen=True, kw_only=True):
+    """name: the gateway's thing name; data_dir: where the gateway keeps its state and its control socket."""
+
+    name: Name
+    data_dir: str = "/var/lib/edgeloop"
+
+
+class ConnectionSettings(_Section, frozen=True, kw_only=True):
+    """One MQTT connection, to the cloud or to the local broker. An empty client_id means the gateway's name."""
+
+    host: Annotated[str, Meta(min_length=1, max_length=255)]
+    port: Port = 8883
+    client_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{0,128}$")] = ""
+    protocol: Literal["5", "3.1.1"] = "5"
+    implementation: Literal["codec", "aws"] = "codec"
+    tls: bool = True
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    alpn: str = ""
+    username: str = ""
+    password_file: str = ""
+    keepalive_s: Annotated[int, Meta(ge=5, le=65535)] = 30
+    session_expiry_s: Annotated[int, Meta(ge=0, le=0xFFFFFFFF)] = 3600
+    connect_timeout_s: Seconds = 10.0
+    backoff_s_min: Seconds = 1.0
+    backoff_s_max: Seconds = 60.0
+    window: Annotated[int, Meta(ge=1, le=65535)] = 1000
+    queue_messages_max: Annotated[int, Meta(ge=0, le=10_000_000)] = 10_000
+    queue_bytes_max: Annotated[int, Meta(ge=0, le=2**34)] = 4 * 1024 * 1024
+    message_bytes_max: Annotated[int, Meta(ge=128, le=268_435_455)] = 128 * 1024
+
+
+class BoardSettings(_Section, frozen=True, kw_only=True):
+    """One serial port and the board on it. clients: further client ids it may bring, `*` at the end for any tail."""
+
+    name: ClientId
+    port: Annotated[str, Meta(pattern=r"^(/|usb:[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}(:.+)?$)")]
+    baud: Annotated[int, Meta(ge=300, le=3_000_000)] = 115_200
+    clients: tuple[ClientPattern, ...] = ()
+    predefined: dict[str, str] = {}
+    window: Annotated[int, Meta(ge=1, le=255)] = 16
+    content_bytes_max: Annotated[int, Meta(ge=64, le=65_535)] = 2048
+    output_bytes_max: Annotated[int, Meta(ge=1024, le=16 * 1024 * 1024)] = 64 * 1024
+
+
+class UdpSettings(_Section, frozen=True, kw_only=True):
+    """Where stock MQTT-SN clients may reach the gateway over UDP."""
+
+    host: Annotated[str, Meta(min_length=1)]
+    port: Port = 1883
+    clients: tuple[ClientPattern, ...] = ("*",)
+    predefined: dict[str, str] = {}
+    addresses_max: Annotated[int, Meta(ge=1, le=65_535)] = 256
+
+
+class MqttSnSettings(_Section, frozen=True, kw_only=True):
+    """Times and bounds of the MQTT-SN gateway (MQTT-SN 1.2, 7.2)."""
+
+    gateway_id: Annotated[int, Meta(ge=1, le=255)] = 1
+    advertise_s: Annotated[int, Meta(ge=10, le=65_535)] = 900
+    retry_s: Seconds = 10.0
+    retries: Annotated[int, Meta(ge=1, le=20)] = 4
+    queue_messages_max: Annotated[int, Meta(ge=1, le=100_000)] = 256
+    sleeping_messages_max: Annotated[int, Meta(ge=0, le=100_000)] = 64
+    retained_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 1024
+    retained_bytes_max: Annotated[int, Meta(ge=0, le=2**30)] = 1024 * 1024
+    topics_max: Annotated[int, Meta(ge=1, le=65_000)] = 1024
+    udp: UdpSettings | None = None
+
+
+class RouteSettings(_Section, frozen=True, kw_only=True, rename={"source": "from"}):
+    """Who may send what to whom. Nothing that no route names goes anywhere."""
+
+    source: str
+    topic: str
+    to: tuple[str, ...]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole, valid gateway file. Paths are absolute."""
+
+    file: str
+    gateway: GatewaySettings
+    cloud: ConnectionSettings | None
+    broker: ConnectionSettings | None
+    boards: tuple[BoardSettings, ...]
+    mqttsn: MqttSnSettings
+    routes: tuple[RouteSettings, ...]
+
+    @property
+    def control_socket(self) -> str:
+        return f"{self.gateway.data_dir}/control.sock"
+
+
+_SECTIONS = {
+    "gateway": GatewaySettings,
+    "cloud": ConnectionSettings,
+    "broker": ConnectionSettings,
+    "board": BoardSettings,
+    "mqttsn": MqttSnSettings,
+    "route": RouteSettings,
+}
+_LISTS = {"board", "route"}
+
+
+def load_config(file: str) -> Config:
+    """Read and check a gateway file. Raises ConfigError at the first thing that is wrong."""
+    try:
+        text = Path(file).read_bytes().decode()
+    except OSError as error:
+        raise ConfigError(file, "", f"cannot be read: {error.strerror}", "Name a gateway file that exists.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(file, "", f"is not UTF-8 at byte {error.start}", "Save it as UTF-8.") from None
+    return parse_config(text, file)
+
+
+def parse_config(text: str, file: str) -> Config:
+    """Check the text of a gateway file. file: its path, for messages and for relative paths."""
+    try:
+        raw = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(file, "", f"is not TOML: {error}", "Mend the line named.") from None
+    for name in raw:
+        if name not in _SECTIONS:
+            raise ConfigError(file, name, "is no section of a gateway file", _hint(name, list(_SECTIONS)))
+    for name in ("gateway",):
+        if name not in raw:
+            raise ConfigError(file, name, "is missing", f"Add a section [{name}].")
+    lists: dict[str, list[Any]] = {}
+    for name in _LISTS:
+        value = raw.get(name, [])
+        if not isinstance(value, list):
+            raise ConfigError(file, name, "is one table", f"Write it as [[{name}]]; there may be several.")
+        lists[name] = value
+    config = Config(
+        file=file,
+        gateway=_convert(file, "gateway", raw["gateway"], GatewaySettings),
+        cloud=_convert(file, "cloud", raw["cloud"], ConnectionSettings) if "cloud" in raw else None,
+        broker=_convert(file, "broker", raw["broker"], ConnectionSettings) if "broker" in raw else None,
+        boards=tuple(_convert(file, f"board[{n}]", one, BoardSettings) for n, one in enumerate(lists["board"], 1)),
+        mqttsn=_convert(file, "mqttsn", raw.get("mqttsn", {}), MqttSnSettings),
+        routes=tuple(_convert(file, f"route[{n}]", one, RouteSettings) for n, one in enumerate(lists["route"], 1)),
+    )
+    config = _with_absolute_paths(config)
+    _check_whole(config)
+    return config
+
+
+_S = TypeVar("_S", bound=_Section)
+
+
+def _convert(file: str, path: str, raw: object, kind: type[_S]) -> _S:
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).partition(" - at `")
+        field = path + place.rstrip("`").removeprefix("$")
+        if unknown := re.match(r"Object contains unknown field `(.*)`$", problem):
+            known = [f.encode_name for f in msgspec.structs.fields(kind)]
+            raise ConfigError(file, f"{field}.{unknown[1]}", "is not a known field", _hint(unknown[1], known)) from None
+        if missing := re.match(r"Object missing required field `(.*)`$", problem):
+            raise ConfigError(file, f"{field}.{missing[1]}", "is missing", f"Add {missing[1]} = … there.") from None
+        raise ConfigError(file, field, problem[:1].lower() + problem[1:], "Give it such a value.") from None
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"Did you mean {near[0]}?" if near else f"Known are {', '.join(sorted(known))}."
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    base = Path(config.file).resolve().parent
+
+    def absolute(settings: ConnectionSettings | None) -> ConnectionSettings | None:
+        if settings is None:
+            return None
+        paths = {name: str(base / getattr(settings, name)) for name in _PATHS if getattr(settings, name)}
+        client_id = settings.client_id or config.gateway.name
+        return msgspec.structs.replace(settings, client_id=client_id, **paths)
+
+    gateway = msgspec.structs.replace(config.gateway, data_dir=str(base / config.gateway.data_dir))
+    return msgspec.structs.replace(
+        config, gateway=gateway, cloud=absolute(config.cloud), broker=absolute(config.broker)
+    )
+
+
+_PATHS = ("ca", "certificate", "key", "password_file")
+
+
+def _check_whole(config: Config) -> None:
+    """What no single field shows."""
+    file = config.file
+    size = len(config.control_socket.encode())
+    if size > _SOCKET_PATH_BYTES_MAX:
+        fix = f"Choose a data_dir at least {size - _SOCKET_PATH_BYTES_MAX} bytes shorter."
+        raise ConfigError(file, "gateway.data_dir", "is too long for a socket's path", fix)
+    for section, settings in (("cloud", config.cloud), ("broker", config.broker)):
+        if settings is not None:
+            _check_connection(file, section, settings)
+    _check_boards(config)
+    if config.mqttsn.udp is not None:
+        _check_predefined(file, "mqttsn.udp", config.mqttsn.udp.predefined)
+    for place, route in enumerate(config.routes, 1):
+        _check_route(config, f"route[{place}]", route)
+    _check_loops(config)
+
+
+def _check_connection(file: str, section: str, settings: ConnectionSettings) -> None:
+    if bool(settings.certificate) != bool(settings.key):
+        missing = "key" if settings.certificate else "certificate"
+        raise ConfigError(file, f"{section}.{missing}", "is missing", "A certificate and its key go together.")
+    if not settings.tls and (settings.ca or settings.certificate):
+        raise ConfigError(file, f"{section}.tls", "is false beside certificates", "Remove one of the two.")
+    if settings.backoff_s_min > settings.backoff_s_max:
+        raise ConfigError(file, f"{section}.backoff_s_min", "is above backoff_s_max", "Swap the two.")
+    if settings.implementation == "aws" and settings.protocol != "5":
+        raise ConfigError(file, f"{section}.protocol", 'is "3.1.1" with implementation "aws"', 'Use protocol = "5".')
+    if settings.implementation == "aws" and not settings.tls:
+        raise ConfigError(file, f"{section}.tls", 'is false with implementation "aws"', "Use the codec without TLS.")
+
+
+def _check_boards(config: Config) -> None:
+    names: dict[str, int] = {}
+    ports: dict[str, int] = {}
+    for place, board in enumerate(config.boards, 1):
+        field = f"board[{place}]"
+        for what, seen, value in (("name", names, board.name), ("port", ports, board.port)):
+            if value in seen:
+                fix = "Each board has one of its own."
+                raise ConfigError(config.file, f"{field}.{what}", f"{value!r} is board[{seen[value]}]'s already", fix)
+            seen[value] = place
+        _check_predefined(config.file, field, board.predefined)
+
+
+def _check_predefined(file: str, field: str, table: dict[str, str]) -> None:
+    for number, topic in table.items():
+        if not number.isdecimal() or not 1 <= int(number) <= 0xFFFE:
+            fix = "Topic ids are 1 to 65534 (MQTT-SN 1.2, 5.3.11)."
+            raise ConfigError(file, f"{field}.predefined", f"{number!r} is no topic id", fix)
+        try:
+            check_topic(topic)
+        except InputRejected as error:
+            raise ConfigError(file, f"{field}.predefined.{number}", str(error), "Name a topic.") from None
+
+
+def _check_route(config: Config, field: str, route: RouteSettings) -> None:
+    file = config.file
+    ends = {"boards", *(f"board:{board.name}" for board in config.boards)}
+    for name, there in (("cloud", config.cloud), ("broker", config.broker), ("udp", config.mqttsn.udp)):
+        if there is not None:
+            ends.add(name)
+    if not route.to:
+        raise ConfigError(file, f"{field}.to", "is empty", f"Name one or more of {', '.join(sorted(ends))}.")
+    for what, name in (("from", route.source), *(("to", name) for name in route.to)):
+        if name not in ends:
+            raise ConfigError(file, f"{field}.{what}", f"{name!r} is nowhere in this file", _hint(name, sorted(ends)))
+        if what == "to" and name == route.source and name in {"cloud", "broker"}:
+            raise ConfigError(file, f"{field}.to", f"sends {name!r} what came from there", "Remove it.")
+    if SENDER in route.topic and route.source in {"cloud", "broker"}:
+        fix = "Only what boards and UDP clients send has a sender; use + instead."
+        raise ConfigError(file, f"{field}.topic", f"holds {SENDER}", fix)
+    try:
+        check_filter(route.topic.replace(SENDER, "board"))
+    except InputRejected as error:
+        raise ConfigError(file, f"{field}.topic", str(error), "Write an MQTT topic filter.") from None
+
+
+def _check_loops(config: Config) -> None:
+    """What goes from the cloud to the broker must not come back the same way, and the other way round."""
+    there = [(n, r) for n, r in enumerate(config.routes, 1) if r.source == "cloud" and "broker" in r.to]
+    back = [(n, r) for n, r in enumerate(config.routes, 1) if r.source == "broker" and "cloud" in r.to]
+    for number, route in there:
+        for other, return_route in back:
+            if overlap(route.topic, return_route.topic):
+                problem = f"{return_route.topic!r} sends back what route[{number}] brings by {route.topic!r}"
+                raise ConfigError(config.file, f"route[{other}].topic", problem, "Use topics that do not overlap.")
