@@ -283,7 +283,8 @@ class Session:
 
     def _fail(self, error: ProtocolError) -> None:
         if self._v5 and self._state is _State.CONNECTED:
-            self._out.append(packets.encode(packets.Disconnect(error.reason_code), V5))
+            known = error.reason_code in codes.ALLOWED[codes.DISCONNECT]
+            self._out.append(packets.encode(packets.Disconnect(error.reason_code if known else PROTOCOL_ERROR), V5))
         self._state = _State.ENDED
         self._waiting_until = None
         self._events.append(ProtocolFailed(error.reason_code, error.reason, str(error)))
