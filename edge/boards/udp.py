@@ -21,6 +21,7 @@ from edge.metrics import Metrics
 
 DATAGRAM_BYTES_MAX: Final = 65507
 DATAGRAMS_A_TURN_MAX: Final = 64
+RECEIVE_BYTES_MAX: Final = 1024 * 1024
 WAITING_MAX: Final = 1024
 TICK_EVERY_S: Final = 0.25
 BACKOFF_S: Final = (0.5, 10.0)
@@ -78,6 +79,7 @@ class UdpClients:
         family, kind, protocol, _, address = infos[0]
         with socket.socket(family, kind, protocol) as bound:
             bound.setblocking(False)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES_MAX)
             bound.bind(address)
             self._socket, self.address = bound, bound.getsockname()
             log_event(_log, "udp_opened", address=f"{self.address[0]}:{self.address[1]}")
