@@ -270,7 +270,9 @@ def test_the_cable_ends_with_its_parent(tmp_path: Path) -> None:
         "signal.pause()\n"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": tools}
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(tools)},
     )
     assert parent.stdout is not None
     cable = os.pidfd_open(int(parent.stdout.readline()))

@@ -1,5 +1,7 @@
 import json
 import stat
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,12 +9,43 @@ import pytest
 from edge_tools.hil.errors import HilError
 from edge_tools.hil.identity import FLASH_BYTES, factory_flash, identity_page
 
+FIRMWARE = Path(__file__).parents[2] / "firmware"
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "identity.json").read_text())
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["board_id"])
 def test_the_page_is_the_one_the_firmware_reads(vector: dict[str, str]) -> None:
     assert identity_page(vector["board_id"], bytes.fromhex(vector["entropy"])).hex() == vector["page"]
+
+
+@pytest.fixture(scope="module")
+def firmware_reads(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bytes], str]:
+    """What the firmware's own parser, built for this host, makes of a page."""
+    program = tmp_path_factory.mktemp("identity") / "reader"
+    sources = [Path(__file__).with_name("identity_reader.c"), FIRMWARE / "app/identity.c"]
+    sources += sorted((FIRMWARE / "wire").glob("*.c"))
+    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{FIRMWARE}"]
+    subprocess.run(["gcc", *flags, *map(str, sources), "-o", str(program)], check=True)
+
+    def read(page: bytes) -> str:
+        return subprocess.run([str(program)], input=page, capture_output=True, check=True).stdout.decode()
+
+    return read
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["board_id"])
+def test_the_firmware_reads_what_was_written(firmware_reads: Callable[[bytes], str], vector: dict[str, str]) -> None:
+    page = identity_page(vector["board_id"], bytes.fromhex(vector["entropy"])).ljust(256, b"\xff")
+    assert firmware_reads(page) == f"ok {vector['board_id']} {vector['entropy']}"
+
+
+def test_the_firmware_refuses_a_page_with_any_bit_flipped(firmware_reads: Callable[[bytes], str]) -> None:
+    page = identity_page("board1", bytes(range(32)))
+    for bit in range(0, len(page) * 8, 29):
+        damaged = bytearray(page)
+        damaged[bit >> 3] ^= 1 << (bit & 7)
+        assert not firmware_reads(bytes(damaged)).startswith("ok"), bit
+    assert firmware_reads(b"\xff" * 256) == "missing"
 
 
 @pytest.mark.parametrize("board_id", ["", "x" * 24, "a/b", "a#", "ä", "a\0b", "a b"])

@@ -38,6 +38,15 @@ class Can(Enum):
     EVENTS = "events"  # resets and watchdog bites are seen from outside
 
 
+_CABLE_CAN = frozenset({Can.UNPLUG, Can.NOISE, Can.PACE})
+
+
+def emulated_can(kind: str) -> frozenset[Can]:
+    """What an emulated board of this kind can, before one is started."""
+    machine = PosixBoard if kind == "posix" else QemuBoard
+    return _CABLE_CAN | {Can(word) for word in machine.can}
+
+
 class Board(Protocol):
     """A board and its line. What its hardware cannot do raises NotSupported; `can` tells beforehand."""
 
@@ -98,7 +107,7 @@ class EmulatedBoard:
 
     @property
     def can(self) -> frozenset[Can]:
-        return frozenset({Can.UNPLUG, Can.NOISE, Can.PACE, *(Can(word) for word in self.machine.can)})
+        return _CABLE_CAN | {Can(word) for word in self.machine.can}
 
     def reset(self) -> None:
         self.machine.reset()
