@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Hashable, Sequence
 from typing import Final
 
-from edge.boards.gateway import Gateway, Link
+from edge.boards.gateway import Gateway
+from edge.boards.gateway_link import Link
 from edge.boards.mqttsn import Forwarded, encode
 from edge.config import UdpSettings
 from edge.errors import ConnectionFailed
@@ -48,6 +49,7 @@ class UdpClients:
             clients_max=settings.addresses_max,
             message_bytes_max=DATAGRAM_BYTES_MAX,
         )
+        gateway.attach(self._link)
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[tuple[Address, bytes]] = deque()
