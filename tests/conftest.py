@@ -1,4 +1,4 @@
-"""Fixtures that many parts share: a private CA and real mosquittos."""
+"""Fixtures that many parts share: a private CA and real mosquittos; and the choice of the board, `--board`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,9 @@ import pytest
 
 from edge_tools.mosquitto import THING_ACL, Mosquitto, user_acl
 from edge_tools.pki import Authority, Credential, issue_client, issue_server, make_ca
+from tests.hil.options import pytest_addoption, pytest_collection_modifyitems, pytest_configure
+
+__all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_configure"]
 
 
 @pytest.fixture(scope="session")

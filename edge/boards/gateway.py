@@ -1,0 +1,561 @@
+"""The aggregating MQTT-SN gateway: the clients of all links, between them and the router (MQTT-SN 1.2, 4.2, clause 6).
+
+Invariants:
+- A client id belongs to one link: a board's own name and those its `clients` list names are refused on any other link.
+- A client id is connected once: a CONNECT from the same link replaces the former session's place, from another link it
+  is refused while the former is connected.
+- What one link's clients published in one turn goes to the router as one batch a client; what became of messages to
+  clients is told to each origin in bulk, at the end of the turn.
+- Sessions, retained messages, and wills that find no room are bounded; what a bound sheds is counted.
+"""
+
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from edge.boards.client import CONNECTED, Client, State, Terms, Will
+from edge.boards.mqttsn import (
+    CONGESTION,
+    NOT_SUPPORTED,
+    Advertise,
+    ConnAck,
+    Connect,
+    Disconnect,
+    Forwarded,
+    GwInfo,
+    Packet,
+    PacketRejected,
+    Publish,
+    SearchGw,
+    decode,
+    encode,
+)
+from edge.boards.outbound import Delivery
+from edge.boards.requests import Requests
+from edge.boards.retained import Retained
+from edge.boards.topic_ids import TopicIds
+from edge.config import BoardSettings, MqttSnSettings
+from edge.messages import Message, Origin, Outcome, Target
+from edge.metrics import Counter, Metrics
+from edge.topics import TopicTree
+
+TELL_EVERY_S: Final = 0.5
+WILLS_MAX: Final = 64
+WILL_AGAIN_S: Final = 1.0
+_TOLD_MAX = 256
+_SUBSCRIBERS_REMEMBERED_MAX = 1024
+_CLIENT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,23}")
+
+Route = Callable[[str, str, Sequence[Message], Origin], None]
+
+
+class LinkPeer:
+    """The way to one client on a link. key: which one there; b'' for whoever is on the line itself."""
+
+    __slots__ = ("_link", "key", "message_bytes_max", "requests", "window")
+
+    def __init__(self, link: "Link", key: Hashable, message_bytes_max: int) -> None:
+        self._link, self.key, self.message_bytes_max = link, key, message_bytes_max
+        self.window = 1
+        self.requests: Requests | None = None
+
+    def send(self, packets: Sequence[bytes]) -> None:
+        self._link.transmit(self.key, packets)
+
+    def send_request(self, request_id: int, packet: bytes) -> None:
+        self._link.transmit_request(request_id, packet)
+
+    def room(self) -> bool:
+        return self._link.room()
+
+
+class Wire(Protocol):
+    """What a link does with what the gateway says."""
+
+    def transmit(self, key: Hashable, packets: Sequence[bytes]) -> None:
+        """Whole MQTT-SN messages for one client, in order."""
+
+    def transmit_request(self, request_id: int, packet: bytes) -> None: ...
+
+    def room(self) -> bool:
+        """Whether the link takes more than answers now; `Gateway.pump` is called when it does again."""
+
+
+class Link:
+    """One way by which clients come, a port or the UDP socket, as the gateway sees it.
+
+    source: as routes name it; owner: the board whose id its name is, '' for none; targets: those of the router whose
+    messages its clients may get; patterns: client ids allowed beside the owner's, `*` at the end for any tail.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        name: str,
+        source: str,
+        owner: str,
+        targets: tuple[str, ...],
+        patterns: Sequence[str],
+        predefined: Mapping[str, str],
+        clients_max: int,
+        message_bytes_max: int,
+    ) -> None:
+        self.name, self.source, self.owner, self.targets = name, source, owner, targets
+        self.clients_max, self.message_bytes_max = clients_max, message_bytes_max
+        self.predefined = {int(number): topic for number, topic in predefined.items()}
+        self.clients: dict[Hashable, Client] = {}
+        self.told: dict[Hashable, float] = {}
+        self.transmit, self.transmit_request, self.room = wire.transmit, wire.transmit_request, wire.room
+        self.direct = LinkPeer(self, b"", message_bytes_max)
+        self._ids = frozenset(p for p in patterns if not p.endswith("*"))
+        self._heads = tuple(p[:-1] for p in patterns if p.endswith("*"))
+
+    def allows(self, client_id: str) -> bool:
+        return client_id == self.owner or client_id in self._ids or client_id.startswith(self._heads)
+
+    def peer(self, key: Hashable) -> LinkPeer:
+        return self.direct if key == b"" else LinkPeer(self, key, self.message_bytes_max)
+
+
+class ClientStatus(msgspec.Struct, frozen=True):
+    """One client, for `edge status`. waiting: messages queued for it or under way to it."""
+
+    id: str
+    link: str
+    state: str
+    subscriptions: int
+    waiting: int
+
+
+class _Place(msgspec.Struct):
+    """Where a client id is at home now."""
+
+    client: Client
+    link: Link
+    key: Hashable
+
+
+class _To:
+    """The router's target of one name."""
+
+    __slots__ = ("_gateway", "_name")
+
+    def __init__(self, gateway: "Gateway", name: str) -> None:
+        self._gateway, self._name = gateway, name
+
+    def send(self, messages: Sequence[Message], origin: Origin) -> None:
+        self._gateway.send(self._name, messages, origin)
+
+
+class Gateway:
+    """clock: seconds, as `now` everywhere. route: the router's, with source, client id, batch, origin.
+
+    The client id is '' for a QoS -1 publish from an address where no client is connected.
+    """
+
+    def __init__(
+        self,
+        settings: MqttSnSettings,
+        boards: Sequence[BoardSettings],
+        route: Route,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings, self._route, self._metrics, self._clock = settings, route, metrics, clock
+        self._terms = Terms(
+            retry_s=settings.retry_s,
+            retries=settings.retries,
+            queue_messages_max=settings.queue_messages_max,
+            sleeping_messages_max=settings.sleeping_messages_max,
+            topics_max=settings.topics_max,
+        )
+        self._owners = {board.name: board.name for board in boards}
+        for board in boards:
+            self._owners.update({one: board.name for one in board.clients if not one.endswith("*")})
+        self._places: dict[str, _Place] = {}
+        self._trees: dict[bool, TopicTree[tuple[Client, int]]] = {False: TopicTree(), True: TopicTree()}
+        self._subscribers: dict[tuple[str, str], tuple[tuple[Client, int], ...]] = {}
+        self._retained = Retained(
+            settings.retained_max, settings.retained_bytes_max, metrics.counter("retained_dropped")
+        )
+        metrics.gauge("retained_messages", lambda: len(self._retained))
+        self._rejected: dict[tuple[str, str], Counter] = {}
+        self._no_subscriber = metrics.counter("no_subscriber")
+        self._published: dict[Client, list[Message]] = {}
+        self._ended: dict[tuple[Origin, Outcome], list[int]] = {}
+        self._wills = _Wills(self._route, metrics.counter("messages_dropped", reason="wills_full"))
+
+    # Towards the runtime.
+
+    def target(self, name: str) -> Target:
+        """name: `boards`, `board:NAME` or `udp`."""
+        return _To(self, name)
+
+    def clients(self) -> tuple[ClientStatus, ...]:
+        return tuple(
+            ClientStatus(one.client.id, one.link.name, one.client.state.value, len(one.client.subscriptions),
+                         len(one.client.outbound))
+            for one in self._places.values()
+        )  # fmt: skip
+
+    def rejections(self, link_name: str) -> dict[str, int]:
+        """MQTT-SN and link messages of one link that were refused, by reason."""
+        return {reason: counter.value for (name, reason), counter in self._rejected.items() if name == link_name}
+
+    def is_foreign(self, link: Link, client_id: str) -> bool:
+        """Whether the id belongs to another board."""
+        return self._owners.get(client_id, link.owner) != link.owner
+
+    # The way down: messages from the router to clients.
+
+    def send(self, name: str, messages: Sequence[Message], origin: Origin) -> None:
+        """As Target says. Taken when every client has, congested when none had room; to nobody: taken, counted."""
+        now = self._clock()
+        ended: dict[Outcome, list[int]] = {}
+        for message in messages:
+            if message.retain:
+                self._retained.keep(name, message)
+            subscribers = self._subscribers_of(name, message.topic)
+            if not subscribers:
+                self._no_subscriber.value += 1
+                if message.qos:
+                    ended.setdefault(Outcome.TAKEN, []).append(message.receipt)
+                continue
+            outcome = self._offer(message, subscribers, origin, now)
+            if outcome is not None and message.qos:
+                ended.setdefault(outcome, []).append(message.receipt)
+        for outcome, receipts in ended.items():
+            origin.settled(receipts, outcome)
+        self._tell_origins()
+
+    def _offer(
+        self, message: Message, subscribers: Sequence[tuple[Client, int]], origin: Origin, now: float
+    ) -> Outcome | None:
+        """The outcome, when it is known at once."""
+        delivery = Delivery(origin, message.receipt)
+        # One more than there are, so that it does not end before all have been asked.
+        delivery.left = 1 + sum(1 for _, qos in subscribers if min(qos, message.qos))
+        waits = delivery.left > 1
+        full = 0
+        for client, granted in subscribers:
+            qos = min(granted, message.qos)
+            if client.offer(message, qos, now, delivery if qos else None):
+                continue
+            if not qos or not message.qos:
+                self.dropped("queue_full")
+                continue
+            full += 1
+            delivery.left -= 1
+            delivery.congested = True
+        if full and full < len(subscribers):
+            self._metrics.counter("messages_dropped", reason="queue_full").value += full
+        if not waits:
+            return Outcome.TAKEN
+        if full and full < len(subscribers):
+            delivery.taken = True  # the others have it: it is not offered to all again for the sake of one
+        delivery.left -= 1
+        return None if delivery.left else _outcome(delivery)
+
+    def _subscribers_of(self, name: str, topic: str) -> tuple[tuple[Client, int], ...]:
+        known = self._subscribers.get((name, topic))
+        if known is not None:
+            return known
+        granted: dict[Client, int] = {}
+        for client, qos in self._trees[name == "udp"].match(topic):
+            place = self._places.get(client.id)
+            if place is not None and name in place.link.targets:
+                granted[client] = max(qos, granted.get(client, 0))
+        if len(self._subscribers) >= _SUBSCRIBERS_REMEMBERED_MAX:
+            self._subscribers.clear()
+        found = self._subscribers[name, topic] = tuple(granted.items())
+        return found
+
+    # The way up: packets from links.
+
+    def receive(self, link: Link, key: Hashable, data: bytes, now: float) -> None:
+        """One MQTT-SN message from a link. Raises nothing. Call `flush` when the turn's messages are all in."""
+        client = link.clients.get(key)
+        try:
+            packet = decode(data)
+        except PacketRejected as error:
+            self.count_rejected(link, error.reason)
+            if error.answer is not None and (
+                (client is not None and client.connected) or type(error.answer) is ConnAck
+            ):
+                link.transmit(key, (encode(error.answer),))
+            return
+        match packet:
+            case Connect():
+                self._connect(link, key, packet, now)
+            case Publish(qos=-1):
+                self._publish_unconnected(link, key, packet, now)
+            case Forwarded():
+                self.receive(link, (key, packet.node_id), packet.message, now)
+            case SearchGw():
+                link.transmit(key, (encode(GwInfo(self._settings.gateway_id)),))
+            case Advertise() | GwInfo():
+                pass  # another gateway's
+            case _:
+                self._receive_known(link, key, packet, now)
+
+    def _receive_known(self, link: Link, key: Hashable, packet: Packet, now: float) -> None:
+        client = link.clients.get(key)
+        if client is not None and (client.connected or client.state is State.CONNECTING):
+            client.receive(packet, now)
+            return
+        self.count_rejected(link, "not_connected")
+        if type(packet) is not Disconnect or client is None:
+            self.tell_unknown(link, key, now)
+        else:
+            link.transmit(key, (encode(Disconnect()),))
+
+    def tell_unknown(self, link: Link, key: Hashable, now: float) -> None:
+        """Say DISCONNECT to one that is not connected, so that it connects; not more often than every half second."""
+        if now >= link.told.get(key, 0.0):
+            if len(link.told) >= _TOLD_MAX:
+                link.told.clear()
+            link.told[key] = now + TELL_EVERY_S
+            link.transmit(key, (encode(Disconnect()),))
+
+    def route(self, link: Link, client_id: str, messages: Sequence[Message], origin: Origin) -> None:
+        """A batch that needs no session's care: readings."""
+        self._route(link.source, client_id, messages, origin)
+
+    def flush(self) -> None:
+        """The turn is over: route what clients published, and tell origins what became of theirs."""
+        while self._published:
+            published, self._published = self._published, {}
+            for client, messages in published.items():
+                place = self._places.get(client.id)
+                if place is not None and place.client is client:
+                    self._route(place.link.source, client.id, messages, client)
+        if self._ended:
+            self._tell_origins()
+
+    def tick(self, link: Link, now: float) -> None:
+        """Supervise a link's clients and send again what is due."""
+        for client in tuple(link.clients.values()):
+            due = client.deadline()
+            if due is not None and now >= due:
+                client.tick(now)
+        self._wills.tick(now)
+        self.flush()
+
+    def deadline(self, link: Link) -> float | None:
+        due = [client.deadline() for client in link.clients.values()]
+        due.append(self._wills.due)
+        return min((at for at in due if at is not None), default=None)
+
+    def pump(self, link: Link, now: float) -> None:
+        """The link has room again."""
+        for client in tuple(link.clients.values()):
+            if client.outbound.waiting:
+                client.pump(now)
+        self.flush()
+
+    def advertisement(self) -> bytes:
+        return encode(Advertise(self._settings.gateway_id, self._settings.advertise_s))
+
+    def count_rejected(self, link: Link, reason: str) -> None:
+        counter = self._rejected.get((link.name, reason))
+        if counter is None:
+            counter = self._metrics.counter("mqttsn_rejected", board=link.name, reason=reason)
+            self._rejected[link.name, reason] = counter
+        counter.value += 1
+
+    # Connecting.
+
+    def _connect(self, link: Link, key: Hashable, packet: Connect, now: float) -> None:
+        client_id = packet.client_id
+        place = self._places.get(client_id)
+        reason = self._reason_to_refuse(link, client_id, place)
+        if reason:
+            self.count_rejected(link, reason)
+            link.transmit(key, (encode(ConnAck(NOT_SUPPORTED)),))
+            return
+        if place is not None and place.link is not link:
+            place.client.end()
+            self._leave(place)
+            place = None
+        there = link.clients.get(key)
+        if there is not None and there.id != client_id:
+            former = self._places[there.id]
+            if there.connected:
+                there.lose()
+            self._leave(former, keep_session=not there.clean)
+        if place is None:
+            if not self._make_room(link):
+                self.count_rejected(link, "clients_exhausted")
+                link.transmit(key, (encode(ConnAck(CONGESTION)),))
+                return
+            client = Client(client_id, link.peer(key), self, self._terms, link.predefined)
+            place = self._places[client_id] = _Place(client, link, key)
+        elif place.key != key:
+            if link.clients.get(place.key) is place.client:
+                del link.clients[place.key]
+            place.key = key
+            place.client.peer = link.peer(key)
+        link.clients[key] = place.client
+        link.told.pop(key, None)
+        place.client.connect(packet, now, place.client.peer)
+
+    def _reason_to_refuse(self, link: Link, client_id: str, place: _Place | None) -> str:
+        if not _CLIENT_ID.fullmatch(client_id):
+            return "client_id_invalid"
+        if self.is_foreign(link, client_id):
+            return "client_id_foreign"
+        if not link.allows(client_id):
+            return "client_id_not_allowed"
+        if place is not None and place.link is not link and place.client.connected:
+            return "client_id_in_use"
+        return ""
+
+    def _make_room(self, link: Link) -> bool:
+        """Whether one more session fits on the link; one that is away and kept gives way."""
+        ours = [place for place in self._places.values() if place.link is link]
+        if len(ours) < link.clients_max:
+            return True
+        for place in ours:
+            if place.client.state not in CONNECTED and place.client.state is not State.CONNECTING:
+                self._metrics.counter("sessions_evicted", board=link.name).value += 1
+                place.client.end()
+                self._leave(place)
+                return True
+        return False
+
+    def _leave(self, place: _Place, *, keep_session: bool = False) -> None:
+        if place.link.clients.get(place.key) is place.client:
+            del place.link.clients[place.key]
+        if not keep_session and self._places.get(place.client.id) is place:
+            del self._places[place.client.id]
+            self._published.pop(place.client, None)
+
+    def _publish_unconnected(self, link: Link, key: Hashable, packet: Publish, now: float) -> None:
+        """QoS -1 (6.8): from anybody, under a predefined or short topic."""
+        client = link.clients.get(key)
+        topic = TopicIds(link.predefined, 0).topic(packet.topic_type, packet.topic_id)
+        if topic is None:
+            self.count_rejected(link, "topic_id_unknown")
+            return
+        message = Message(topic, packet.payload, 0, packet.retain)
+        if client is not None and client.connected:
+            client.heard = now
+            self.published(client, message)
+        else:
+            self._route(link.source, link.owner if key == b"" else "", (message,), self._wills)
+
+    # What a session stands in (client.Host).
+
+    def published(self, client: Client, message: Message, /) -> None:
+        batch = self._published.get(client)
+        if batch is None:
+            self._published[client] = [message]
+        else:
+            batch.append(message)
+
+    def subscribed(self, client: Client, topic_filter: str, qos: int, *, before: int | None) -> None:
+        place = self._places[client.id]
+        tree = self._trees[place.link.source == "udp"]
+        if before is not None:
+            tree.remove(topic_filter, (client, before))
+        tree.add(topic_filter, (client, qos))
+        self._subscribers.clear()
+        now = self._clock()
+        for message in tuple(self._retained.matching(place.link.targets, topic_filter)):
+            if not client.offer(message, min(qos, message.qos), now, None, retain=True):
+                self.dropped("queue_full")
+
+    def unsubscribed(self, client: Client, topic_filter: str, qos: int) -> None:
+        for tree in self._trees.values():
+            tree.remove(topic_filter, (client, qos))
+        self._subscribers.clear()
+
+    def will_due(self, client: Client, will: Will) -> None:
+        place = self._places[client.id]
+        self._wills.add(place.link.source, client.id, will)
+
+    def changed(self, client: Client, state: State) -> None:
+        place = self._places.get(client.id)
+        if place is None or place.client is not client:
+            return
+        if client.state is State.LOST:
+            self._metrics.counter("clients_lost", board=place.link.name).value += 1
+        if client.state in {State.LOST, State.DISCONNECTED} and client.clean:
+            self._route_rest(place)
+            self._leave(place)
+
+    def rejected(self, client: Client, reason: str) -> None:
+        self.count_rejected(self._places[client.id].link, reason)
+
+    def delivered(self, delivery: Delivery, outcome: Outcome) -> None:
+        delivery.left -= 1
+        delivery.taken = delivery.taken or outcome is Outcome.TAKEN
+        delivery.congested = delivery.congested or outcome is Outcome.CONGESTED
+        if not delivery.left:
+            self._ended.setdefault((delivery.origin, _outcome(delivery)), []).append(delivery.receipt)
+
+    def dropped(self, reason: str) -> None:
+        self._metrics.counter("messages_dropped", reason=reason).value += 1
+
+    def _route_rest(self, place: _Place) -> None:
+        """What a client published in the turn in which it left is routed while its place is still known."""
+        messages = self._published.pop(place.client, None)
+        if messages:
+            self._route(place.link.source, place.client.id, messages, place.client)
+
+    def _tell_origins(self) -> None:
+        ended, self._ended = self._ended, {}
+        for (origin, outcome), receipts in ended.items():
+            origin.settled(receipts, outcome)
+
+
+class _Wills:
+    """The origin of wills: one that finds no room is offered again. Also hears for what nobody waits for."""
+
+    def __init__(self, route: Route, dropped: Counter) -> None:
+        self._route, self._dropped = route, dropped
+        self._waiting: dict[int, tuple[str, str, Message]] = {}
+        self._again: list[int] = []
+        self._receipt = 0
+        self.due: float | None = None
+
+    def add(self, source: str, client_id: str, will: Will) -> None:
+        if len(self._waiting) >= WILLS_MAX:
+            self._dropped.value += 1
+            return
+        self._receipt += 1
+        message = Message(will.topic, will.payload, will.qos, will.retain, self._receipt)
+        self._waiting[self._receipt] = source, client_id, message
+        self._again.append(self._receipt)
+        self.due = 0.0
+
+    def tick(self, now: float) -> None:
+        if self.due is None or now < self.due:
+            return
+        again, self._again, self.due = self._again, [], None
+        for receipt in again:
+            source, client_id, message = self._waiting[receipt]
+            if not message.qos:
+                del self._waiting[receipt]
+            self._route(source, client_id, (message,), self)
+        if self._again:
+            self.due = now + WILL_AGAIN_S
+
+    def settled(self, receipts: Sequence[int], outcome: Outcome) -> None:
+        for receipt in receipts:
+            if receipt not in self._waiting:
+                continue
+            if outcome is Outcome.CONGESTED:
+                self._again.append(receipt)
+                self.due = self.due or 0.0
+            else:
+                del self._waiting[receipt]
+
+
+def _outcome(delivery: Delivery) -> Outcome:
+    if delivery.taken:
+        return Outcome.TAKEN
+    return Outcome.CONGESTED if delivery.congested else Outcome.REFUSED

@@ -1,0 +1,203 @@
+"""Who may send what to whom: the group's routes, default deny.
+
+Invariants:
+- A message goes only where a route from its source takes its topic; with none it is refused and counted.
+- Every QoS 1 or 2 message of a batch is settled exactly once towards its origin, however many targets it has.
+- Messages of one source reach each target in the order in which they came.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from edge.config import SENDER, RouteSettings
+from edge.messages import Message, Origin, Outcome, Target
+from edge.metrics import Metrics
+from edge.topics import matches
+
+_TOPICS_REMEMBERED_MAX = 4096
+
+Tap = Callable[[str, Sequence[Message]], None]
+
+
+class _Way:
+    """All the targets of one set of messages; one object a set, so that identity tells whether two are alike."""
+
+    __slots__ = ("targets",)
+
+    def __init__(self, targets: tuple[Target, ...]) -> None:
+        self.targets = targets
+
+
+class Router:
+    """Built once with its routes; targets are attached by name before the first message."""
+
+    def __init__(self, routes: Sequence[RouteSettings], metrics: Metrics) -> None:
+        self._routes = tuple(routes)
+        self._targets: dict[str, Target] = {}
+        self._ways: dict[tuple[str, ...], _Way] = {}
+        self._known: dict[tuple[str, str], dict[str, _Way]] = {}
+        self._remembered = 0
+        self._metrics = metrics
+        self._routed = metrics.counter("messages_routed")
+        self._taps: list[Tap] = []
+
+    def attach(self, name: str, target: Target) -> None:
+        """name: as routes write it in `to`: `cloud`, `broker`, `boards`, `board:NAME`, `udp`."""
+        self._targets[name] = target
+        self._ways.clear()
+        self._known.clear()
+        self._remembered = 0
+
+    def tap(self, tap: Tap) -> Callable[[], None]:
+        """Show each batch that is routed to `tap(source, messages)` too; returns what ends it."""
+        self._taps.append(tap)
+        return lambda: self._taps.remove(tap)
+
+    def route(self, source: str, sender: str, messages: Sequence[Message], origin: Origin) -> None:
+        """Pass a batch on.
+
+        source: where it came from (`board:NAME`, `udp`, `cloud`, `broker`); sender: client id or ''.
+
+        Costs one dictionary look-up a message while all of a batch go one way, as they mostly do.
+        """
+        if not messages:
+            return
+        self._routed.value += len(messages)
+        for tap in tuple(self._taps):
+            tap(source, messages)
+        known = self._known.get((source, sender))
+        if known is None:
+            known = self._known[source, sender] = {}
+        first: _Way | None = None
+        alike = True
+        for message in messages:
+            way = known.get(message.topic)
+            if way is None:
+                way = self._decide(known, source, sender, message.topic)
+            if way is not first:
+                if first is None:
+                    first = way
+                else:
+                    alike = False
+        if alike and first is not None:
+            self._send_alike(first, source, messages, origin)
+        else:
+            self._send_mixed([(message, known.get(message.topic)) for message in messages], source, sender, origin)
+
+    def filters(self, source: str) -> list[str]:
+        """The topic filters that routes from this source name, each once: what to subscribe to there."""
+        return list(dict.fromkeys(route.topic for route in self._routes if route.source == source))
+
+    def explain(self, source: str, sender: str, topic: str) -> tuple[str, ...]:
+        """The names of the targets that a message would reach."""
+        return self._names(source, sender, topic)
+
+    def _names(self, source: str, sender: str, topic: str) -> tuple[str, ...]:
+        named: dict[str, None] = {}
+        for route in self._routes:
+            if route.source != source and not (route.source == "boards" and source.startswith("board:")):
+                continue
+            topic_filter = route.topic
+            if SENDER in topic_filter:
+                if not sender:
+                    continue
+                topic_filter = topic_filter.replace(SENDER, sender)
+            if matches(topic_filter, topic):
+                named.update(dict.fromkeys(route.to))
+        if "boards" in named:
+            named = {name: None for name in named if not name.startswith("board:")}
+        return tuple(name for name in named if name in self._targets)
+
+    def _decide(self, known: dict[str, _Way], source: str, sender: str, topic: str) -> _Way:
+        if self._remembered >= _TOPICS_REMEMBERED_MAX:
+            for table in self._known.values():
+                table.clear()
+            for key in [key for key, table in self._known.items() if table is not known]:
+                del self._known[key]
+            self._remembered = 0
+        way = known[topic] = self._way(source, sender, topic)
+        self._remembered += 1
+        return way
+
+    def _way(self, source: str, sender: str, topic: str) -> _Way:
+        names = self._names(source, sender, topic)
+        way = self._ways.get(names)
+        if way is None:
+            way = self._ways[names] = _Way(tuple(self._targets[name] for name in names))
+        return way
+
+    def _send_alike(self, way: _Way, source: str, messages: Sequence[Message], origin: Origin) -> None:
+        targets = way.targets
+        if len(targets) == 1:
+            targets[0].send(messages, origin)
+        elif targets:
+            receipts = [message.receipt for message in messages if message.qos]
+            shared = _Shared(origin, dict.fromkeys(receipts, len(targets)))
+            for target in targets:
+                target.send(messages, shared)
+        else:
+            self._refuse(source, messages, origin)
+
+    def _send_mixed(
+        self, batch: Sequence[tuple[Message, _Way | None]], source: str, sender: str, origin: Origin
+    ) -> None:
+        """One batch a target, each in the order of the whole."""
+        batches: dict[Target, list[Message]] = {}
+        votes: dict[int, int] = {}
+        refused: list[Message] = []
+        for message, decided in batch:
+            targets = (decided or self._way(source, sender, message.topic)).targets
+            if not targets:
+                refused.append(message)
+                continue
+            if message.qos:
+                votes[message.receipt] = len(targets)
+            for target in targets:
+                batches.setdefault(target, []).append(message)
+        one_each = all(count == 1 for count in votes.values())
+        towards = origin if one_each else _Shared(origin, votes)
+        for target, messages in batches.items():
+            target.send(messages, towards)
+        if refused:
+            self._refuse(source, refused, origin)
+
+    def _refuse(self, source: str, messages: Sequence[Message], origin: Origin) -> None:
+        self._metrics.counter("messages_refused", source=source, reason="no_route").value += len(messages)
+        if receipts := [message.receipt for message in messages if message.qos]:
+            origin.settled(receipts, Outcome.REFUSED)
+
+
+class _Shared:
+    """Stands as the origin towards several targets; settles when all have: congested if any was, else taken if any.
+
+    votes: how many targets each receipt has.
+    """
+
+    __slots__ = ("_open", "_origin")
+
+    def __init__(self, origin: Origin, votes: Mapping[int, int]) -> None:
+        self._origin = origin
+        self._open = {receipt: _Vote(count) for receipt, count in votes.items()}
+
+    def settled(self, receipts: Sequence[int], outcome: Outcome) -> None:
+        done: dict[Outcome, list[int]] = {}
+        for receipt in receipts:
+            vote = self._open.get(receipt)
+            if vote is None:
+                continue
+            vote.left -= 1
+            vote.outcome = max(vote.outcome, outcome, key=_WEIGHT.__getitem__)
+            if not vote.left:
+                del self._open[receipt]
+                done.setdefault(vote.outcome, []).append(receipt)
+        for final, settled in done.items():
+            self._origin.settled(settled, final)
+
+
+_WEIGHT = {Outcome.REFUSED: 0, Outcome.TAKEN: 1, Outcome.CONGESTED: 2}
+
+
+class _Vote(msgspec.Struct):
+    left: int
+    outcome: Outcome = Outcome.REFUSED

@@ -1,0 +1,7 @@
+#ifndef FREERTOS_CONFIG_H
+#define FREERTOS_CONFIG_H
+
+#define configCPU_CLOCK_HZ 168000000
+#include "freertos_cortex_m.h"
+
+#endif

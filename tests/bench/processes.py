@@ -1,0 +1,27 @@
+"""What a process costs, as Linux counts it. For processes the bench started itself."""
+
+import os
+from pathlib import Path
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s(pid: int) -> float:
+    """User and system seconds of all threads of the process so far, to a hundredth; its children are not in it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+def pss_mb(pid: int) -> float:
+    """Proportional set size now, in 10⁶ bytes."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise OSError(f"/proc/{pid}/smaps_rollup says no Pss")
+
+
+def pin(pid: int, core: int) -> None:
+    """Keep the process and the threads it has now on one core; core: an index into those this process may use."""
+    cores = sorted(os.sched_getaffinity(0))
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {cores[core % len(cores)]})

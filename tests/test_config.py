@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.config import Config, load_config, parse_config
+from edge.errors import ConfigError
+
+GOOD = """\
+[gateway]
+name = "cellar"
+data_dir = "state"
+
+[cloud]
+host = "cloud.example"
+ca = "ca.pem"
+certificate = "cellar.pem"
+key = "cellar.key"
+
+[broker]
+host = "127.0.0.1"
+port = 1883
+tls = false
+
+[[board]]
+name = "b1"
+port = "/dev/serial/by-id/usb-one"
+predefined = { 1 = "dt/b1/temp" }
+
+[[board]]
+name = "b2"
+port = "usb:2e8a:000a:E66"
+
+[mqttsn.udp]
+host = "127.0.0.1"
+
+[[route]]
+from = "boards"
+topic = "dt/{board}/#"
+to = ["cloud", "broker"]
+
+[[route]]
+from = "cloud"
+topic = "cmd/#"
+to = ["boards"]
+"""
+
+
+def check(text: str) -> Config:
+    return parse_config(text, "/etc/edgeloop/gateway.toml")
+
+
+def test_a_whole_file_is_understood_with_paths_relative_to_it() -> None:
+    config = check(GOOD)
+    assert config.cloud is not None
+    assert config.cloud.key == "/etc/edgeloop/cellar.key"
+    assert config.cloud.client_id == "cellar"
+    assert config.control_socket == "/etc/edgeloop/state/control.sock"
+    assert [board.name for board in config.boards] == ["b1", "b2"]
+    assert config.routes[0].to == ("cloud", "broker")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "fix"),
+    [
+        ('host = "cloud.example"', 'hots = "cloud.example"', "cloud.hots", "Did you mean host?"),
+        ("[cloud]", "[clowd]", "clowd", "Did you mean cloud?"),
+        ('name = "cellar"', "", "gateway.name", "Add name"),
+        ('name = "b1"', 'name = "b1/+"', "board[1].name", ""),
+        ('name = "b1"', f'name = "{"b" * 24}"', "board[1].name", ""),
+        ('name = "b2"', 'name = "b1"', "board[2].name", "Each board has one of its own."),
+        ('"usb:2e8a:000a:E66"', '"/dev/serial/by-id/usb-one"', "board[2].port", "Each board has one of its own."),
+        ('"usb:2e8a:000a:E66"', '"COM3"', "board[2].port", ""),
+        ("port = 1883", "port = 70000", "broker.port", ""),
+        ("port = 1883", 'port = "1883"', "broker.port", ""),
+        ('key = "cellar.key"', "", "cloud.key", "go together"),
+        ("tls = false", 'tls = false\nca = "ca.pem"', "broker.tls", "Remove one"),
+        ("{ 1 =", "{ 0 =", "board[1].predefined", "1 to 65534"),
+        ("{ 1 =", "{ 65535 =", "board[1].predefined", "1 to 65534"),
+        ('"dt/b1/temp"', '"dt/+/temp"', "board[1].predefined.1", "Name a topic."),
+        ('to = ["boards"]', 'to = ["bords"]', "route[2].to", "Did you mean boards?"),
+        ('to = ["boards"]', "to = []", "route[2].to", "Name one or more"),
+        ('to = ["boards"]', 'to = ["cloud"]', "route[2].to", "Remove it."),
+        ('from = "cloud"', 'from = "board:b9"', "route[2].from", "Did you mean board:b"),
+        ('"cmd/#"', '"cmd/#/x"', "route[2].topic", "filter"),
+        ('"cmd/#"', '"cmd/\\u0000"', "route[2].topic", "filter"),
+        ('"cmd/#"', '"cmd/{board}"', "route[2].topic", "use + instead"),
+        ("[[route]]", "[route]", "route", "Write it as [[route]]"),
+        ('data_dir = "state"', f'data_dir = "{"d" * 200}"', "gateway.data_dir", "shorter"),
+        ('data_dir = "state"', "data_dir =", "", "Mend the line"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_field_and_the_fix(old: str, new: str, field: str, fix: str) -> None:
+    text = (
+        GOOD.replace(old, new, 1) if new != "[route]" else GOOD.partition("[[route]]")[0] + '[route]\nfrom = "cloud"\n'
+    )
+    assert text != GOOD
+    with pytest.raises(ConfigError) as caught:
+        check(text)
+    assert caught.value.field.startswith(field)
+    assert fix in caught.value.fix
+    assert str(caught.value).startswith("/etc/edgeloop/gateway.toml: ")
+
+
+def test_routes_that_would_send_a_message_round_for_ever_are_refused() -> None:
+    loop = '[[route]]\nfrom = "cloud"\ntopic = "a/#"\nto = ["broker"]\n[[route]]\nfrom = "broker"\ntopic = "+/b"\n'
+    with pytest.raises(ConfigError, match="sends back"):
+        check(f'{GOOD}{loop}to = ["cloud"]\n')
+
+
+def test_a_route_to_a_connection_that_is_not_configured_is_refused() -> None:
+    with pytest.raises(ConfigError, match="nowhere in this file"):
+        check(GOOD.replace("[broker]", "[mqttsn]\n#").replace('host = "127.0.0.1"\nport = 1883\ntls = false\n', "", 1))
+
+
+def test_a_file_that_is_not_there_or_not_text_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(str(tmp_path / "none.toml"))
+    (tmp_path / "bad.toml").write_bytes(b"[gateway]\nname = \xff")
+    with pytest.raises(ConfigError, match="not UTF-8 at byte 17"):
+        load_config(str(tmp_path / "bad.toml"))
+
+
+@given(st.text(max_size=200))
+def test_any_text_gives_a_config_or_a_config_error(text: str) -> None:
+    try:
+        check(text)
+    except ConfigError as error:
+        assert error.fix
+
+
+@given(st.data())
+def test_any_line_changed_gives_a_config_or_a_config_error(data: st.DataObject) -> None:
+    lines = GOOD.splitlines()
+    place = data.draw(st.integers(0, len(lines) - 1))
+    values = ["0", "-1", "1e999", '"x"', "[]", "{}", "true", "1979-05-27", "nan", '[["a"]]']
+    lines[place] = lines[place].split("=")[0] + "= " + data.draw(st.sampled_from(values))
+    try:
+        check("\n".join(lines))
+    except ConfigError as error:
+        assert error.fix
+
+
+@pytest.mark.parametrize("file", sorted(Path("device_configs").glob("*.toml")), ids=str)
+def test_every_example_in_device_configs_is_valid(file: Path) -> None:
+    assert load_config(str(file)).routes

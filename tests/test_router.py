@@ -1,0 +1,162 @@
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.config import RouteSettings
+from edge.messages import Message, Origin, Outcome
+from edge.metrics import Metrics
+from edge.router import Router
+
+
+class Sink:
+    """A target that remembers, and settles with a fixed outcome, at once or when told."""
+
+    def __init__(self, outcome: Outcome | None = Outcome.TAKEN) -> None:
+        self.outcome = outcome
+        self.batches: list[tuple[list[Message], Origin]] = []
+
+    def send(self, messages: Sequence[Message], origin: Origin) -> None:
+        self.batches.append((list(messages), origin))
+        if self.outcome is not None:
+            self.settle(len(self.batches) - 1, self.outcome)
+
+    def settle(self, number: int, outcome: Outcome) -> None:
+        messages, origin = self.batches[number]
+        origin.settled([message.receipt for message in messages if message.qos], outcome)
+
+    @property
+    def messages(self) -> list[Message]:
+        return [message for batch, _ in self.batches for message in batch]
+
+
+class Sender:
+    def __init__(self) -> None:
+        self.ended: dict[int, Outcome] = {}
+
+    def settled(self, receipts: Sequence[int], outcome: Outcome) -> None:
+        for receipt in receipts:
+            assert receipt not in self.ended, "settled twice"
+            self.ended[receipt] = outcome
+
+
+def route(source: str, topic: str, *to: str) -> RouteSettings:
+    return RouteSettings(source=source, topic=topic, to=to)
+
+
+def test_without_a_route_a_message_is_refused_and_counted() -> None:
+    metrics, sender = Metrics(), Sender()
+    router = Router([route("boards", "dt/#", "cloud")], metrics)
+    router.attach("cloud", Sink())
+    router.route("board:b1", "b1", [Message("other", b"", 1, receipt=7), Message("other", b"")], sender)
+    assert sender.ended == {7: Outcome.REFUSED}
+    assert metrics.snapshot()['messages_refused{reason="no_route",source="board:b1"}'] == 2
+
+
+def test_a_batch_on_one_way_stays_one_batch() -> None:
+    sink, sender = Sink(), Sender()
+    router = Router([route("boards", "dt/#", "cloud")], Metrics())
+    router.attach("cloud", sink)
+    router.route("board:b1", "b1", [Message(f"dt/{n}", b"", 1, receipt=n) for n in range(9)], sender)
+    assert len(sink.batches) == 1
+    assert sender.ended == dict.fromkeys(range(9), Outcome.TAKEN)
+
+
+def test_the_sender_in_a_route_keeps_a_board_to_its_own_topics() -> None:
+    sink, sender = Sink(), Sender()
+    router = Router([route("boards", "dt/{board}/#", "cloud")], Metrics())
+    router.attach("cloud", sink)
+    for topic in ("dt/b1/temp", "dt/b2/temp"):
+        router.route("board:b1", "b1", [Message(topic, b"")], sender)
+        router.route("board:b1", "", [Message(topic, b"")], sender)
+    assert [message.topic for message in sink.messages] == ["dt/b1/temp"]
+
+
+def test_boards_stands_for_every_board_but_only_for_boards() -> None:
+    sink, sender = Sink(), Sender()
+    router = Router([route("boards", "#", "cloud")], Metrics())
+    router.attach("cloud", sink)
+    router.route("board:b1", "b1", [Message("a", b"")], sender)
+    router.route("udp", "x", [Message("b", b"")], sender)
+    router.route("broker", "", [Message("c", b"")], sender)
+    assert [message.topic for message in sink.messages] == ["a"]
+
+
+def test_all_boards_and_one_of_them_by_name_is_one_delivery() -> None:
+    every, one, sender = Sink(), Sink(), Sender()
+    router = Router([route("cloud", "cmd/#", "board:b1"), route("cloud", "#", "boards")], Metrics())
+    router.attach("boards", every)
+    router.attach("board:b1", one)
+    router.route("cloud", "", [Message("cmd/b1", b"", 1, receipt=1)], sender)
+    assert (len(every.messages), len(one.messages)) == (1, 0)
+    assert sender.ended == {1: Outcome.TAKEN}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "together"),
+    [
+        (Outcome.TAKEN, Outcome.TAKEN, Outcome.TAKEN),
+        (Outcome.TAKEN, Outcome.REFUSED, Outcome.TAKEN),
+        (Outcome.REFUSED, Outcome.CONGESTED, Outcome.CONGESTED),
+        (Outcome.CONGESTED, Outcome.TAKEN, Outcome.CONGESTED),
+        (Outcome.REFUSED, Outcome.REFUSED, Outcome.REFUSED),
+    ],
+)
+def test_two_targets_settle_once_and_only_when_both_have(first: Outcome, second: Outcome, together: Outcome) -> None:
+    cloud, broker, sender = Sink(None), Sink(None), Sender()
+    router = Router([route("boards", "dt/#", "cloud", "broker")], Metrics())
+    router.attach("cloud", cloud)
+    router.attach("broker", broker)
+    router.route("board:b1", "b1", [Message("dt/x", b"", 1, receipt=5)], sender)
+    cloud.settle(0, first)
+    assert sender.ended == {}
+    broker.settle(0, second)
+    assert sender.ended == {5: together}
+
+
+def test_a_flood_of_topics_keeps_the_memory_of_decisions_bounded() -> None:
+    sink, sender = Sink(), Sender()
+    router = Router([route("boards", "dt/#", "cloud")], Metrics())
+    router.attach("cloud", sink)
+    for number in range(20_000):
+        router.route("board:b1", "b1", [Message(f"dt/{number}", b""), Message(f"no/{number}", b"")], sender)
+    assert len(sink.messages) == 20_000
+    assert sum(len(table) for table in router._known.values()) <= 4096
+
+
+def test_a_tap_sees_what_is_routed_until_it_ends() -> None:
+    seen: list[str] = []
+    router = Router([], Metrics())
+    end = router.tap(lambda source, messages: seen.extend(f"{source} {m.topic}" for m in messages))
+    router.route("cloud", "", [Message("a", b"")], Sender())
+    end()
+    router.route("cloud", "", [Message("b", b"")], Sender())
+    assert seen == ["cloud a"]
+
+
+@given(
+    routes=st.lists(
+        st.builds(
+            RouteSettings,
+            source=st.sampled_from(["boards", "board:b1", "cloud"]),
+            topic=st.sampled_from(["#", "a/#", "+/b", "a/b", "{board}/+"]),
+            to=st.lists(st.sampled_from(["x", "y", "z"]), min_size=1, max_size=3, unique=True).map(tuple),
+        ),
+        max_size=4,
+    ),
+    topics=st.lists(st.sampled_from(["a/b", "a/c", "b1/b", "q", "$sys/b"]), max_size=12),
+    source=st.sampled_from([("board:b1", "b1"), ("board:b2", "b2"), ("cloud", "")]),
+)
+def test_every_message_goes_where_a_route_says_in_order_and_ends_once(
+    routes: list[RouteSettings], topics: list[str], source: tuple[str, str]
+) -> None:
+    sinks, sender = {name: Sink() for name in "xyz"}, Sender()
+    router = Router(routes, Metrics())
+    for name, sink in sinks.items():
+        router.attach(name, sink)
+    router.route(*source, [Message(topic, b"", 1, receipt=n) for n, topic in enumerate(topics)], sender)
+    assert set(sender.ended) == set(range(len(topics)))
+    for name, sink in sinks.items():
+        wanted = [n for n, topic in enumerate(topics) if name in router.explain(*source, topic)]
+        assert [m.receipt for m in sink.messages] == wanted

@@ -1,0 +1,186 @@
+"""The demo's run: readings flow, commands are answered, a sensor is set, and in the end all is counted.
+
+Ctrl-C (or SIGTERM, or the end of --seconds) pauses the boards, waits until what they hold has arrived, and counts; a
+second Ctrl-C ends at once.
+"""
+
+import argparse
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from edge_tools.demo.judge import Judge
+from edge_tools.demo.tally import SENSOR_STEP_C, Command, Result, Tally
+from edge_tools.demo.view import View, make_view
+from edge_tools.demo.world import DemoFailed, World, start_world
+from edge_tools.hil.errors import HilError
+from edge_tools.mosquitto import MosquittoFailed
+
+ROOT = Path(__file__).resolve().parents[3]
+TEMPERATURES_C = (31.25, 18.5, 42.0625, -7.75)
+COMMAND_EVERY_S = 1.0
+SENSOR_EVERY_S = 10.0
+SEEN_TIMEOUT_S = 20.0
+ANSWER_TIMEOUT_S = 20.0
+DRAIN_TIMEOUT_S = 60.0
+REJECTIONS = ("bad_crc", "bad_cobs", "too_long", "too_short", "timeout", "unknown_channel")  # as boards name them
+
+
+class Interrupted(Exception):
+    """To end at once."""
+
+
+class Stop:
+    """While readings flow (`orderly`), the first signal asks for an orderly end; any other interrupts whatever runs,
+    and those after it are ignored, so that all that was started is ended."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.orderly = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self.orderly and not self.asked.is_set():
+            self.asked.set()
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise Interrupted
+
+
+class Run:
+    """One run on a world that is up."""
+
+    def __init__(self, world: World, view: View, stop: Stop) -> None:
+        self._world, self._view, self._stop = world, view, stop
+        self._judge: Judge = world.judge
+        self._tally: Tally = world.judge.tally
+        self._set_c: float | None = None
+        self._seen_c: float | None = None
+
+    def flow(self, seconds: float | None) -> None:
+        """Let readings and commands flow for the seconds, or until stopped; set the sensor in mid-run."""
+        began_s = time.monotonic()
+        sensor_s = began_s + (min(SENSOR_EVERY_S, seconds / 2) if seconds is not None else SENSOR_EVERY_S / 2)
+        command_s, turn, settings = began_s, 0, 0
+        while not self._stop.asked.is_set():
+            now_s = time.monotonic()
+            if seconds is not None and now_s - began_s >= seconds and self._set_c is not None:
+                break
+            self._world.gateway.check()
+            if now_s >= command_s:
+                name = list(self._tally.boards)[turn % len(self._tally.boards)]
+                self._judge.command(name, "ping", f"hello {turn}".encode())
+                command_s, turn = now_s + COMMAND_EVERY_S / len(self._tally.boards), turn + 1
+            if now_s >= sensor_s and not (settings and seconds is not None):
+                self._set_sensor(TEMPERATURES_C[settings % len(TEMPERATURES_C)])
+                sensor_s, settings = now_s + SENSOR_EVERY_S, settings + 1
+            with self._judge.changed:
+                self._view.update(self._tally)
+            self._stop.asked.wait(0.1)
+
+    def _set_sensor(self, temperature_c: float) -> None:
+        """Set the first board's sensor and wait until a reading at the cloud shows it."""
+        board = self._world.boards[0]
+        self._set_c, self._seen_c = temperature_c, None
+        self._view.say(f"sets the sensor of {board.name} to {temperature_c} °C")
+        board.set_temperature(temperature_c)
+        seen = self._tally.boards[board.name]
+
+        def shown() -> bool:
+            return seen.temperature_c is not None and abs(seen.temperature_c - temperature_c) < SENSOR_STEP_C
+
+        began_s = time.monotonic()
+        if self._judge.wait(lambda: shown() or self._stop.asked.is_set(), SEEN_TIMEOUT_S) and shown():
+            self._seen_c = seen.temperature_c
+            self._view.say(f"{self._seen_c} °C is seen at the cloud after {time.monotonic() - began_s:.1f} s")
+
+    def finish(self) -> Result:
+        """Pause the boards, let what they hold arrive, and count by their own counters. Raises DemoFailed."""
+        if self._set_c is None:
+            self._set_sensor(TEMPERATURES_C[0])
+        elif self._seen_c is None:
+            self._set_sensor(self._set_c)
+        self._view.say("pauses the boards and waits until all they hold has arrived")
+        self._answers("pause")
+        produced = rejected = 0
+        for name, answer in self._answers("stats").items():
+            stats: dict[str, Any] = msgspec.json.decode(answer)
+            made = int(stats["readings_produced"])
+            produced += made
+            rejected += sum(int(stats[kind]) for kind in REJECTIONS)
+            self._wait_received(name, made)
+        self._judge.wait(self._all_answered, ANSWER_TIMEOUT_S)
+        status = self._world.gateway.status()
+        if status is None:
+            raise DemoFailed("the gateway does not answer `edge status`; see gateway.log")
+        rejected += sum(int(n) for name, n in status["counters"].items() if name.startswith("frames_rejected"))
+        with self._judge.changed:
+            self._view.update(self._tally)
+            return self._tally.result(produced, rejected, self._set_c, self._seen_c)
+
+    def _wait_received(self, thing: str, count: int) -> None:
+        self._judge.wait(lambda: self._tally.received(thing) >= count, DRAIN_TIMEOUT_S)
+
+    def _answers(self, name: str) -> dict[str, bytes]:
+        """Send the command to every board; its answers by board. Raises DemoFailed when one is missing."""
+        commands: dict[str, Command] = {thing: self._judge.command(thing, name) for thing in self._tally.boards}
+        if not self._judge.wait(lambda: all(c.answer is not None for c in commands.values()), ANSWER_TIMEOUT_S):
+            silent = [thing for thing, command in commands.items() if command.answer is None]
+            raise DemoFailed(f"no answer to the command {name} from {', '.join(silent)}")
+        return {thing: command.answer or b"" for thing, command in commands.items()}
+
+    def _all_answered(self) -> bool:
+        return all(seen.answered == seen.sent for seen in self._tally.boards.values())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="./tools/demo", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--seconds", type=float, metavar="N", help="how long readings flow (default: until Ctrl-C)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout at the end")
+    parser.add_argument("--boards", type=int, default=2, metavar="N", help="how many boards (default %(default)s)")
+    options = parser.parse_args(arguments)
+    if options.boards < 1 or (options.seconds is not None and not 0 < options.seconds <= 86_400):
+        parser.error("--boards is at least 1, --seconds from above 0 to 86400")
+    stop = Stop()
+    folder = Path(tempfile.mkdtemp(prefix="edgeloop-demo-"))
+    view = make_view()
+    view.say(f"logs, keys and the boards' flash are in {folder}")
+    try:
+        with start_world(folder, options.boards, ROOT, view.say) as world:
+            view.say(f"all is connected{'' if options.seconds else '; Ctrl-C ends'}")
+            stop.orderly = True
+            run = Run(world, view, stop)
+            run.flow(options.seconds)
+            result = run.finish()
+    except (DemoFailed, HilError, MosquittoFailed, OSError) as error:
+        view.close()
+        print(f"demo: {error}\ndemo: the logs are in {folder}", file=sys.stderr)
+        return 1
+    except Interrupted:
+        view.close()
+        print(f"demo: interrupted; the logs are in {folder}", file=sys.stderr)
+        return 130
+    view.close()
+    print(msgspec.json.encode(result).decode() if options.json else _words(result), flush=True)
+    failures = result.failures()
+    for failure in failures:
+        print(f"demo: {failure}; the logs are in {folder}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _words(result: Result) -> str:
+    return "\n".join(f"{name:20} {getattr(result, name)}" for name in result.__struct_fields__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

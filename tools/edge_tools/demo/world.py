@@ -1,0 +1,148 @@
+"""What the demo runs on: a private CA, a mosquitto that stands for the cloud, emulated boards, the real gateway.
+
+Each process is started in a session of its own, so that Ctrl-C reaches the demo alone, which ends them in order and by
+their ids; should the demo be killed, the kernel ends them.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.config import load_config
+from edge.control import ask_status
+from edge.errors import TransientError
+from edge_tools.demo.judge import ANSWERS, Judge
+from edge_tools.hil.board import EmulatedBoard, default_elf, start_boards
+from edge_tools.mosquitto import HOST, Mosquitto, user_acl
+from edge_tools.pki import Credential, issue_client, issue_server, make_ca
+
+BOARD = "mps2_an385"
+GATEWAY, JUDGE = "demo-gateway", "demo-judge"
+OF_ITS_OWN = ("setsid", "setpriv", "--pdeathsig", "SIGKILL", "--")
+_READY_TIMEOUT_S = 30.0
+_END_TIMEOUT_S = 10.0
+
+
+class DemoFailed(Exception):
+    """Something did not start or ended early; the message says what to look at."""
+
+
+def things(count: int) -> list[str]:
+    return [f"board{number}" for number in range(1, count + 1)]
+
+
+def gateway_file(names: Sequence[str], ports: Sequence[Path], broker_port: int, credential: Credential) -> str:
+    """The gateway's configuration; its data_dir is beside it."""
+    text = json.dumps  # a JSON string is a TOML string
+    parts = [
+        f'[gateway]\nname = "{GATEWAY}"\ndata_dir = "data"\n',
+        f'[cloud]\nhost = "{HOST}"\nport = {broker_port}\nca = {text(str(credential.ca))}\n'
+        f"certificate = {text(str(credential.certificate))}\nkey = {text(str(credential.key))}\n",
+        *(
+            f"[[board]]\nname = {text(name)}\nport = {text(str(port))}\n"
+            for name, port in zip(names, ports, strict=True)
+        ),
+        '[[route]]\nfrom = "boards"\ntopic = "dt/{board}/#"\nto = ["cloud"]\n',
+        f'[[route]]\nfrom = "boards"\ntopic = "{ANSWERS}/#"\nto = ["cloud"]\n',
+        '[[route]]\nfrom = "cloud"\ntopic = "cmd/+/#"\nto = ["boards"]\n',
+    ]
+    return "\n".join(parts)
+
+
+def access_rules(names: Sequence[str]) -> list[str]:
+    """The broker's default is deny: the gateway speaks for its boards only, the judge listens and commands."""
+    gateway = [rule for name in names for rule in (f"write dt/{name}/#", f"read cmd/{name}/#")]
+    return [
+        *user_acl(GATEWAY, *gateway, f"write {ANSWERS}/#"),
+        *user_acl(JUDGE, "read dt/#", f"read {ANSWERS}/#", "write cmd/#"),
+    ]
+
+
+class Gateway:
+    """`edge run` on a configuration file; its log is gateway.log beside it."""
+
+    def __init__(self, file: Path) -> None:
+        self._log = file.with_name("gateway.log")
+        self._socket = load_config(str(file)).control_socket
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*OF_ITS_OWN, sys.executable, "-m", "edge.cli", "run", "--config", str(file)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def check(self) -> None:
+        """Raise DemoFailed when it has ended."""
+        if (code := self._process.poll()) is not None:
+            raise DemoFailed(f"the gateway ended with {code}; its last words:\n{self._last_words()}")
+
+    def status(self) -> dict[str, Any] | None:
+        """What `edge status --json` prints; None while it does not answer."""
+        try:
+            status: dict[str, Any] = ask_status(self._socket)
+        except TransientError:
+            return None
+        return status
+
+    def wait_ready(self) -> None:
+        """Wait until the cloud and every board are connected. Raises DemoFailed."""
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        status = None
+        while time.monotonic() < deadline:
+            self.check()
+            status = self.status()
+            if status and all(part["connected"] for part in (*status["connections"], *status["boards"])):
+                return
+            time.sleep(0.1)
+        raise DemoFailed(f"after {_READY_TIMEOUT_S:.0f} s not all is connected: {status}; see {self._log}")
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _last_words(self) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
+
+
+class World:
+    """All of it, running."""
+
+    def __init__(self, boards: Sequence[EmulatedBoard], gateway: Gateway, judge: Judge) -> None:
+        self.boards, self.gateway, self.judge = boards, gateway, judge
+
+
+@contextlib.contextmanager
+def start_world(folder: Path, count: int, root: Path, say: Callable[[str], None]) -> Iterator[World]:
+    """Start all in folder, which keeps logs, keys and the boards' flash; end all on leaving. Raises DemoFailed."""
+    names = things(count)
+    with contextlib.ExitStack() as stack:
+        say("makes a private CA and certificates for the broker, the gateway and the judge")
+        authority = make_ca(folder / "ca")
+        server = issue_server(authority, folder / "cloud", ["localhost", HOST])
+        broker = Mosquitto(folder / "cloud", plain=False, tls=server, acl=access_rules(names), prefix=OF_ITS_OWN)
+        say("starts mosquitto, which stands for the cloud")
+        stack.enter_context(broker)
+        judge = Judge(JUDGE, names, issue_client(authority, folder / "judge", JUDGE))
+        judge.start(HOST, broker.tls_port)
+        stack.callback(judge.stop)
+        say(f"starts {count} emulated boards ({BOARD})")
+        elf = default_elf(BOARD, root / "firmware")
+        boards = stack.enter_context(start_boards(count, BOARD, folder / "boards", elf))
+        say("starts the gateway: edge run")
+        file = folder / "gateway.toml"
+        credential = issue_client(authority, folder / "gateway", GATEWAY)
+        file.write_text(gateway_file(names, [board.port for board in boards], broker.tls_port, credential))
+        gateway = Gateway(file)
+        stack.callback(gateway.stop)
+        gateway.wait_ready()
+        yield World(boards, gateway, judge)
