@@ -282,6 +282,8 @@ class Client:
 
     def tick(self, now: float) -> None:
         """Supervise, and send again what is due."""
+        if self.peer.requests is not None:
+            self.peer.requests.expire(now)
         due = self._supervision()
         if due is not None and now >= due:
             if self.state is State.CONNECTING:
@@ -299,7 +301,7 @@ class Client:
         due = [self._supervision()]
         if self.state in CONNECTED:
             due.append(self.outbound.deadline())
-            if self.outbound.waiting and self.peer.requests is not None:
+            if self.peer.requests is not None:
                 due.append(self.peer.requests.deadline())
         return min((at for at in due if at is not None), default=None)
 

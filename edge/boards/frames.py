@@ -40,7 +40,7 @@ _PIECE_BYTES = 65536
 
 
 class FrameReader:
-    """Splits one port's byte stream. content_bytes_max: of a frame's content, channel byte included."""
+    """Splits one port's byte stream. content_bytes_max: channel byte included; channels: those served, never 0."""
 
     def __init__(self, content_bytes_max: int = CONTENT_BYTES_MAX, channels: frozenset[int] = CHANNELS) -> None:
         self.frames = 0
@@ -81,20 +81,19 @@ class FrameReader:
         tail = segments.pop()
         contents: list[bytes] = []
         plain_size, channels, crc32 = self._plain_size, self._channels, zlib.crc32
-        for segment in segments:
+        for segment in filter(None, segments):
             size = len(segment)
-            if 5 < size < plain_size:
+            if size < plain_size:
                 decoded = bytearray(segment)
                 at = 0
                 while at < size:
                     code = decoded[at]
                     decoded[at] = 0
                     at += code
+                # No three bytes or fewer have the residue, and the four that have it begin with channel 0.
                 if at == size and crc32(decoded, _BEFORE_ZERO) == _RESIDUE and decoded[1] in channels:
                     contents.append(bytes(decoded)[1:-4])
                     continue
-            elif not size:
-                continue
             content = self._difficult(segment)
             if content:
                 contents.append(content)

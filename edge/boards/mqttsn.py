@@ -262,7 +262,7 @@ def decode(data: bytes, at: int = 0) -> Packet:
         length, kind, flags, topic_id, message_id = _PUBLISH_HEAD.unpack_from(data, at)
     except struct.error:
         return _decode_any(data[at:])
-    if kind == 0x0C and length == len(data) - at and (known := PUBLISH_FLAGS[flags]) is not None:
+    if kind == 0x0C and length == len(data) - at and (known := _PUBLISH_FLAGS[flags]) is not None:
         qos, topic_type, retain, dup = known
         return Publish(topic_id, data[at + 7 :], message_id, qos, topic_type, retain, dup)
     return _decode_any(data[at:])
@@ -312,8 +312,7 @@ def _publish_flags(flags: int) -> tuple[int, int, bool, bool] | None:
     return (-1 if qos == 3 else qos), topic_type, bool(flags & _RETAIN), bool(flags & _DUP)
 
 
-# By the flags octet: what `_publish_flags` says of it.
-PUBLISH_FLAGS: Final = tuple(_publish_flags(flags) for flags in range(256))
+_PUBLISH_FLAGS: Final = tuple(_publish_flags(flags) for flags in range(256))
 
 
 def _decode_any(data: bytes) -> Packet:

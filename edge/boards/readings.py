@@ -160,6 +160,7 @@ class Readings:
         self._accepted.value += len(messages)
         if self._taken_back:
             self._taken_back = self._is_taken_back()
+            self._store_mark()
         return messages
 
     def settled(self, receipts: Sequence[int], outcome: Outcome) -> None:
@@ -223,8 +224,9 @@ class Readings:
             self._hold = _Hold(number, sequence, now + CONGESTION_HOLDS_S, quiet=True)
             self._answer(ids, CONGESTION)
             return None
-        self._shed.value += sequence - boot.last - 1
-        boot.last = sequence
+        if sequence > boot.last + 1:
+            self._skip_to(boot, sequence)
+        self._advance(boot, sequence)
         self._hold = None
         if publish.qos:
             self._pending[receipt] = ids
@@ -272,10 +274,23 @@ class Readings:
             self._pending[receipt] = ids
         else:
             return False
-        boot.last = sequence
+        self._advance(boot, sequence)
         self._hold = None
         self._repeated.value += 1
         return True
+
+    def _skip_to(self, boot: _Boot, sequence: int) -> None:
+        """The board no longer holds what comes before: it was shed, but for what was handed on and taken back."""
+        here = {receipt - boot.base for receipt in self._pending} | boot.done
+        self._shed.value += sequence - boot.last - 1 - sum(1 for one in here if boot.last < one < sequence)
+        boot.done = {one for one in boot.done if one > sequence}
+
+    def _advance(self, boot: _Boot, sequence: int) -> None:
+        """All up to this one is accepted; so are those after it that are settled, which the board need not repeat."""
+        while sequence + 1 in boot.done:
+            sequence += 1
+            boot.done.discard(sequence)
+        boot.last = sequence
 
     def _answer_repeat(self, boot: _Boot, sequence: int, ids: bytes) -> None:
         self._repeated.value += 1
@@ -309,6 +324,7 @@ class Readings:
                 continue
             if sequence > boot.last:
                 boot.done.add(sequence)
+                self._advance(boot, boot.last)
             if outcome is Outcome.REFUSED:
                 self._refuse(boot.number, sequence)
             self._answer(ids, NOT_SUPPORTED if outcome is Outcome.REFUSED else ACCEPTED)

@@ -36,7 +36,7 @@ class Requests:
 
     def open(self, properties: Properties, now: float) -> int | None:
         """A new request's id; None when too many wait."""
-        self._expire(now)
+        self.expire(now)
         if len(self._open) >= REQUESTS_MAX and not self._forget_answered():
             return None
         while True:
@@ -48,7 +48,7 @@ class Requests:
         return self._last
 
     def find(self, request_id: int, now: float) -> Request | None:
-        self._expire(now)
+        self.expire(now)
         return self._open.get(request_id)
 
     def close(self, request_id: int) -> None:
@@ -68,7 +68,8 @@ class Requests:
                 return True
         return False
 
-    def _expire(self, now: float) -> None:
+    def expire(self, now: float) -> None:
+        """Forget what waited too long."""
         while self._open:
             number, oldest = next(iter(self._open.items()))
             if oldest.expires > now:

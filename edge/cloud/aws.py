@@ -17,7 +17,7 @@ import itertools
 import logging
 import random as random_module
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -35,6 +35,7 @@ from edge.errors import ConfigError, ConnectionFailed
 from edge.logs import log_event
 from edge.messages import Message, Origin, Outcome, Properties
 from edge.metrics import Metrics
+from edge.topics import check_filter
 
 STOP_S = 3.0  # for the SDK to say goodbye and end
 _NEVER_MS = 24 * 3600 * 1000  # the SDK is not to reconnect by itself: we do, with credentials read again
@@ -79,6 +80,7 @@ class AwsConnection:
         self._taken = metrics.counter("connection_messages_taken", connection=name)
         self._in_flight: dict[int, tuple[Message, Origin]] = {}
         self._numbers = itertools.count(1)
+        self._receipts = itertools.count(1)  # never the same again, so that a late one meets no other message
         self._handles: dict[int, Any] = {}
         self._attempt: _Attempt | None = None
         self._ready = False
@@ -117,6 +119,8 @@ class AwsConnection:
         self._queue.put(messages, origin)
 
     def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
+        for topic_filter in filters:
+            check_filter(topic_filter)
         self._inbox.subscribe(filters, receive)
         new = self._subscriptions.add(filters)
         if new and self._ready:
@@ -139,7 +143,7 @@ class AwsConnection:
 
     async def _once(self) -> None:
         """One SDK client from its start to its end, which it raises."""
-        attempt = _Attempt(asyncio.get_running_loop(), self._handle)
+        attempt = _Attempt(asyncio.get_running_loop(), self._handle, self._receipts)
         client = self._make_client(attempt)
         attempt.client = client
         self._attempt = attempt
@@ -231,7 +235,11 @@ class AwsConnection:
             qos=mqtt5.QoS.AT_LEAST_ONCE if message.qos else mqtt5.QoS.AT_MOST_ONCE,
             retain=message.retain,
         )
-        properties = message.properties
+        properties, reading = message.properties, message.reading
+        user: list[tuple[str, str]] = list(properties.user) if properties is not None else []
+        if reading is not None:
+            user += [("thing", reading.thing), ("boot", str(reading.boot)), ("seq", str(reading.sequence))]
+        packet.user_properties = [mqtt5.UserProperty(name=name, value=value) for name, value in user]
         if properties is not None:
             packet.response_topic = properties.response_topic
             packet.correlation_data_bytes = properties.correlation_data
@@ -240,7 +248,6 @@ class AwsConnection:
             packet.message_expiry_interval_sec = properties.expiry_s
             if properties.payload_is_utf8:
                 packet.payload_format_indicator = mqtt5.PayloadFormatIndicator.AWS_MQTT5_PFI_UTF8
-            packet.user_properties = [mqtt5.UserProperty(name=name, value=value) for name, value in properties.user]
         return packet
 
     def _handle(self, arrived: list[tuple[Message, Any]]) -> None:
@@ -347,11 +354,15 @@ class AwsConnection:
 class _Attempt:
     """One SDK client's life. post may be called from any thread; everything posted runs on the loop, in order."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, handle: Callable[[list[tuple[Message, Any]]], None]) -> None:
-        self._loop, self._handle = loop, handle
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handle: Callable[[list[tuple[Message, Any]]], None],
+        receipts: Iterator[int],
+    ) -> None:
+        self._loop, self._handle, self._receipts = loop, handle, receipts
         self._posted: deque[tuple[Callable[..., None], tuple[Any, ...]] | tuple[Message, Any]] = deque()
         self._wake_due = False
-        self._receipts = itertools.count(1)
         self.client: Any = None
         self.over = False
         self.ended: asyncio.Future[None] = loop.create_future()

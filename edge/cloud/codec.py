@@ -39,10 +39,11 @@ from edge.mqtt.events import (
     Refused,
     Settled,
     Subscribed,
-    Subscription,
     Unsubscribed,
 )
+from edge.mqtt.packets import Subscription
 from edge.mqtt.session import Session
+from edge.topics import check_filter
 
 GOODBYE_S = 1.0  # to write DISCONNECT and close in good order
 WRITE_BUFFER_BYTES_MAX = 256 * 1024  # above it the broker reads too slowly, and messages queue
@@ -127,6 +128,8 @@ class CodecConnection:
         self._queue.put(messages, origin)
 
     def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
+        for topic_filter in filters:
+            check_filter(topic_filter)
         self._inbox.subscribe(filters, receive)
         new = self._subscriptions.add(filters)
         if new and self._session.connected:
@@ -152,7 +155,8 @@ class CodecConnection:
         loop = asyncio.get_running_loop()
         context = open_context(self._settings)
         self._session.options = msgspec.structs.replace(self._session.options, password=read_password(self._settings))
-        link = _Link(self._session, self._handle, self._can_write, loop)
+        patience_s = self._settings.keepalive_s + _ping_timeout_s(self._settings)
+        link = _Link(self._session, self._handle, self._can_write, loop, patience_s)
         try:
             self._link = link
             async with asyncio.timeout(self._settings.connect_timeout_s):
@@ -178,31 +182,37 @@ class CodecConnection:
 
     def _handle(self, events: Sequence[Event]) -> None:
         for event in events:
-            match event:
-                case Settled():
-                    self._settle(event)
-                case Received():
-                    self._in.value += len(event.messages)
-                    self._inbox.deliver(event.messages)
-                case Connected():
-                    self._opened(event)
-                case Subscribed():
-                    self._subscribed(event)
-                case Unsubscribed():
-                    pass
-                case Refused():
-                    self._end(failures.refused(event.code, event.text or event.name))
-                case Disconnected():
-                    self._end(failures.disconnected(event.code, event.text or event.name))
-                case ProtocolFailed():
-                    self._end(failures.broke_standard(event.code, event.reason, event.text))
-                case AuthChallenge():
-                    problem = f"the broker asks for the authentication method {event.method}"
-                    self._end(ConnectionFailed("bad_credentials", problem, "Use a broker that takes certificates."))
-                case _:
-                    assert_never(event)
+            try:
+                self._handle_one(event)
+            except Exception as error:  # noqa: BLE001  a fault in a receiver must not keep others from being settled
+                self._end(error)
         if self._queue.messages and self._ready:
             self._pump()
+
+    def _handle_one(self, event: Event) -> None:
+        match event:
+            case Settled():
+                self._settle(event)
+            case Received():
+                self._in.value += len(event.messages)
+                self._inbox.deliver(event.messages)
+            case Connected():
+                self._opened(event)
+            case Subscribed():
+                self._subscribed(event)
+            case Unsubscribed():
+                pass
+            case Refused():
+                self._end(failures.refused(event.code, event.text or event.name))
+            case Disconnected():
+                self._end(failures.disconnected(event.code, event.text or event.name))
+            case ProtocolFailed():
+                self._end(failures.broke_standard(event.code, event.reason, event.text))
+            case AuthChallenge():
+                problem = f"the broker asks for the authentication method {event.method}"
+                self._end(ConnectionFailed("bad_credentials", problem, "Use a broker that takes certificates."))
+            case _:
+                assert_never(event)
 
     def _settle(self, event: Settled) -> None:
         if event.outcome is Outcome.TAKEN:
@@ -268,14 +278,15 @@ class CodecConnection:
         if self._link is not None:
             self._link.dirty()
 
-    def _end(self, failure: ConnectionFailed) -> None:
+    def _end(self, failure: Exception) -> None:
         self._ready = False
         if self._link is not None:
             self._link.end(failure)
 
 
 class _Link(asyncio.Protocol):
-    """One transport. ended: a future that fails with what ended it."""
+    """One transport. ended: a future that fails with what ended it. patience_s: so long the broker may read nothing
+    while the write buffer is full; a broker that still sends would not be found out by its keep-alive."""
 
     def __init__(
         self,
@@ -283,10 +294,13 @@ class _Link(asyncio.Protocol):
         handle: Callable[[Sequence[Event]], None],
         can_write: Callable[[bool], None],
         loop: asyncio.AbstractEventLoop,
+        patience_s: float,
     ) -> None:
         self._session, self._handle, self._can_write, self._loop = session, handle, can_write, loop
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._patience_s = patience_s
+        self._stalled: asyncio.TimerHandle | None = None
         self._flush_due = False
         self._gone = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
@@ -315,9 +329,13 @@ class _Link(asyncio.Protocol):
                 self.ended.set_result(None)
 
     def pause_writing(self) -> None:
+        failure = failures.silent(f"the broker has read nothing for {self._patience_s:g} s")
+        self._stalled = self._loop.call_later(self._patience_s, self.end, failure)
         self._can_write(False)
 
     def resume_writing(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
         self._can_write(True)
 
     def dirty(self) -> None:
@@ -333,14 +351,15 @@ class _Link(asyncio.Protocol):
         deadline = self._session.deadline()
         self._timer = None if deadline is None else self._loop.call_at(deadline, self._tick)
 
-    def end(self, failure: ConnectionFailed) -> None:
+    def end(self, failure: Exception) -> None:
         if not self.ended.done():
             self.ended.set_exception(failure)
 
     def abort(self) -> None:
         """Close at once; what is not written is not."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._stalled):
+            if timer is not None:
+                timer.cancel()
         if self.ended.done():
             self.ended.exception()  # whoever wanted to know knows
         else:
@@ -385,7 +404,12 @@ def _options(settings: ConnectionSettings) -> Options:
         packet_bytes_max=settings.message_bytes_max,
         username=settings.username or None,
         connect_timeout_s=settings.connect_timeout_s,
+        ping_timeout_s=_ping_timeout_s(settings),
     )
+
+
+def _ping_timeout_s(settings: ConnectionSettings) -> float:
+    return min(10.0, settings.keepalive_s)
 
 
 def _call_later(delay_s: float, call: Callable[[], None]) -> object:

@@ -51,7 +51,11 @@ class Connection(Protocol):
     def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
         """Receive what matches, at QoS 1, on every connection from now on. receive is given each batch and its origin,
         whose `settled` acknowledges to the broker; a CONGESTED message is kept and offered again. May be called at any
-        time, more than once for one receive; a message that several receive is acknowledged when all settled it."""
+        time, more than once for one receive; a message that several receive is acknowledged when all settled it.
+        Raises InputRejected for what is no filter."""
+
+    async def granted(self, topic_filter: str) -> None:
+        """Return as soon as the broker has granted this subscription, at once if it has."""
 
     async def request(
         self,

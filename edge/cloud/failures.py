@@ -67,14 +67,18 @@ def disconnected(code: int, text: str = "") -> ConnectionFailed:
 
 def broke_standard(code: int, reason: str, text: str = "") -> ConnectionFailed:
     """What the session found wrong with what the broker did or did not send."""
-    if "timeout" in reason:
-        remedy = "See whether the broker runs and the line to it is up."
-        cause = "keepalive_timeout"
-        if "connect" in reason or "connack" in reason:
-            cause, remedy = "unreachable", "See whether an MQTT broker listens there; it took the connection, no more."
-        return ConnectionFailed(cause, f"the broker fell silent: {text or reason}", remedy)
+    if reason == "connect_timeout":
+        remedy = "See whether an MQTT broker listens there: it took the connection, and said no more."
+        return ConnectionFailed("unreachable", "the broker sent no CONNACK", remedy)
+    if reason == "keep_alive":
+        return silent("the broker answered no ping")
     problem = f"the broker broke the MQTT standard: {_said(code, f'{reason} {text}'.strip())}"
     return ConnectionFailed("protocol_error", problem, "See that host and port are an MQTT broker's, and its version.")
+
+
+def silent(problem: str) -> ConnectionFailed:
+    """It neither answers nor ends the connection."""
+    return ConnectionFailed("keepalive_timeout", problem, "See whether the broker runs and the line to it is up.")
 
 
 def classify(error: BaseException | None, settings: ConnectionSettings, *, connected: bool) -> ConnectionFailed:

@@ -10,7 +10,8 @@
 ///             one to be sent back. Readings of an earlier boot are settled before the first of the next is sent.
 ///   The rest  answers to commands, QoS 0, 1 and 2: copied into a slot of the caller's memory, sent in order, held
 ///             until acknowledged. They go before readings.
-/// Both share the window the gateway granted. Without one (a plain gateway) a window of one and no envelopes are used.
+/// Both share the window the gateway granted, one of which readings leave to the rest. Without one (a plain gateway) a
+/// window of one and no envelopes are used.
 ///
 /// Losing the gateway: PINGREQ is the judge. It goes out when the line was quiet for the keep-alive and whenever an
 /// acknowledgement is overdue; when retries of it stay unanswered the client connects again, with jittered, growing
@@ -70,7 +71,8 @@ struct mqttsn_flight {
     uint32_t sequence;
     uint32_t sent_ms;
     uint16_t msg_id;
-    uint8_t tries;
+    uint8_t tries;  ///< Times sent in this session.
+    bool sent;      ///< Ever: what follows is a repeat.
     bool settled;
 };
 
@@ -235,63 +237,78 @@ struct mqttsn_client_config {
     /// A message came. The return code answers it: for QoS 1 and 2 anything but MQTTSN_ACCEPTED makes the gateway
     /// keep it (CONGESTION) or drop it (NOT_SUPPORTED). Publish and answer may be called from here.
     enum mqttsn_return_code (*on_delivery)(void *context, const struct mqttsn_delivery *delivery);
-    /// The state changed. May be NULL. Called before poll returns; must not call the client.
+    /// The state changed. May be NULL. Called from within the call that changed it; must not call the client.
     void (*on_state)(void *context, enum mqttsn_state state);
 };
 
 #define MQTTSN_SEEN_COUNT 8U
+#define MQTTSN_REPLY_COUNT 8U
 
-/// One client. About 400 bytes beside the caller's tables. Read the fields for diagnosis, write none.
+/// One client. About 500 bytes beside the caller's tables. Read the fields for diagnosis, write none.
+///
+/// Invariants. At most one handshake message and one transaction await an answer at a time. Entries in flight stand in
+/// the ring's order; the first is never settled; those before flight_next were sent in the present pass; all that are
+/// not settled are of one boot.
 struct mqttsn_client {
     struct mqttsn_client_config config;
-    enum mqttsn_state state;
     struct mqttsn_counters counters;
-    uint8_t window;    ///< Granted; 0: plain, a window of one without envelopes.
-    bool ping_due;
-    bool ping_sent;
-    bool reply_pending;  ///< reply could not be sent for want of room.
-    bool wanted;         ///< Started and neither disconnected nor asleep.
-    bool ever_connected;
-    uint8_t ping_tries;
-    uint8_t handshake_tries;
-    uint8_t transaction;  ///< enum mqttsn_type of the REGISTER, SUBSCRIBE or UNSUBSCRIBE under way, 0: none.
-    uint8_t transaction_tries;
-    uint8_t transaction_index;
-    bool transaction_sent;
-    bool handshake_sent;
-    enum mqttsn_type handshake;  ///< The message of the CONNECT exchange to be answered next.
-    uint16_t transaction_msg_id;
+    enum mqttsn_state state;
+    uint8_t window;  ///< Granted; 0: plain, a window of one without envelopes.
     uint16_t next_msg_id;
-    uint16_t sleep_s;  ///< Duration of the sleep asked for, 0: a plain disconnect.
-    uint32_t transaction_ms;
-    uint32_t handshake_ms;
-    uint32_t ping_ms;
+    uint32_t random;
     uint32_t last_tx_ms;
     uint32_t last_rx_ms;
-    uint32_t wait_ms;          ///< Length of the pause begun at wait_since_ms (WAITING), or the sleep (ASLEEP).
+
+    struct {
+        enum mqttsn_type type;  ///< What is sent or awaits its answer: CONNECT, WILLTOPIC, WILLMSG, DISCONNECT, PINGREQ.
+        bool sent;
+        uint8_t tries;
+        uint32_t sent_ms;
+    } handshake;  ///< In CONNECTING, DISCONNECTING and AWAKE.
+
+    struct {
+        bool due;
+        bool sent;
+        uint8_t tries;
+        uint32_t sent_ms;
+    } ping;
+
+    struct {
+        enum mqttsn_type type;  ///< REGISTER, SUBSCRIBE or UNSUBSCRIBE; anything else: none under way.
+        bool sent;
+        uint8_t tries;
+        uint8_t index;
+        uint16_t msg_id;
+        uint32_t sent_ms;
+    } transaction;
+
+    uint16_t sleep_s;       ///< Of the sleep asked for; 0: a plain disconnect.
+    uint32_t wait_ms;       ///< Length of the pause (WAITING) or the sleep (ASLEEP) begun at wait_since_ms.
     uint32_t wait_since_ms;
     uint32_t reconnect_backoff_ms;
-    uint32_t congestion_ms;    ///< Length of the congestion pause begun at congestion_since_ms; 0: none.
+    uint32_t congestion_ms;  ///< Length of the pause begun at congestion_since_ms; 0: none.
     uint32_t congestion_since_ms;
     uint32_t congestion_backoff_ms;
-    uint32_t random;
-    uint32_t order;       ///< Slots taken so far.
-    uint32_t use_count;
+
+    uint32_t slot_order;  ///< Slots taken so far.
+    uint32_t inbound_uses;
+
     size_t flight_first;  ///< Index of the oldest entry in flight.
     size_t flight_held;   ///< Entries in flight, from flight_first on, around the array's end.
     size_t flight_next;   ///< How many of them were sent in the present pass.
+    bool gap_open;        ///< A later one is settled while the first is not, since gap_since_ms.
     uint32_t gap_since_ms;
-    bool gap_open;
-    uint8_t seen_request_next;
-    uint16_t seen_requests[MQTTSN_SEEN_COUNT];  ///< Request ids accepted lately; repeats are not told again.
-    uint16_t held_qos2[MQTTSN_SEEN_COUNT];      ///< Message ids delivered, whose PUBREL is due; 0: free.
+
+    uint8_t seen_request_count;
+    uint16_t seen_requests[MQTTSN_SEEN_COUNT];  ///< Request ids taken lately: repeats are not told again.
+    uint16_t held_qos2[MQTTSN_SEEN_COUNT];      ///< Message ids told, whose PUBREL is due; 0: free.
+    uint8_t reply_count;
     struct {
         enum mqttsn_type type;
         uint8_t return_code;
         uint16_t topic_id;
         uint16_t msg_id;
-    } replies[MQTTSN_SEEN_COUNT];  ///< Acknowledgements that found no room; the oldest first.
-    uint8_t reply_count;
+    } replies[MQTTSN_REPLY_COUNT];  ///< Acknowledgements that found no room, the oldest first.
 };
 
 /// --- Calls ----------------------------------------------------------------------------------------------------
@@ -307,7 +324,8 @@ void mqttsn_client_start(struct mqttsn_client *self);
 void mqttsn_client_stop(struct mqttsn_client *self);
 
 /// Say DISCONNECT with a duration; once the gateway has answered the client is asleep, asks for what waits after
-/// three quarters of the duration and falls asleep again, until mqttsn_client_start. duration_s: above 0.
+/// three quarters of the duration and falls asleep again, until mqttsn_client_start. duration_s: above 0. Nothing
+/// happens unless the client is connected, asleep or awake.
 void mqttsn_client_sleep(struct mqttsn_client *self, uint16_t duration_s);
 
 /// The gateway's WELCOME: QoS 1 publishes it allows in flight. 0: it never said so (plain MQTT-SN, as after init).

@@ -22,6 +22,7 @@ from edge_tools.pki import Credential
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
+_SAVING = "Saving in-memory database"
 
 # What a thing may do: its own topics, where the second level is its name, and its own AWS reserved ones.
 THING_ACL = ("pattern readwrite +/%u/#", "pattern readwrite $aws/things/%u/#")
@@ -110,6 +111,16 @@ class Mosquitto:
     def kill(self) -> None:
         """End it at once, as a power cut would."""
         self._end(signal.SIGKILL)
+
+    def save(self) -> None:
+        """Have it write its sessions to disk, so that they outlive a later `kill`."""
+        seen = self.log_text().count(_SAVING)
+        os.kill(self.pid, signal.SIGUSR1)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while self.log_text().count(_SAVING) == seen:
+            if time.monotonic() > deadline:
+                raise TimeoutError("mosquitto saved nothing")
+            time.sleep(0.01)
 
     def freeze(self) -> None:
         """Stop it from reading and writing; its sockets stay open."""

@@ -56,8 +56,16 @@ def stages(root: Path = ROOT, *, expression: str | None = None, board: Sequence[
         ),
         Stage("firmware", "all firmware images", ((setup, "--firmware", "mps2_an385", "posix", "stm32f405"),)),
         Stage("unit", "pytest without boards", ((*pytest, "-m", "not system"),)),
-        Stage("fuzz-c", f"libFuzzer on the C decoders, {FUZZ_S} s each", ()),
-        Stage("fuzz-python", f"atheris on the Python decoders, {FUZZ_S} s each", ()),
+        Stage(
+            "fuzz-c",
+            f"libFuzzer on the C decoders, {FUZZ_S} s each",
+            ((setup, "--firmware", "fuzz"), (*run, "edge_tools.fuzzing", "c", str(FUZZ_S))),
+        ),
+        Stage(
+            "fuzz-python",
+            f"atheris on the Python decoders, {FUZZ_S} s each",
+            ((*run, "edge_tools.fuzzing", "python", str(FUZZ_S)),),
+        ),
         Stage("system", "pytest on emulated boards", ((*pytest, "-m", "system", *board),), emulator=True),
     ]
 

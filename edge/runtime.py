@@ -1,0 +1,218 @@
+"""Builds everything once, gives it to each other, and owns the root TaskGroup.
+
+Invariants: after start nothing that arrives from outside ends the process; one gateway works on one data_dir; at
+SIGTERM or SIGINT the connections say goodbye and the ports are given back.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import msgspec
+
+from edge import __version__
+from edge.boards.board import Board, BoardStatus
+from edge.boards.gateway import ClientStatus, Gateway
+from edge.boards.port import run_port
+from edge.boards.readings import MarksInMemory
+from edge.boards.udp import UdpClients
+from edge.cloud.codec import CodecConnection
+from edge.cloud.connection import Connection
+from edge.cloud.tls import check_credentials
+from edge.config import Config, ConnectionSettings
+from edge.control import Control
+from edge.errors import ConfigError
+from edge.logs import log_event
+from edge.messages import Message, Origin
+from edge.metrics import Metrics
+from edge.router import Router
+
+_CLOCK_IS_SET_AFTER_S = 1_600_000_000  # earlier than this no gateway ran: its clock stands at the epoch
+_log = logging.getLogger(__name__)
+
+
+class ConnectionStatus(msgspec.Struct, frozen=True):
+    """One connection, for `edge status`. cause, problem, remedy: of the last failure, kept after recovery."""
+
+    name: str
+    connected: bool
+    since_s: float
+    cause: str
+    problem: str
+    remedy: str
+    queued: int
+    in_flight: int
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What `edge status` shows. counters: `name{label="value"}` to value."""
+
+    gateway: str
+    version: str
+    pid: int
+    uptime_s: float
+    connections: tuple[ConnectionStatus, ...]
+    boards: tuple[BoardStatus, ...]
+    clients: tuple[ClientStatus, ...]
+    counters: dict[str, float]
+
+
+class Runtime:
+    """One gateway: `run` is its life."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._started = time.monotonic()
+        self._metrics = metrics = Metrics()
+        self._router = router = Router(config.routes, metrics)
+        self._connections = {
+            name: _connect(name, settings, metrics, config.file)
+            for name, settings in (("cloud", config.cloud), ("broker", config.broker))
+            if settings is not None
+        }
+        self._gateway = gateway = Gateway(config.mqttsn, config.boards, router.route, metrics, time.monotonic)
+        marks = MarksInMemory()
+        self._boards = [
+            Board(
+                settings,
+                gateway,
+                metrics,
+                marks,
+                unix_time_ms=_unix_time_ms,
+                advertise_s=config.mqttsn.advertise_s,
+                lines=partial(_log_lines, settings.name),
+            )
+            for settings in config.boards
+        ]
+        udp = config.mqttsn.udp
+        self._udp = UdpClients(udp, gateway, metrics) if udp is not None else None
+        self._control = Control(config.control_socket, self.status, router)
+        self._wire()
+
+    def _wire(self) -> None:
+        """Let every end of a route be a source and a target."""
+        router = self._router
+        for name, connection in self._connections.items():
+            router.attach(name, connection)
+            if filters := router.filters(name):
+                connection.subscribe(filters, partial(_receive, router, name))
+        for name in ("boards", *(f"board:{board.name}" for board in self._boards)):
+            router.attach(name, self._gateway.target(name))
+        if self._udp is not None:
+            router.attach("udp", self._gateway.target("udp"))
+
+    async def run(self) -> None:
+        """Until cancelled, or until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(connection.run()) for connection in self._connections.values()]
+            tasks += [group.create_task(run_port(board, self._metrics)) for board in self._boards]
+            if self._udp is not None:
+                tasks.append(group.create_task(self._udp.run()))
+            tasks.append(group.create_task(self._control.run()))
+            gc.collect()
+            gc.freeze()  # what start-up made lives as long as the process: no collection looks at it again
+            log_event(_log, "gateway_started", gateway=self._config.gateway.name, control=self._config.control_socket)
+            await stop.wait()
+            log_event(_log, "gateway_stopping")
+            for task in tasks:
+                task.cancel()
+
+    def status(self) -> Status:
+        return Status(
+            gateway=self._config.gateway.name,
+            version=__version__,
+            pid=os.getpid(),
+            uptime_s=round(time.monotonic() - self._started, 3),
+            connections=tuple(_describe(name, connection) for name, connection in self._connections.items()),
+            boards=tuple(board.status() for board in self._boards),
+            clients=self._gateway.clients(),
+            counters=self._metrics.snapshot(),
+        )
+
+
+def run_gateway(config: Config) -> int:
+    """Run one gateway to its end. Returns the exit code. Raises ConfigError for what is wrong at start."""
+    check_credentials_of(config)
+    with _data_dir(config):
+        asyncio.run(Runtime(config).run())
+    log_event(_log, "gateway_stopped")
+    return 0
+
+
+def check_credentials_of(config: Config) -> None:
+    """Look at the certificates and keys that a gateway file names. Raises ConfigError."""
+    for section, settings in (("cloud", config.cloud), ("broker", config.broker)):
+        if settings is not None:
+            check_credentials(settings, config.file, section)
+
+
+@contextlib.contextmanager
+def _data_dir(config: Config) -> Iterator[None]:
+    """Hold the data_dir for this process alone; made if it is not there."""
+    path = config.gateway.data_dir
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        lock = os.open(f"{path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        fix = "Make it a folder that this user may write, or name another."
+        raise ConfigError(config.file, "gateway.data_dir", f"{path}: {error.strerror}", fix) from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            fix = "Stop that one, or give this gateway a data_dir of its own."
+            problem = f"{path} is in use by another gateway (pid {holder})"
+            raise ConfigError(config.file, "gateway.data_dir", problem, fix) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _connect(name: str, settings: ConnectionSettings, metrics: Metrics, file: str) -> Connection:
+    if settings.implementation == "aws":
+        from edge.cloud.aws import AwsConnection  # its SDK costs memory that others need not pay
+
+        return AwsConnection(settings, metrics, name=name, file=file)
+    return CodecConnection(settings, metrics, name=name, no_local=True)
+
+
+def _receive(router: Router, source: str, messages: Sequence[Message], origin: Origin) -> None:
+    router.route(source, "", messages, origin)
+
+
+def _describe(name: str, connection: Connection) -> ConnectionStatus:
+    state = connection.state
+    return ConnectionStatus(
+        name=name,
+        connected=state.connected,
+        since_s=state.since_s,
+        cause=state.cause,
+        problem=state.problem,
+        remedy=state.remedy,
+        queued=state.queued_messages,
+        in_flight=state.in_flight,
+    )
+
+
+def _unix_time_ms() -> int:
+    now = time.time()
+    return int(now * 1000) if now > _CLOCK_IS_SET_AFTER_S else 0
+
+
+def _log_lines(board: str, lines: Sequence[str]) -> None:
+    for line in lines:
+        log_event(_log, "board_logged", board=board, line=line)
