@@ -86,6 +86,11 @@ class Cloud:
             if arrival.topic == self._awaited:
                 self._came.set()
 
+    def forget(self) -> None:
+        """What arrived so far."""
+        with self._lock:
+            self._arrivals.clear()
+
     def arrivals(self, topic: str) -> list[Arrival]:
         """In the order they came."""
         with self._lock:
