@@ -301,7 +301,7 @@ class Client:
         due = [self._supervision()]
         if self.state in CONNECTED:
             due.append(self.outbound.deadline())
-            if self.outbound.waiting and self.peer.requests is not None:
+            if self.peer.requests is not None:
                 due.append(self.peer.requests.deadline())
         return min((at for at in due if at is not None), default=None)
 

@@ -275,7 +275,7 @@ class Gateway:
 
     # The way up: packets from links.
 
-    def receive(self, link: Link, key: Hashable, data: bytes, now: float, *, forwarded: bool = False) -> None:
+    def receive(self, link: Link, key: Hashable, data: bytes, now: float) -> None:
         """One MQTT-SN message from a link. Raises nothing. Call `flush` when the turn's messages are all in."""
         client = link.clients.get(key)
         try:
@@ -293,10 +293,7 @@ class Gateway:
             case Publish(qos=-1):
                 self._publish_unconnected(link, key, packet, now)
             case Forwarded():
-                if forwarded:
-                    self.count_rejected(link, "nested")
-                else:
-                    self.receive(link, (key, packet.node_id), packet.message, now, forwarded=True)
+                self.receive(link, (key, packet.node_id), packet.message, now)
             case SearchGw():
                 link.transmit(key, (encode(GwInfo(self._settings.gateway_id)),))
             case Advertise() | GwInfo():

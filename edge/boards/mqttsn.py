@@ -398,6 +398,7 @@ def _topic(name: bytes, check: Callable[[str], None] = check_topic, answer: Pack
 
 
 def _client_id(name: bytes) -> str:
+    _sized(name, 1)
     if len(name) > CLIENT_ID_BYTES_MAX:
         raise PacketRejected("client_id_too_long", f"{len(name)} octets, at most {CLIENT_ID_BYTES_MAX}")
     if 0 in name:
@@ -424,9 +425,10 @@ def _gw_info(body: bytes) -> Packet:
 
 
 def _connect(body: bytes) -> Packet:
-    _sized(body, 5)
+    _sized(body, 4)
     flags = body[0]
     _flags(flags, _WILL | _CLEAN)
+    _sized(body, 5)
     if body[1] != 1:
         raise PacketRejected("protocol_id", f"protocol id 0x{body[1]:02X}", ConnAck(NOT_SUPPORTED))
     return Connect(_client_id(body[4:]), _u16(body, 2), bool(flags & _WILL), bool(flags & _CLEAN))
@@ -502,6 +504,7 @@ def _will_topic(make: Callable[[str, int, bool], Packet], refusal: Packet | None
 def _asked_topic(body: bytes, topic_type: int, answer: Packet | None) -> tuple[str, int]:
     """(topic, topic_id) of a SUBSCRIBE or UNSUBSCRIBE."""
     if topic_type == NORMAL:
+        _sized(body, 4)
         return _topic(body[3:], check_filter, answer), 0
     _sized(body, 5, 5)
     if topic_type == PREDEFINED:
@@ -510,7 +513,7 @@ def _asked_topic(body: bytes, topic_type: int, answer: Packet | None) -> tuple[s
 
 
 def _subscribe(body: bytes) -> Packet:
-    _sized(body, 4)
+    _sized(body, 3)
     qos, topic_type = _granted(body[0], 0xE3)
     message_id = _u16(body, 1)
     topic, topic_id = _asked_topic(body, topic_type, SubAck(0, message_id, NOT_SUPPORTED))
@@ -518,13 +521,14 @@ def _subscribe(body: bytes) -> Packet:
 
 
 def _sub_ack(body: bytes) -> Packet:
-    _sized(body, 6, 6)
+    _sized(body, 6)
     qos, _ = _granted(body[0], 0x60)
+    _sized(body, 6, 6)
     return SubAck(_u16(body, 1), _u16(body, 3), _return_code(body[5]), qos)
 
 
 def _unsubscribe(body: bytes) -> Packet:
-    _sized(body, 4)
+    _sized(body, 3)
     _, topic_type = _flags(body[0], 0x03)
     message_id = _u16(body, 1)
     topic, topic_id = _asked_topic(body, topic_type, None)

@@ -23,12 +23,12 @@
 #define APP_VERSION "0.1.0"
 
 enum {
-    CONTENT_BYTES_MAX = 640,   ///< Of a frame we take; told in HELLO.
-    COMMAND_BYTES_MAX = 600,   ///< Of a command's payload.
-    ANSWER_BYTES_MAX = 1024,   ///< Of an answer; the longest is `stats`.
-    QUEUE_DEPTH = 4,           ///< Commands waiting, and answers waiting; a further command is told "congestion".
-    WINDOW = 16,               ///< Readings in flight, before the gateway grants fewer.
-    CHECKIN_MS = 500,          ///< Every task is back at least this often; BOARD_WATCHDOG_MS is four times that.
+    CONTENT_BYTES_MAX = 640,  ///< Of a frame we take; told in HELLO.
+    COMMAND_BYTES_MAX = 600,  ///< Of a command's payload.
+    ANSWER_BYTES_MAX = 1024,  ///< Of an answer; the longest is `stats`.
+    QUEUE_DEPTH = 4,          ///< Commands waiting, and answers waiting; a further command is told "congestion".
+    WINDOW = 16,              ///< Readings in flight, before the gateway grants fewer.
+    CHECKIN_MS = 500,         ///< Every task is back at least this often; BOARD_WATCHDOG_MS is four times that.
 };
 
 enum task_number { TASK_LINK, TASK_SAMPLING, TASK_COMMAND, TASK_COUNT };
@@ -65,7 +65,7 @@ struct app {
 
     struct ring ring;  ///< Behind ring_mutex.
     SemaphoreHandle_t ring_mutex;
-    uint32_t shed_at_start;  ///< ring.head.shed when this boot began.
+    uint32_t shed_at_start;      ///< ring.head.shed when this boot began.
     volatile bool ring_awaited;  ///< sampling sets it and waits; link clears it and wakes sampling.
 
     QueueHandle_t commands;
@@ -74,10 +74,10 @@ struct app {
     volatile uint32_t interval_ms;  ///< command writes.
     volatile bool paused;           ///< command writes.
 
-    volatile uint32_t readings_produced;   ///< sampling writes.
-    volatile uint32_t sensor_errors;       ///< sampling writes.
-    volatile uint32_t commands_received;   ///< link writes.
-    volatile uint32_t commands_answered;   ///< link writes.
+    volatile uint32_t readings_produced;  ///< sampling writes.
+    volatile uint32_t sensor_errors;      ///< sampling writes.
+    volatile uint32_t commands_received;  ///< link writes.
+    volatile uint32_t commands_answered;  ///< link writes.
 };
 
 /// Every task, at least every CHECKIN_MS.

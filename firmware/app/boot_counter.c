@@ -8,24 +8,21 @@ struct record {
 };
 
 struct scan {
-    uint32_t highest;     ///< 0: no sound record.
-    uint32_t free_offset; ///< Everything from here to the sector's end is erased.
+    uint32_t highest;      // 0: no sound record.
+    uint32_t free_offset;  // Everything from here to the sector's end is erased.
 };
 
-static uint32_t check_of(uint32_t count)
-{
-    const uint8_t bytes[] = {'E', 'L', 'B', 'C', (uint8_t)count, (uint8_t)(count >> 8), (uint8_t)(count >> 16),
-                             (uint8_t)(count >> 24)};
+static uint32_t check_of(uint32_t count) {
+    const uint8_t bytes[] = {
+        'E', 'L', 'B', 'C', (uint8_t)count, (uint8_t)(count >> 8), (uint8_t)(count >> 16), (uint8_t)(count >> 24)};
     return wire_crc32(0, bytes, sizeof bytes);
 }
 
-static bool is_sound(const struct record *record)
-{
+static bool is_sound(const struct record *record) {
     return record->count != 0 && record->check == check_of(record->count);
 }
 
-static struct scan scan_sector(const struct board_flash *flash, uint32_t sector)
-{
+static struct scan scan_sector(const struct board_flash *flash, uint32_t sector) {
     struct scan scan = {0};
     for (uint32_t offset = 0; offset < flash->sector_bytes; offset += sizeof(struct record)) {
         struct record record;
@@ -41,8 +38,7 @@ static struct scan scan_sector(const struct board_flash *flash, uint32_t sector)
     return scan;
 }
 
-static bool write_record(const struct board_flash *flash, uint32_t address, uint32_t count)
-{
+static bool write_record(const struct board_flash *flash, uint32_t address, uint32_t count) {
     const struct record record = {.count = count, .check = check_of(count)};
     struct record readback;
     if (!flash->program(address, &record, sizeof record)) {
@@ -52,8 +48,7 @@ static bool write_record(const struct board_flash *flash, uint32_t address, uint
     return readback.count == record.count && readback.check == record.check;
 }
 
-bool boot_counter_next(const struct board_flash *flash, uint32_t *count)
-{
+bool boot_counter_next(const struct board_flash *flash, uint32_t *count) {
     struct scan scans[2];
     for (int i = 0; i < 2; i++) {
         scans[i] = scan_sector(flash, flash->boot_counter[i]);

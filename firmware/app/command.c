@@ -9,8 +9,7 @@ static const char *const names[] = {
     [COMMAND_RESUME] = "resume", [COMMAND_RESET] = "reset", [COMMAND_FAULT] = "fault",
 };
 
-static bool take(const char **at, size_t *left, const char *prefix)
-{
+static bool take(const char **at, size_t *left, const char *prefix) {
     size_t bytes = strlen(prefix);
     if (*left < bytes || memcmp(*at, prefix, bytes) != 0) {
         return false;
@@ -20,8 +19,7 @@ static bool take(const char **at, size_t *left, const char *prefix)
     return true;
 }
 
-enum command command_of_topic(const char *topic, size_t topic_bytes, const char *board_id)
-{
+enum command command_of_topic(const char *topic, size_t topic_bytes, const char *board_id) {
     if (!take(&topic, &topic_bytes, "cmd/") || !take(&topic, &topic_bytes, board_id) ||
         !take(&topic, &topic_bytes, "/")) {
         return COMMAND_IGNORED;
@@ -37,8 +35,7 @@ enum command command_of_topic(const char *topic, size_t topic_bytes, const char 
     return COMMAND_UNKNOWN;
 }
 
-const char *command_reset_reason_name(unsigned reason)
-{
+const char *command_reset_reason_name(unsigned reason) {
     static const char *const reasons[] = {
         [WIRE_RESET_UNKNOWN] = "unknown",   [WIRE_RESET_POWER_ON] = "power_on", [WIRE_RESET_PIN] = "pin",
         [WIRE_RESET_SOFTWARE] = "software", [WIRE_RESET_WATCHDOG] = "watchdog", [WIRE_RESET_BROWNOUT] = "brownout",
@@ -47,8 +44,7 @@ const char *command_reset_reason_name(unsigned reason)
     return reasons[reason < sizeof reasons / sizeof *reasons ? reason : WIRE_RESET_UNKNOWN];
 }
 
-static void put_stats(struct text *answer, const struct wire_stats *stats)
-{
+static void put_stats(struct text *answer, const struct wire_stats *stats) {
     text_put(answer, "{\"boot\":");
     text_put_uint(answer, stats->boot);
     text_put(answer, ",\"uptime_ms\":");
@@ -65,54 +61,52 @@ static void put_stats(struct text *answer, const struct wire_stats *stats)
     text_put(answer, "}");
 }
 
-static void put_paused(struct text *answer, bool paused)
-{
+static void put_paused(struct text *answer, bool paused) {
     text_put(answer, paused ? "{\"paused\":true}" : "{\"paused\":false}");
 }
 
 struct command_result command_run(enum command command, const void *payload, size_t payload_bytes,
                                   struct settings *settings, const struct wire_stats *stats, void *out,
-                                  size_t out_capacity)
-{
+                                  size_t out_capacity) {
     struct text answer = text_begin(out, out_capacity);
     enum command_effect effect = EFFECT_NONE;
     uint32_t interval_ms;
     switch (command) {
-    case COMMAND_PING:
-        text_put_bytes(&answer, payload, payload_bytes);
-        break;
-    case COMMAND_STATS:
-        put_stats(&answer, stats);
-        break;
-    case COMMAND_INTERVAL:
-        if (!text_parse_uint(payload, payload_bytes, &interval_ms) || interval_ms > COMMAND_INTERVAL_MS_MAX) {
-            text_put(&answer, "{\"error\":\"bad_value\"}");
+        case COMMAND_PING:
+            text_put_bytes(&answer, payload, payload_bytes);
             break;
-        }
-        settings->interval_ms = interval_ms;
-        effect = EFFECT_SETTINGS;
-        text_put(&answer, "{\"interval_ms\":");
-        text_put_uint(&answer, interval_ms);
-        text_put(&answer, "}");
-        break;
-    case COMMAND_PAUSE:
-    case COMMAND_RESUME:
-        settings->paused = command == COMMAND_PAUSE;
-        effect = EFFECT_SETTINGS;
-        put_paused(&answer, settings->paused);
-        break;
-    case COMMAND_RESET:
-        effect = EFFECT_RESET;
-        text_put(&answer, "{\"reset\":true}");
-        break;
-    case COMMAND_FAULT:
-        effect = EFFECT_FAULT;
-        text_put(&answer, "{\"fault\":true}");
-        break;
-    case COMMAND_UNKNOWN:
-    case COMMAND_IGNORED:
-        text_put(&answer, "{\"error\":\"unknown_command\"}");
-        break;
+        case COMMAND_STATS:
+            put_stats(&answer, stats);
+            break;
+        case COMMAND_INTERVAL:
+            if (!text_parse_uint(payload, payload_bytes, &interval_ms) || interval_ms > COMMAND_INTERVAL_MS_MAX) {
+                text_put(&answer, "{\"error\":\"bad_value\"}");
+                break;
+            }
+            settings->interval_ms = interval_ms;
+            effect = EFFECT_SETTINGS;
+            text_put(&answer, "{\"interval_ms\":");
+            text_put_uint(&answer, interval_ms);
+            text_put(&answer, "}");
+            break;
+        case COMMAND_PAUSE:
+        case COMMAND_RESUME:
+            settings->paused = command == COMMAND_PAUSE;
+            effect = EFFECT_SETTINGS;
+            put_paused(&answer, settings->paused);
+            break;
+        case COMMAND_RESET:
+            effect = EFFECT_RESET;
+            text_put(&answer, "{\"reset\":true}");
+            break;
+        case COMMAND_FAULT:
+            effect = EFFECT_FAULT;
+            text_put(&answer, "{\"fault\":true}");
+            break;
+        case COMMAND_UNKNOWN:
+        case COMMAND_IGNORED:
+            text_put(&answer, "{\"error\":\"unknown_command\"}");
+            break;
     }
     if (answer.overflowed) {
         answer = text_begin(out, out_capacity);

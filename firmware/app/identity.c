@@ -11,19 +11,16 @@ enum {
     LENGTH_MIN = ID_FIELD_BYTES + IDENTITY_ENTROPY_BYTES,
 };
 
-static uint16_t u16(const uint8_t *at)
-{
+static uint16_t u16(const uint8_t *at) {
     return (uint16_t)(at[0] | at[1] << 8);
 }
 
-static uint32_t u32(const uint8_t *at)
-{
+static uint32_t u32(const uint8_t *at) {
     return (uint32_t)u16(at) | (uint32_t)u16(at + 2) << 16;
 }
 
-/// The id becomes a topic level, a ClientId and a word in logs.
-static bool id_is_usable(const uint8_t *field, size_t *id_bytes)
-{
+// The id becomes a topic level, a ClientId and a word in logs.
+static bool id_is_usable(const uint8_t *field, size_t *id_bytes) {
     size_t bytes = 0;
     while (bytes < ID_FIELD_BYTES && field[bytes] != 0) {
         uint8_t c = field[bytes];
@@ -41,8 +38,7 @@ static bool id_is_usable(const uint8_t *field, size_t *id_bytes)
     return bytes >= 1 && bytes <= IDENTITY_ID_BYTES_MAX;
 }
 
-enum identity_result identity_parse(const void *page, size_t page_bytes, struct identity *out)
-{
+enum identity_result identity_parse(const void *page, size_t page_bytes, struct identity *out) {
     const uint8_t *at = page;
     if (page_bytes < HEADER_BYTES || memcmp(at, "ELID", 4) != 0) {
         return IDENTITY_MISSING;
@@ -68,8 +64,7 @@ enum identity_result identity_parse(const void *page, size_t page_bytes, struct 
     return IDENTITY_OK;
 }
 
-const char *identity_result_name(enum identity_result result)
-{
+const char *identity_result_name(enum identity_result result) {
     static const char *const names[] = {
         [IDENTITY_OK] = "ok",         [IDENTITY_MISSING] = "missing", [IDENTITY_VERSION] = "unknown version",
         [IDENTITY_LENGTH] = "length", [IDENTITY_DAMAGED] = "damaged", [IDENTITY_BAD_ID] = "unusable id",

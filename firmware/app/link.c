@@ -1,9 +1,9 @@
-/// The link task: owner of the UART, the wire and the MQTT-SN client.
+// The link task: owner of the UART, the wire and the MQTT-SN client.
 ///
-/// One pass: take what arrived, take what the command task answered, let the client do what is due, sleep until the
-/// UART, another task or a timer has something. A reading is built only when the transmitter has nearly run dry
-/// (BOARD_UART_LOW_BYTES), everything else whenever it fits: so an answer waits behind one reading at most, and the line
-/// never pauses while readings wait.
+// One pass: take what arrived, take what the command task answered, let the client do what is due, sleep until the
+// UART, another task or a timer has something. A reading is built only when the transmitter has nearly run dry
+// (BOARD_UART_LOW_BYTES), everything else whenever it fits: so an answer waits behind one reading at most, and the line
+// never pauses while readings wait.
 #include <string.h>
 
 #include "app/app.h"
@@ -13,17 +13,17 @@
 
 enum {
     KEEPALIVE_S = 30,
-    RETRY_MS = 5000,         ///< T_retry; the standard's 10 s are meant for radio.
+    RETRY_MS = 5000,  // T_retry; the standard's 10 s are meant for radio.
     TX_MESSAGE_BYTES = ANSWER_BYTES_MAX + WIRE_REQUEST_HEADER_BYTES + MQTTSN_PUBLISH_HEADER_BYTES_MAX,
     TX_FRAME_BYTES = WIRE_FRAME_BYTES_MAX(TX_MESSAGE_BYTES + 1),
     RX_SEGMENT_BYTES = WIRE_STUFFED_BYTES_MAX(CONTENT_BYTES_MAX),
     SLOT_COUNT = QUEUE_DEPTH,
     INBOUND_COUNT = 12,
     TOPIC_BYTES_MAX = IDENTITY_ID_BYTES_MAX + 16,
-    HELLO_MS = 1000,         ///< Pause between HELLOs that nobody answers; grows to HELLO_MS_MAX.
+    HELLO_MS = 1000,  // Pause between HELLOs that nobody answers; grows to HELLO_MS_MAX.
     HELLO_MS_MAX = 10000,
-    HELLOS_BEFORE_PLAIN = 3, ///< Then the gateway is taken for a plain MQTT-SN one, until it says WELCOME.
-    EFFECT_MS_MAX = 1000,    ///< How long a reset waits for its answer to be acknowledged.
+    HELLOS_BEFORE_PLAIN = 3,  // Then the gateway is taken for a plain MQTT-SN one, until it says WELCOME.
+    EFFECT_MS_MAX = 1000,     // How long a reset waits for its answer to be acknowledged.
 };
 _Static_assert((int)TX_FRAME_BYTES < (int)BOARD_UART_TX_BYTES, "the longest frame fits the UART's buffer");
 
@@ -34,9 +34,10 @@ static struct {
     struct wire_receiver receiver;
     struct mqttsn_client client;
     struct ring_source ring_source;
+    struct mqttsn_reading_source readings;
     uint32_t frames_out;
     uint32_t links_unknown;
-    uint32_t sessions_renewed; ///< By a gateway that began anew; the client counts those it lost.
+    uint32_t sessions_renewed;  // By a gateway that began anew; the client counts those it lost.
     uint32_t text_bytes_dropped;
 
     bool welcomed;
@@ -48,7 +49,7 @@ static struct {
     enum command_effect effect;
     uint32_t effect_due_ms;
 
-    bool answer_held; ///< `answer` waits for a slot.
+    bool answer_held;  // `answer` waits for a slot.
     struct answer_item answer;
     struct command_item command;
     struct wire_link link;
@@ -66,14 +67,12 @@ static struct {
     uint8_t rx_segment[RX_SEGMENT_BYTES];
 } self;
 
-static uint32_t now_ms(void *context)
-{
+static uint32_t now_ms(void *context) {
     (void)context;
     return app_now_ms();
 }
 
-static bool send(void *context, uint8_t channel, const uint8_t *payload, size_t payload_bytes)
-{
+static bool send(void *context, uint8_t channel, const uint8_t *payload, size_t payload_bytes) {
     (void)context;
     if (channel == WIRE_CHANNEL_READING && board_uart_backlog_bytes() > BOARD_UART_LOW_BYTES) {
         return false;
@@ -86,38 +85,33 @@ static bool send(void *context, uint8_t channel, const uint8_t *payload, size_t 
     return true;
 }
 
-static void send_link(void)
-{
+static void send_link(void) {
     uint8_t payload[192];
     size_t bytes = wire_link_encode(&self.link, payload, sizeof payload);
     if (bytes > 0) {
-        send(NULL, WIRE_CHANNEL_LINK, payload, bytes); /* no room: the other side asks again, and so do we */
+        send(NULL, WIRE_CHANNEL_LINK, payload, bytes);  // no room: the other side asks again, and so do we
     }
 }
 
-static struct wire_text wire_text_of(const char *terminated)
-{
+static struct wire_text wire_text_of(const char *terminated) {
     return (struct wire_text){.data = terminated, .bytes = (uint8_t)strlen(terminated)};
 }
 
-static void send_hello(void)
-{
-    self.link = (struct wire_link){
-        .type = WIRE_LINK_HELLO,
-        .as.hello = {
-            .version = WIRE_LINK_VERSION,
-            .window = WINDOW,
-            .content_bytes_max = CONTENT_BYTES_MAX,
-            .boot = self.app->boot,
-            .reset_reason = (uint8_t)board_reset_reason(),
-            .board_id = wire_text_of(self.app->identity.board_id),
-            .firmware = wire_text_of(APP_VERSION),
-        }};
+static void send_hello(void) {
+    self.link = (struct wire_link){.type = WIRE_LINK_HELLO,
+                                   .as.hello = {
+                                       .version = WIRE_LINK_VERSION,
+                                       .window = WINDOW,
+                                       .content_bytes_max = CONTENT_BYTES_MAX,
+                                       .boot = self.app->boot,
+                                       .reset_reason = (uint8_t)board_reset_reason(),
+                                       .board_id = wire_text_of(self.app->identity.board_id),
+                                       .firmware = wire_text_of(APP_VERSION),
+                                   }};
     send_link();
 }
 
-void link_stats(struct app *app, struct wire_stats *out)
-{
+void link_stats(struct app *app, struct wire_stats *out) {
     const uint32_t *rejected = self.receiver.counters.rejected;
     const uint32_t values[WIRE_STAT_END] = {
         [WIRE_STAT_FRAMES_IN] = self.receiver.counters.frames,
@@ -152,15 +146,13 @@ void link_stats(struct app *app, struct wire_stats *out)
     }
 }
 
-/// From any state, without a DISCONNECT and without waiting for a pause to be over.
-static void connect_now(void)
-{
+// From any state, without a DISCONNECT and without waiting for a pause to be over.
+static void connect_now(void) {
     mqttsn_client_stop(&self.client);
     mqttsn_client_start(&self.client);
 }
 
-static void welcome(const struct wire_welcome *welcome)
-{
+static void welcome(const struct wire_welcome *welcome) {
     self.peer_content_bytes_max = welcome->content_bytes_max;
     mqttsn_client_set_window(&self.client, welcome->window);
     if (!self.welcomed) {
@@ -170,65 +162,62 @@ static void welcome(const struct wire_welcome *welcome)
     }
 }
 
-static void on_link(const struct wire_event *event)
-{
+static void on_link(const struct wire_event *event) {
     if (wire_link_decode(event->data, event->data_bytes, &self.link) != WIRE_LINK_OK) {
         self.links_unknown++;
         return;
     }
     switch (self.link.type) {
-    case WIRE_LINK_WELCOME:
-        welcome(&self.link.as.welcome);
-        break;
-    case WIRE_LINK_HELLO_REQUEST:
-        /* The gateway has just opened the port: what it knew of us may be gone. */
-        self.welcomed = false;
-        self.hellos = 0;
-        self.hello_pause_ms = HELLO_MS;
-        self.hello_due_ms = app_now_ms();
-        break;
-    case WIRE_LINK_STATS_REQUEST:
-        self.link.type = WIRE_LINK_STATS;
-        link_stats(self.app, &self.link.as.stats);
-        send_link();
-        break;
-    case WIRE_LINK_REWIND:
-        mqttsn_client_rewind(&self.client, self.link.as.rewind.boot, self.link.as.rewind.sequence);
-        break;
-    case WIRE_LINK_TIME: /* readings carry the uptime; the gateway stamps them */
-    case WIRE_LINK_HELLO:
-    case WIRE_LINK_STATS:
-        break;
+        case WIRE_LINK_WELCOME:
+            welcome(&self.link.as.welcome);
+            break;
+        case WIRE_LINK_HELLO_REQUEST:
+            // The gateway has just opened the port: what it knew of us may be gone.
+            self.welcomed = false;
+            self.hellos = 0;
+            self.hello_pause_ms = HELLO_MS;
+            self.hello_due_ms = app_now_ms();
+            break;
+        case WIRE_LINK_STATS_REQUEST:
+            self.link.type = WIRE_LINK_STATS;
+            link_stats(self.app, &self.link.as.stats);
+            send_link();
+            break;
+        case WIRE_LINK_REWIND:
+            mqttsn_client_rewind(&self.client, self.link.as.rewind.boot, self.link.as.rewind.sequence);
+            break;
+        case WIRE_LINK_TIME:  // readings carry the uptime; the gateway stamps them
+        case WIRE_LINK_HELLO:
+        case WIRE_LINK_STATS:
+            break;
     }
 }
 
-static void on_event(void *context, const struct wire_event *event)
-{
+static void on_event(void *context, const struct wire_event *event) {
     (void)context;
     struct wire_request request;
     switch (event->type) {
-    case WIRE_EVENT_FRAME:
-        if (event->channel == WIRE_CHANNEL_MQTTSN) {
-            mqttsn_client_receive(&self.client, event->data, event->data_bytes);
-        } else if (event->channel == WIRE_CHANNEL_LINK) {
-            on_link(event);
-        } else if (wire_request_decode(event->data, event->data_bytes, &request)) {
-            mqttsn_client_receive_request(&self.client, request.request_id, request.message, request.message_bytes);
-        } else {
-            self.links_unknown++;
-        }
-        break;
-    case WIRE_EVENT_SMP_LINE:
-    case WIRE_EVENT_TEXT:
-        self.text_bytes_dropped += (uint32_t)event->data_bytes;
-        break;
-    case WIRE_EVENT_REJECTED:
-        break;
+        case WIRE_EVENT_FRAME:
+            if (event->channel == WIRE_CHANNEL_MQTTSN) {
+                mqttsn_client_receive(&self.client, event->data, event->data_bytes);
+            } else if (event->channel == WIRE_CHANNEL_LINK) {
+                on_link(event);
+            } else if (wire_request_decode(event->data, event->data_bytes, &request)) {
+                mqttsn_client_receive_request(&self.client, request.request_id, request.message, request.message_bytes);
+            } else {
+                self.links_unknown++;
+            }
+            break;
+        case WIRE_EVENT_SMP_LINE:
+        case WIRE_EVENT_TEXT:
+            self.text_bytes_dropped += (uint32_t)event->data_bytes;
+            break;
+        case WIRE_EVENT_REJECTED:
+            break;
     }
 }
 
-static enum mqttsn_return_code on_delivery(void *context, const struct mqttsn_delivery *delivery)
-{
+static enum mqttsn_return_code on_delivery(void *context, const struct mqttsn_delivery *delivery) {
     (void)context;
     self.command.command = command_of_topic(delivery->topic, delivery->topic_bytes, self.app->identity.board_id);
     if (self.command.command == COMMAND_IGNORED) {
@@ -250,8 +239,7 @@ static enum mqttsn_return_code on_delivery(void *context, const struct mqttsn_de
     return MQTTSN_ACCEPTED;
 }
 
-static void fit_to_peer(void)
-{
+static void fit_to_peer(void) {
     struct text error;
     size_t overhead = 1 + WIRE_REQUEST_HEADER_BYTES + MQTTSN_PUBLISH_HEADER_BYTES_MAX;
     if (self.answer.payload_bytes + overhead > self.peer_content_bytes_max) {
@@ -261,8 +249,7 @@ static void fit_to_peer(void)
     }
 }
 
-static void send_answers(void)
-{
+static void send_answers(void) {
     for (;;) {
         if (!self.answer_held) {
             if (xQueueReceive(self.app->answers, &self.answer, 0) != pdTRUE) {
@@ -271,11 +258,11 @@ static void send_answers(void)
             self.answer_held = true;
             fit_to_peer();
         }
-        enum mqttsn_publish_result result =
-            self.answer.has_request ? mqttsn_client_answer(&self.client, &self.answer.request, self.answer.payload,
-                                                           self.answer.payload_bytes)
-                                    : mqttsn_client_publish(&self.client, TOPIC_REPLY, 1, false, self.answer.payload,
-                                                            self.answer.payload_bytes);
+        enum mqttsn_publish_result result = self.answer.has_request
+                                                ? mqttsn_client_answer(&self.client, &self.answer.request,
+                                                                       self.answer.payload, self.answer.payload_bytes)
+                                                : mqttsn_client_publish(&self.client, TOPIC_REPLY, 1, false,
+                                                                        self.answer.payload, self.answer.payload_bytes);
         if (result == MQTTSN_PUBLISH_FULL) {
             return;
         }
@@ -288,9 +275,8 @@ static void send_answers(void)
     }
 }
 
-/// Once the answer has been acknowledged, or its time is over.
-static void do_effect(void)
-{
+// Once the answer has been acknowledged, or its time is over.
+static void do_effect(void) {
     if (self.effect == EFFECT_NONE ||
         (mqttsn_client_slots_used(&self.client) > 0 && (int32_t)(self.effect_due_ms - app_now_ms()) > 0)) {
         return;
@@ -304,9 +290,8 @@ static void do_effect(void)
     self.effect = EFFECT_NONE;
 }
 
-/// Returns the milliseconds until the next HELLO.
-static uint32_t say_hello_when_due(void)
-{
+// Returns the milliseconds until the next HELLO.
+static uint32_t say_hello_when_due(void) {
     if (self.welcomed) {
         return UINT32_MAX;
     }
@@ -327,8 +312,7 @@ static uint32_t say_hello_when_due(void)
     return pause_ms;
 }
 
-static void receive(void)
-{
+static void receive(void) {
     uint8_t bytes[64];
     size_t count;
     while ((count = board_uart_read(bytes, sizeof bytes)) > 0) {
@@ -337,16 +321,14 @@ static void receive(void)
     wire_receiver_poll(&self.receiver, app_now_ms());
 }
 
-static void wake_sampling(void)
-{
+static void wake_sampling(void) {
     if (self.app->ring_awaited && ring_free(&self.app->ring) > 0) {
         self.app->ring_awaited = false;
         xTaskNotifyGive(self.app->tasks[TASK_SAMPLING]);
     }
 }
 
-static void name_topic(char *out, const char *before, const char *after)
-{
+static void name_topic(char *out, const char *before, const char *after) {
     struct text name = text_begin(out, TOPIC_BYTES_MAX - 1);
     text_put(&name, before);
     text_put(&name, self.app->identity.board_id);
@@ -354,12 +336,11 @@ static void name_topic(char *out, const char *before, const char *after)
     out[name.bytes] = '\0';
 }
 
-static void begin(struct app *app)
-{
+static void begin(struct app *app) {
     self.app = app;
-    self.ring_source = (struct ring_source){
-        .ring = &app->ring, .lock = app_ring_lock, .unlock = app_ring_unlock, .context = app};
-    struct mqttsn_reading_source readings = ring_source_open(&self.ring_source);
+    self.ring_source =
+        (struct ring_source){.ring = &app->ring, .lock = app_ring_lock, .unlock = app_ring_unlock, .context = app};
+    self.readings = ring_source_open(&self.ring_source);
 
     name_topic(self.topic_names[TOPIC_TEMPERATURE], "dt/", "/temp");
     name_topic(self.topic_names[TOPIC_REPLY], "cmd/", "/reply");
@@ -387,7 +368,7 @@ static void begin(struct app *app)
         .slot_count = SLOT_COUNT,
         .slot_data = self.slot_data,
         .slot_data_bytes = ANSWER_BYTES_MAX,
-        .readings = &readings,
+        .readings = &self.readings,
         .flight = self.flight,
         .flight_count = WINDOW,
         .on_delivery = on_delivery,
@@ -408,13 +389,11 @@ static void begin(struct app *app)
     board_uart_start(xTaskGetCurrentTaskHandle());
 }
 
-static uint32_t least(uint32_t a, uint32_t b)
-{
+static uint32_t least(uint32_t a, uint32_t b) {
     return a < b ? a : b;
 }
 
-_Noreturn void link_task(void *app)
-{
+_Noreturn void link_task(void *app) {
     begin(app);
     for (;;) {
         uint32_t wait_ms = CHECKIN_MS;

@@ -1,4 +1,4 @@
-/// The composition root: builds everything once, statically, and starts the scheduler.
+// The composition root: builds everything once, statically, and starts the scheduler.
 #include <string.h>
 
 #include "app/app.h"
@@ -12,7 +12,7 @@ enum {
     COMMAND_STACK_WORDS = 384,
 };
 
-/// On posix a task's stack is the thread's own, but must hold the port's bookkeeping.
+// On posix a task's stack is the thread's own, but must hold the port's bookkeeping.
 static StackType_t link_stack[LINK_STACK_WORDS];
 static StackType_t sampling_stack[SAMPLING_STACK_WORDS];
 static StackType_t command_stack[COMMAND_STACK_WORDS];
@@ -23,8 +23,7 @@ static uint8_t commands_storage[QUEUE_DEPTH * sizeof(struct command_item)];
 static uint8_t answers_storage[QUEUE_DEPTH * sizeof(struct answer_item)];
 static struct app app;
 
-void app_check_in(struct app *self, enum task_number task)
-{
+void app_check_in(struct app *self, enum task_number task) {
     taskENTER_CRITICAL();
     bool all = checkin_mark(&self->checkin, (unsigned)task);
     taskEXIT_CRITICAL();
@@ -33,29 +32,24 @@ void app_check_in(struct app *self, enum task_number task)
     }
 }
 
-void app_ring_lock(void *self)
-{
+void app_ring_lock(void *self) {
     xSemaphoreTake(((struct app *)self)->ring_mutex, portMAX_DELAY);
 }
 
-void app_ring_unlock(void *self)
-{
+void app_ring_unlock(void *self) {
     xSemaphoreGive(((struct app *)self)->ring_mutex);
 }
 
-uint32_t app_now_ms(void)
-{
+uint32_t app_now_ms(void) {
     return (uint32_t)(board_now_us() / 1000);
 }
 
-static void say(struct text *line)
-{
+static void say(struct text *line) {
     text_put(line, "\r\n");
     board_uart_write((const uint8_t *)line->out, line->bytes);
 }
 
-static void say_started(bool boot_counted, uint32_t readings_kept)
-{
+static void say_started(bool boot_counted, uint32_t readings_kept) {
     char room[160];
     struct text line = text_begin(room, sizeof room - 2);
     text_put(&line, "edgeloop " APP_VERSION " on ");
@@ -73,9 +67,8 @@ static void say_started(bool boot_counted, uint32_t readings_kept)
     say(&line);
 }
 
-/// A board without an identity must not guess one. It says so, now and then, and waits to be provisioned.
-static _Noreturn void unprovisioned_task(void *result)
-{
+// A board without an identity must not guess one. It says so, now and then, and waits to be provisioned.
+static _Noreturn void unprovisioned_task(void *result) {
     for (;;) {
         char room[96];
         struct text line = text_begin(room, sizeof room);
@@ -87,18 +80,16 @@ static _Noreturn void unprovisioned_task(void *result)
     }
 }
 
-static enum identity_result read_identity(const struct board_flash *flash)
-{
+static enum identity_result read_identity(const struct board_flash *flash) {
     uint8_t page[IDENTITY_PAGE_BYTES_MAX];
     flash->read(flash->identity, page, sizeof page);
     return identity_parse(page, sizeof page, &app.identity);
 }
 
-/// Take up what the last start left, and count this one. Returns whether flash holds the count.
-static bool count_boot(struct kept *kept)
-{
-    bool lost = board_reset_reason() == WIRE_RESET_POWER_ON ||
-                kept->check != wire_crc32(0, kept, offsetof(struct kept, check));
+// Take up what the last start left, and count this one. Returns whether flash holds the count.
+static bool count_boot(struct kept *kept) {
+    bool lost =
+        board_reset_reason() == WIRE_RESET_POWER_ON || kept->check != wire_crc32(0, kept, offsetof(struct kept, check));
     if (lost) {
         *kept = (struct kept){0};
     }
@@ -113,23 +104,21 @@ static bool count_boot(struct kept *kept)
     return counted;
 }
 
-/// As large as a power of two allows. Returns the readings that the reset left in it.
-static uint32_t open_ring(void *storage, size_t storage_bytes)
-{
+// As large as a power of two allows. Returns the readings that the reset left in it.
+static uint32_t open_ring(void *storage, size_t storage_bytes) {
     uint32_t capacity = 2;
     while (RING_STORAGE_BYTES(capacity * 2) <= storage_bytes) {
         capacity *= 2;
     }
     if (board_reset_reason() == WIRE_RESET_POWER_ON) {
-        memset(storage, 0, RING_STORAGE_BYTES(0)); /* what lies there is no ring of ours, whatever it looks like */
+        memset(storage, 0, RING_STORAGE_BYTES(0));  // what lies there is no ring of ours, whatever it looks like
     }
     ring_open(&app.ring, storage, storage_bytes, capacity);
     app.shed_at_start = app.ring.head.shed;
     return ring_held(&app.ring);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static enum identity_result identity;
     board_init(argc, argv);
     identity = read_identity(board_flash());

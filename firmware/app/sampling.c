@@ -4,8 +4,7 @@
 
 enum { SENSOR_RETRY_MS = 200 };
 
-static bool sample(struct app *app, uint32_t sequence)
-{
+static bool sample(struct app *app, uint32_t sequence) {
     int16_t sixteenths_c;
     if (!board_sensor_read(&sixteenths_c)) {
         app->sensor_errors++;
@@ -26,9 +25,8 @@ static bool sample(struct app *app, uint32_t sequence)
     return true;
 }
 
-/// As fast as the ring takes them: a full ring makes us wait, it does not shed.
-static bool must_wait_for_room(struct app *app)
-{
+// As fast as the ring takes them: a full ring makes us wait, it does not shed.
+static bool must_wait_for_room(struct app *app) {
     app->ring_awaited = true;
     app_ring_lock(app);
     bool full = ring_free(&app->ring) == 0;
@@ -37,15 +35,13 @@ static bool must_wait_for_room(struct app *app)
     return full;
 }
 
-static void wait_ms(uint32_t ms)
-{
+static void wait_ms(uint32_t ms) {
     TickType_t ticks = pdMS_TO_TICKS(ms < CHECKIN_MS ? ms : CHECKIN_MS);
     ulTaskNotifyTake(pdTRUE, ticks > 0 ? ticks : 1);
 }
 
-/// Woken early when the settings changed or the ring has room again.
-_Noreturn void sampling_task(void *context)
-{
+// Woken early when the settings changed or the ring has room again.
+_Noreturn void sampling_task(void *context) {
     struct app *app = context;
     uint32_t due_ms = app_now_ms();
     for (;;) {
@@ -62,12 +58,12 @@ _Noreturn void sampling_task(void *context)
             wait_ms((uint32_t)left_ms);
             continue;
         }
-        /* A step late by more than one interval begins a new rhythm instead of catching up. */
+        // A step late by more than one interval begins a new rhythm instead of catching up.
         due_ms = (uint32_t)-left_ms < interval_ms ? due_ms + interval_ms : now_ms + interval_ms;
         if (!sample(app, app->readings_produced + 1)) {
             wait_ms(SENSOR_RETRY_MS);
         } else {
-            /* The link sleeps when nothing is in flight: tell it. */
+            // The link sleeps when nothing is in flight: tell it.
             xTaskNotifyGive(app->tasks[TASK_LINK]);
         }
     }

@@ -2,13 +2,11 @@
 
 #include <string.h>
 
-struct text text_begin(void *out, size_t capacity)
-{
+struct text text_begin(void *out, size_t capacity) {
     return (struct text){.out = out, .capacity = capacity};
 }
 
-void text_put_bytes(struct text *self, const void *data, size_t data_bytes)
-{
+void text_put_bytes(struct text *self, const void *data, size_t data_bytes) {
     if (self->overflowed || data_bytes > self->capacity - self->bytes) {
         self->overflowed = true;
         return;
@@ -19,13 +17,11 @@ void text_put_bytes(struct text *self, const void *data, size_t data_bytes)
     }
 }
 
-void text_put(struct text *self, const char *terminated)
-{
+void text_put(struct text *self, const char *terminated) {
     text_put_bytes(self, terminated, strlen(terminated));
 }
 
-void text_put_uint(struct text *self, uint64_t value)
-{
+void text_put_uint(struct text *self, uint64_t value) {
     char digits[20];
     size_t first = sizeof digits;
     do {
@@ -35,9 +31,8 @@ void text_put_uint(struct text *self, uint64_t value)
     text_put_bytes(self, digits + first, sizeof digits - first);
 }
 
-void text_put_sixteenths(struct text *self, int16_t sixteenths)
-{
-    uint32_t magnitude = sixteenths < 0 ? (uint32_t)-(int32_t)sixteenths : (uint32_t)sixteenths;
+void text_put_sixteenths(struct text *self, int16_t sixteenths) {
+    uint32_t magnitude = sixteenths < 0 ? (uint32_t) - (int32_t)sixteenths : (uint32_t)sixteenths;
     uint32_t fraction = magnitude % 16 * 625;
     char digits[4];
     for (int i = 3; i >= 0; i--) {
@@ -52,8 +47,7 @@ void text_put_sixteenths(struct text *self, int16_t sixteenths)
     text_put_bytes(self, digits, sizeof digits);
 }
 
-bool text_parse_uint(const void *data, size_t data_bytes, uint32_t *value)
-{
+bool text_parse_uint(const void *data, size_t data_bytes, uint32_t *value) {
     const char *digits = data;
     uint64_t sum = 0;
     if (data_bytes == 0 || data_bytes > 10) {

@@ -1,4 +1,4 @@
-/* What all boards' FreeRTOSConfig.h share: static memory only, no timers, no heap. */
+/// What all boards' FreeRTOSConfig.h share: static memory only, no timers, no heap.
 #ifndef FREERTOS_COMMON_H
 #define FREERTOS_COMMON_H
 

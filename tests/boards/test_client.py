@@ -525,8 +525,8 @@ def test_subscriptions_are_bounded() -> None:
         (b"\x0a\x12\x20\0\x01a/#/b", "filter_wildcard", sn.SubAck(0, 1, sn.NOT_SUPPORTED)),
         (b"\x08\x12\x20\0\x01a\0b", "topic_nul", sn.SubAck(0, 1, sn.NOT_SUPPORTED)),
         (b"\x03\x99\x00", "unknown_type", None),
-        (b"\x04\x0c\x00\x00", "body_length", None),
-        (b"\x09\x0c\x00\x00", "length", None),
+        (b"\x04\x0c\x00\x00", "too_short", None),
+        (b"\x09\x0c\x00\x00", "bad_length", None),
     ],
 )
 def test_bad_packets_are_counted_with_a_reason_and_answered_where_one_waits(

@@ -76,6 +76,9 @@ class FakeBoard:
         self.commands: list[tuple[str, bytes]] = []
         self.unix_time_ms = 0
         self._message_id = 0
+        self._cursor = 0
+        self._retry_due = self._ping_due = 0.0
+        self._back_off_until: float | None = None
         self._start(0.0)
 
     # What a test does to it.
@@ -160,7 +163,7 @@ class FakeBoard:
         self._step, self._step_due = "idle", now
         self._cursor = 0
         self._retry_due = self._ping_due = now
-        self._back_off_until: float | None = None
+        self._back_off_until = None
         self._topic_ids: dict[int, str] = {}
         self._topic_id = 0
         self._window = 1

@@ -29,7 +29,8 @@ def frames(data: bytes) -> None:
     middle = len(data) // 2
     whole = _read(cap, [data])
     assert whole == _read(cap, [data[:middle], data[middle:]])
-    assert whole == _read(cap, [data[at : at + 7] for at in range(0, len(data), 7)])
+    step = 7 if len(data) < 500 else 97
+    assert whole == _read(cap, [data[at : at + step] for at in range(0, len(data), step)])
     contents, *_ = whole
     for content in contents:
         assert 1 <= len(content) <= cap

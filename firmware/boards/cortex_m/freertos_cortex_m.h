@@ -1,4 +1,4 @@
-/* What the Cortex-M boards' FreeRTOSConfig.h share. */
+/// What the Cortex-M boards' FreeRTOSConfig.h share.
 #ifndef FREERTOS_CORTEX_M_H
 #define FREERTOS_CORTEX_M_H
 
@@ -11,17 +11,17 @@
 #define configUSE_PORT_OPTIMISED_TASK_SELECTION 1
 #define configMINIMAL_STACK_SIZE 96
 
-/* The top three bits are there on every Cortex-M3 and M4. Interrupts that call the kernel run at UART_PRIORITY. */
+/// The top three bits are there on every Cortex-M3 and M4. Interrupts that call the kernel run at UART_PRIORITY.
 #define configKERNEL_INTERRUPT_PRIORITY 0xE0
 #define configMAX_SYSCALL_INTERRUPT_PRIORITY 0x80
 #define UART_PRIORITY 0xA0
 
 void cortex_m_assert_failed(void);
-#define configASSERT(condition)                                                                                        \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            cortex_m_assert_failed();                                                                                  \
-        }                                                                                                              \
+#define configASSERT(condition)       \
+    do {                              \
+        if (!(condition)) {           \
+            cortex_m_assert_failed(); \
+        }                             \
     } while (0)
 
 #define vPortSVCHandler SVC_Handler

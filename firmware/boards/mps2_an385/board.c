@@ -1,5 +1,5 @@
-/* Arm MPS2 with the AN385 image, as QEMU's machine mps2-an385 emulates it. The PSRAM serves as flash: it is memory, so
- * this driver keeps the rules of NOR flash. */
+// Arm MPS2 with the AN385 image, as QEMU's machine mps2-an385 emulates it. The PSRAM serves as flash: it is memory, so
+// this driver keeps the rules of NOR flash.
 #include "board.h"
 
 #include <FreeRTOS.h>
@@ -12,9 +12,8 @@
 
 enum { FLASH_BYTES = 16 << 20, SECTOR_BYTES = 4096 };
 
-/* One watchdog period before the reset, with the cause noted for the next start. */
-static void nmi_handler(void)
-{
+// One watchdog period before the reset, with the cause noted for the next start.
+static void nmi_handler(void) {
     retained_note(WIRE_RESET_WATCHDOG);
 }
 
@@ -26,13 +25,12 @@ __attribute__((section(".vectors"), used)) static const vector vectors[16 + 32] 
 
 static enum wire_reset_reason reason;
 
-void board_init(int argc, char **argv)
-{
+void board_init(int argc, char **argv) {
     (void)argc;
     (void)argv;
     reason = retained_take();
     if (reason == WIRE_RESET_UNKNOWN) {
-        reason = WIRE_RESET_PIN; /* memory was kept and no code of ours asked for it: the board's button */
+        reason = WIRE_RESET_PIN;  // memory was kept and no code of ours asked for it: the board's button
     }
     TIMER0->reload = UINT32_MAX;
     TIMER0->value = UINT32_MAX;
@@ -40,19 +38,16 @@ void board_init(int argc, char **argv)
     mps2_uart_init();
 }
 
-const char *board_name(void)
-{
+const char *board_name(void) {
     return "mps2_an385";
 }
 
-enum wire_reset_reason board_reset_reason(void)
-{
+enum wire_reset_reason board_reset_reason(void) {
     return reason;
 }
 
-uint64_t board_now_us(void)
-{
-    static uint32_t last, wraps; /* the timer wraps after 171 s: somebody asks far more often */
+uint64_t board_now_us(void) {
+    static uint32_t last, wraps;  // the timer wraps after 171 s: somebody asks far more often
     taskENTER_CRITICAL();
     uint32_t now = ~TIMER0->value;
     wraps += now < last;
@@ -62,43 +57,37 @@ uint64_t board_now_us(void)
     return count / (CPU_HZ / 1000000);
 }
 
-void board_watchdog_start(void)
-{
+void board_watchdog_start(void) {
     WATCHDOG_LOCK = WATCHDOG_UNLOCK;
-    /* The first period ends in the NMI, the second in the reset. */
+    // The first period ends in the NMI, the second in the reset.
     WATCHDOG->load = BOARD_WATCHDOG_MS / 2 * (CPU_HZ / 1000);
     WATCHDOG->ctrl = WATCHDOG_INTERRUPT | WATCHDOG_RESET;
     WATCHDOG_LOCK = 0;
 }
 
-void board_watchdog_feed(void)
-{
+void board_watchdog_feed(void) {
     WATCHDOG_LOCK = WATCHDOG_UNLOCK;
-    WATCHDOG->intclear = 1; /* any write reloads */
+    WATCHDOG->intclear = 1;  // any write reloads
     WATCHDOG_LOCK = 0;
     retained_note(WIRE_RESET_UNKNOWN);
 }
 
-_Noreturn void board_reset(void)
-{
+_Noreturn void board_reset(void) {
     portDISABLE_INTERRUPTS();
     cortex_m_reset(WIRE_RESET_SOFTWARE);
 }
 
-static bool in_flash(uint32_t address, size_t bytes)
-{
+static bool in_flash(uint32_t address, size_t bytes) {
     return address >= PSRAM && address - PSRAM <= FLASH_BYTES && bytes <= FLASH_BYTES - (address - PSRAM);
 }
 
-static void flash_read(uint32_t address, void *data, size_t bytes)
-{
+static void flash_read(uint32_t address, void *data, size_t bytes) {
     if (in_flash(address, bytes)) {
         memcpy(data, (const void *)address, bytes);
     }
 }
 
-static bool flash_program(uint32_t address, const void *data, size_t bytes)
-{
+static bool flash_program(uint32_t address, const void *data, size_t bytes) {
     if (!in_flash(address, bytes) || (address | bytes) % 4 != 0) {
         return false;
     }
@@ -111,8 +100,7 @@ static bool flash_program(uint32_t address, const void *data, size_t bytes)
     return true;
 }
 
-static bool flash_erase(uint32_t sector_address)
-{
+static bool flash_erase(uint32_t sector_address) {
     if (!in_flash(sector_address, SECTOR_BYTES) || sector_address % SECTOR_BYTES != 0) {
         return false;
     }
@@ -120,8 +108,7 @@ static bool flash_erase(uint32_t sector_address)
     return true;
 }
 
-const struct board_flash *board_flash(void)
-{
+const struct board_flash *board_flash(void) {
     static const struct board_flash flash = {
         .identity = PSRAM,
         .boot_counter = {PSRAM + SECTOR_BYTES, PSRAM + 2 * SECTOR_BYTES},

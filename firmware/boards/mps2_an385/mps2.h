@@ -1,4 +1,4 @@
-/* Registers of the CMSDK peripherals (Arm DDI 0479) and of the MPS2 AN385 image (Arm DAI 0385) that we use. */
+/// Registers of the CMSDK peripherals (Arm DDI 0479) and of the MPS2 AN385 image (Arm DAI 0385) that we use.
 #ifndef MPS2_H
 #define MPS2_H
 
@@ -6,10 +6,18 @@
 
 typedef volatile uint32_t reg;
 
-struct cmsdk_timer { reg ctrl, value, reload, intclear; };
-struct cmsdk_uart { reg data, state, ctrl, intclear, bauddiv; };
-struct cmsdk_watchdog { reg load, value, ctrl, intclear, ris, mis; };
-struct sbcon { reg set, clear; }; /* reading `set` gives the lines */
+struct cmsdk_timer {
+    reg ctrl, value, reload, intclear;
+};
+struct cmsdk_uart {
+    reg data, state, ctrl, intclear, bauddiv;
+};
+struct cmsdk_watchdog {
+    reg load, value, ctrl, intclear, ris, mis;
+};
+struct sbcon {
+    reg set, clear;
+};  ///< reading `set` gives the lines
 
 #define TIMER0 ((struct cmsdk_timer *)0x40000000)
 #define UART0 ((struct cmsdk_uart *)0x40004000)
@@ -25,21 +33,21 @@ enum {
 
     TIMER_ENABLE = 1 << 0,
 
-    UART_TX_FULL = 1 << 0, /* state */
+    UART_TX_FULL = 1 << 0,  ///< state
     UART_RX_FULL = 1 << 1,
-    UART_TX_ENABLE = 1 << 0, /* ctrl */
+    UART_TX_ENABLE = 1 << 0,  ///< ctrl
     UART_RX_ENABLE = 1 << 1,
     UART_TX_INTERRUPT = 1 << 2,
     UART_RX_INTERRUPT = 1 << 3,
     UART_RX_OVERRUN_INTERRUPT = 1 << 5,
-    UART_TX_EVENT = 1 << 0, /* intclear */
+    UART_TX_EVENT = 1 << 0,  ///< intclear
     UART_RX_EVENT = 1 << 1,
     UART_RX_OVERRUN_EVENT = 1 << 3,
 
     UART0_RX_IRQ = 0,
     UART0_TX_IRQ = 1,
 
-    WATCHDOG_INTERRUPT = 1 << 0, /* ctrl */
+    WATCHDOG_INTERRUPT = 1 << 0,  ///< ctrl
     WATCHDOG_RESET = 1 << 1,
     WATCHDOG_UNLOCK = 0x1ACCE551,
 

@@ -1,4 +1,4 @@
-/* Flash as a file, with the rules of NOR flash; retained memory as an anonymous file that passes through an exec. */
+// Flash as a file, with the rules of NOR flash; retained memory as an anonymous file that passes through an exec.
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,8 +17,7 @@ static uint8_t *flash_memory;
 static uint8_t *retained_memory;
 static int retained_fd;
 
-void posix_memory_open(const char *flash_path, int inherited_retained_fd)
-{
+void posix_memory_open(const char *flash_path, int inherited_retained_fd) {
     struct stat status;
     int flash_fd = open(flash_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (flash_fd < 0 || fstat(flash_fd, &status) != 0 ||
@@ -41,31 +40,26 @@ void posix_memory_open(const char *flash_path, int inherited_retained_fd)
     }
 }
 
-int posix_retained_fd(void)
-{
+int posix_retained_fd(void) {
     return retained_fd;
 }
 
-void *board_retained(size_t *bytes)
-{
+void *board_retained(size_t *bytes) {
     *bytes = RETAINED_BYTES;
     return retained_memory;
 }
 
-static bool in_flash(uint32_t address, size_t bytes)
-{
+static bool in_flash(uint32_t address, size_t bytes) {
     return address <= FLASH_BYTES && bytes <= FLASH_BYTES - address;
 }
 
-static void flash_read(uint32_t address, void *data, size_t bytes)
-{
+static void flash_read(uint32_t address, void *data, size_t bytes) {
     if (in_flash(address, bytes)) {
         memcpy(data, flash_memory + address, bytes);
     }
 }
 
-static bool flash_program(uint32_t address, const void *data, size_t bytes)
-{
+static bool flash_program(uint32_t address, const void *data, size_t bytes) {
     const uint8_t *from = data;
     if (!in_flash(address, bytes) || (address | bytes) % 4 != 0) {
         return false;
@@ -76,8 +70,7 @@ static bool flash_program(uint32_t address, const void *data, size_t bytes)
     return true;
 }
 
-static bool flash_erase(uint32_t sector_address)
-{
+static bool flash_erase(uint32_t sector_address) {
     if (!in_flash(sector_address, SECTOR_BYTES) || sector_address % SECTOR_BYTES != 0) {
         return false;
     }
@@ -85,8 +78,7 @@ static bool flash_erase(uint32_t sector_address)
     return true;
 }
 
-const struct board_flash *board_flash(void)
-{
+const struct board_flash *board_flash(void) {
     static const struct board_flash flash = {
         .identity = 0,
         .boot_counter = {SECTOR_BYTES, 2 * SECTOR_BYTES},

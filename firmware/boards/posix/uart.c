@@ -1,5 +1,5 @@
-/* The UART: a unix socket that somebody listens on, or a terminal. The idle task polls it, so that bytes that arrive
- * wake the listener at once; a line that closes is opened again. */
+// The UART: a unix socket that somebody listens on, or a terminal. The idle task polls it, so that bytes that arrive
+// wake the listener at once; a line that closes is opened again.
 #include <FreeRTOS.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,22 +15,21 @@
 #include "posix.h"
 
 enum {
-    POLL_MS = 1000, /* the tick cuts it short */
+    POLL_MS = 1000,  // the tick cuts it short
     REOPEN_MS = 200,
-    SEND_BUFFER_BYTES = 1, /* the kernel raises it to its least: a UART has next to no buffer */
+    SEND_BUFFER_BYTES = 1,  // the kernel raises it to its least: a UART has next to no buffer
 };
 
 static struct {
     const char *path;
-    int fd; /* −1: closed */
+    int fd;  // −1: closed
     uint64_t reopen_us;
     TaskHandle_t listener;
-    uint8_t tx[BOARD_UART_TX_BYTES]; /* [0..tx_bytes) waits to be sent */
+    uint8_t tx[BOARD_UART_TX_BYTES];  // [0..tx_bytes) waits to be sent
     size_t tx_bytes;
 } uart = {.fd = -1};
 
-static int open_path(const char *path)
-{
+static int open_path(const char *path) {
     struct stat status;
     int fd;
     if (stat(path, &status) != 0) {
@@ -61,8 +60,7 @@ static int open_path(const char *path)
     return fd;
 }
 
-void posix_uart_open(const char *path, int inherited_fd)
-{
+void posix_uart_open(const char *path, int inherited_fd) {
     uart.path = path;
     uart.fd = inherited_fd >= 0 ? inherited_fd : open_path(path);
     if (uart.fd < 0) {
@@ -70,22 +68,19 @@ void posix_uart_open(const char *path, int inherited_fd)
     }
 }
 
-int posix_uart_fd(void)
-{
+int posix_uart_fd(void) {
     return uart.fd;
 }
 
-static void line_lost(void)
-{
+static void line_lost(void) {
     close(uart.fd);
     uart.fd = -1;
     uart.tx_bytes = 0;
     uart.reopen_us = board_now_us() + REOPEN_MS * 1000;
 }
 
-/* Critical section around it: the idle task and the listener both flush. */
-static void flush(void)
-{
+// Critical section around it: the idle task and the listener both flush.
+static void flush(void) {
     while (uart.fd >= 0 && uart.tx_bytes > 0) {
         ssize_t sent = write(uart.fd, uart.tx, uart.tx_bytes);
         if (sent > 0) {
@@ -98,17 +93,15 @@ static void flush(void)
         }
     }
     if (uart.fd < 0) {
-        uart.tx_bytes = 0; /* an unplugged UART sends into the air */
+        uart.tx_bytes = 0;  // an unplugged UART sends into the air
     }
 }
 
-void board_uart_start(void *listener_task)
-{
+void board_uart_start(void *listener_task) {
     uart.listener = listener_task;
 }
 
-size_t board_uart_read(uint8_t *data, size_t bytes_max)
-{
+size_t board_uart_read(uint8_t *data, size_t bytes_max) {
     if (uart.fd < 0) {
         return 0;
     }
@@ -121,8 +114,7 @@ size_t board_uart_read(uint8_t *data, size_t bytes_max)
     return got > 0 ? (size_t)got : 0;
 }
 
-bool board_uart_write(const uint8_t *data, size_t bytes)
-{
+bool board_uart_write(const uint8_t *data, size_t bytes) {
     bool fits = bytes <= sizeof uart.tx - uart.tx_bytes;
     if (fits) {
         taskENTER_CRITICAL();
@@ -134,18 +126,15 @@ bool board_uart_write(const uint8_t *data, size_t bytes)
     return fits;
 }
 
-size_t board_uart_backlog_bytes(void)
-{
+size_t board_uart_backlog_bytes(void) {
     return uart.tx_bytes;
 }
 
-uint32_t board_uart_overruns(void)
-{
+uint32_t board_uart_overruns(void) {
     return 0;
 }
 
-static void reopen_when_due(void)
-{
+static void reopen_when_due(void) {
     poll(NULL, 0, POLL_MS);
     if (board_now_us() >= uart.reopen_us) {
         uart.fd = open_path(uart.path);
@@ -153,8 +142,7 @@ static void reopen_when_due(void)
     }
 }
 
-void vApplicationIdleHook(void)
-{
+void vApplicationIdleHook(void) {
     if (uart.fd < 0) {
         reopen_when_due();
         return;
@@ -171,6 +159,6 @@ void vApplicationIdleHook(void)
     }
     bool ran_low = waiting > BOARD_UART_LOW_BYTES && uart.tx_bytes <= BOARD_UART_LOW_BYTES;
     if ((ran_low || (line.revents & (POLLIN | POLLHUP | POLLERR)) != 0) && uart.listener != NULL) {
-        xTaskNotifyGive(uart.listener); /* it reads, and finds out when the line has closed */
+        xTaskNotifyGive(uart.listener);  // it reads, and finds out when the line has closed
     }
 }

@@ -1,4 +1,4 @@
-/* Registers of the STM32F405 (RM0090) that we use. */
+/// Registers of the STM32F405 (RM0090) that we use.
 #ifndef STM32F405_H
 #define STM32F405_H
 
@@ -6,12 +6,24 @@
 
 typedef volatile uint32_t reg;
 
-struct rcc { reg cr, pllcfgr, cfgr, cir, reset[8], ahb1enr, unused[3], apb1enr, apb2enr, more[11], csr; };
-struct gpio { reg moder, otyper, ospeedr, pupdr, idr, odr, bsrr, lckr, afrl, afrh; };
-struct usart { reg sr, dr, brr, cr1; };
-struct i2c { reg cr1, cr2, oar1, oar2, dr, sr1, sr2, ccr, trise; };
-struct flash { reg acr, keyr, optkeyr, sr, cr; };
-struct iwdg { reg kr, pr, rlr, sr; };
+struct rcc {
+    reg cr, pllcfgr, cfgr, cir, reset[8], ahb1enr, unused[3], apb1enr, apb2enr, more[11], csr;
+};
+struct gpio {
+    reg moder, otyper, ospeedr, pupdr, idr, odr, bsrr, lckr, afrl, afrh;
+};
+struct usart {
+    reg sr, dr, brr, cr1;
+};
+struct i2c {
+    reg cr1, cr2, oar1, oar2, dr, sr1, sr2, ccr, trise;
+};
+struct flash {
+    reg acr, keyr, optkeyr, sr, cr;
+};
+struct iwdg {
+    reg kr, pr, rlr, sr;
+};
 
 #define RCC ((struct rcc *)0x40023800)
 #define GPIOA ((struct gpio *)0x40020000)

@@ -6,40 +6,35 @@
 
 enum { SECTOR_BYTES = 64, FIRST = 0x1000, SECOND = 0x2000 };
 
-/// Two sectors of NOR flash whose power fails at a given operation. A word programmed and an eighth of a sector erased
-/// are an operation each; the one that fails is done in part.
+// Two sectors of NOR flash whose power fails at a given operation. A word programmed and an eighth of a sector erased
+// are an operation each; the one that fails is done in part.
 static struct {
     uint8_t sectors[2][SECTOR_BYTES];
-    int operations_left;  ///< −1: the power stays.
+    int operations_left;  // −1: the power stays.
     uint32_t noise;
     bool refuses;
     int erases;
     jmp_buf power_failed;
 } flash;
 
-static uint32_t noise(void)
-{
+static uint32_t noise(void) {
     flash.noise = flash.noise * 1664525 + 1013904223;
     return flash.noise >> 8;
 }
 
-static uint8_t *at(uint32_t address)
-{
+static uint8_t *at(uint32_t address) {
     return address >= SECOND ? &flash.sectors[1][address - SECOND] : &flash.sectors[0][address - FIRST];
 }
 
-static bool power_fails(void)
-{
+static bool power_fails(void) {
     return flash.operations_left >= 0 && flash.operations_left-- == 0;
 }
 
-static void flash_read(uint32_t address, void *data, size_t bytes)
-{
+static void flash_read(uint32_t address, void *data, size_t bytes) {
     memcpy(data, at(address), bytes);
 }
 
-static bool flash_program(uint32_t address, const void *data, size_t bytes)
-{
+static bool flash_program(uint32_t address, const void *data, size_t bytes) {
     const uint8_t *from = data;
     if (flash.refuses) {
         return false;
@@ -47,7 +42,7 @@ static bool flash_program(uint32_t address, const void *data, size_t bytes)
     for (size_t word = 0; word < bytes; word += 4) {
         bool fails = power_fails();
         for (size_t i = word; i < word + 4; i++) {
-            *at(address + (uint32_t)i) &= (uint8_t)(from[i] | (fails ? noise() : 0)); /* some bits only */
+            *at(address + (uint32_t)i) &= (uint8_t)(from[i] | (fails ? noise() : 0));  // some bits only
         }
         if (fails) {
             longjmp(flash.power_failed, 1);
@@ -56,8 +51,7 @@ static bool flash_program(uint32_t address, const void *data, size_t bytes)
     return true;
 }
 
-static bool flash_erase(uint32_t address)
-{
+static bool flash_erase(uint32_t address) {
     flash.erases++;
     if (flash.refuses) {
         return false;
@@ -83,23 +77,20 @@ static const struct board_flash board = {
     .erase = flash_erase,
 };
 
-static void begin(int fill)
-{
+static void begin(int fill) {
     memset(&flash, 0, sizeof flash);
     memset(flash.sectors, fill, sizeof flash.sectors);
     flash.operations_left = -1;
 }
 
-static uint32_t boot(void)
-{
+static uint32_t boot(void) {
     uint32_t count = 0;
     CHECK(boot_counter_next(&board, &count));
     return count;
 }
 
-/// Returns 0 when the power failed.
-static uint32_t boot_with_power_for(int operations)
-{
+// Returns 0 when the power failed.
+static uint32_t boot_with_power_for(int operations) {
     flash.operations_left = operations;
     if (setjmp(flash.power_failed) != 0) {
         return 0;
@@ -107,8 +98,7 @@ static uint32_t boot_with_power_for(int operations)
     return boot();
 }
 
-static void test_boots_count_from_one_through_many_sectors(void)
-{
+static void test_boots_count_from_one_through_many_sectors(void) {
     begin(0xFF);
     for (uint32_t expected = 1; expected <= 1000; expected++) {
         CHECK(boot() == expected);
@@ -116,8 +106,7 @@ static void test_boots_count_from_one_through_many_sectors(void)
     CHECK(flash.erases <= 1000 / (SECTOR_BYTES / 8) + 1);
 }
 
-static void test_flash_of_any_content_is_taken_into_use(void)
-{
+static void test_flash_of_any_content_is_taken_into_use(void) {
     static const int fills[] = {0x00, 0xFF, 0xA5, 0x01};
     for (size_t i = 0; i < sizeof fills / sizeof *fills; i++) {
         begin(fills[i]);
@@ -135,9 +124,8 @@ static void test_flash_of_any_content_is_taken_into_use(void)
     }
 }
 
-/// For every age of the sectors, the power fails at every operation of a boot, and then at every operation of the next.
-static void test_no_boot_number_is_given_twice_when_power_fails_at_any_operation(void)
-{
+// For every age of the sectors, the power fails at every operation of a boot, and then at every operation of the next.
+static void test_no_boot_number_is_given_twice_when_power_fails_at_any_operation(void) {
     int cuts = 0;
     for (uint32_t age = 0; age < 4 * SECTOR_BYTES / 8; age++) {
         for (int first_cut = 0;; first_cut++) {
@@ -175,8 +163,7 @@ static void test_no_boot_number_is_given_twice_when_power_fails_at_any_operation
     CHECK(cuts > 100);
 }
 
-static void test_flash_that_takes_nothing_is_told_and_gives_the_next_number(void)
-{
+static void test_flash_that_takes_nothing_is_told_and_gives_the_next_number(void) {
     begin(0xFF);
     boot();
     boot();
@@ -186,8 +173,7 @@ static void test_flash_that_takes_nothing_is_told_and_gives_the_next_number(void
     CHECK(count == 3);
 }
 
-static void test_a_damaged_newest_record_costs_one_number_only(void)
-{
+static void test_a_damaged_newest_record_costs_one_number_only(void) {
     begin(0xFF);
     for (int i = 0; i < 3; i++) {
         boot();
@@ -197,8 +183,7 @@ static void test_a_damaged_newest_record_costs_one_number_only(void)
     CHECK(boot() == 4);
 }
 
-int main(void)
-{
+int main(void) {
     test_boots_count_from_one_through_many_sectors();
     test_flash_of_any_content_is_taken_into_use();
     test_no_boot_number_is_given_twice_when_power_fails_at_any_operation();

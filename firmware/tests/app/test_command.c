@@ -8,21 +8,18 @@ static struct settings settings;
 static struct wire_stats stats;
 static char answer[1024];
 
-static enum command topic(const char *name)
-{
+static enum command topic(const char *name) {
     return command_of_topic(name, strlen(name), "board-1");
 }
 
-static struct command_result run(enum command command, const char *payload)
-{
+static struct command_result run(enum command command, const char *payload) {
     struct command_result result =
         command_run(command, payload, strlen(payload), &settings, &stats, answer, sizeof answer - 1);
     answer[result.answer_bytes] = '\0';
     return result;
 }
 
-static void test_topics_name_their_commands(void)
-{
+static void test_topics_name_their_commands(void) {
     CHECK(topic("cmd/board-1/ping") == COMMAND_PING);
     CHECK(topic("cmd/board-1/stats") == COMMAND_STATS);
     CHECK(topic("cmd/board-1/interval") == COMMAND_INTERVAL);
@@ -32,10 +29,9 @@ static void test_topics_name_their_commands(void)
     CHECK(topic("cmd/board-1/fault") == COMMAND_FAULT);
 }
 
-static void test_other_words_below_our_topic_are_unknown_commands(void)
-{
-    static const char *const words[] = {"",     "pin",  "pings", "Ping",       "ping/",      "/ping",
-                                        "a/b",  "#",    "+",     "stats/ping", "reply/more", "replay"};
+static void test_other_words_below_our_topic_are_unknown_commands(void) {
+    static const char *const words[] = {"",    "pin", "pings", "Ping",       "ping/",      "/ping",
+                                        "a/b", "#",   "+",     "stats/ping", "reply/more", "replay"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         char name[64] = "cmd/board-1/";
         strcat(name, words[i]);
@@ -45,18 +41,22 @@ static void test_other_words_below_our_topic_are_unknown_commands(void)
     CHECK(strcmp(answer, "{\"error\":\"unknown_command\"}") == 0);
 }
 
-static void test_our_own_replies_and_other_boards_topics_are_ignored(void)
-{
-    static const char *const names[] = {"cmd/board-1/reply", "cmd/board-2/ping", "cmd/board-11/ping", "cmd/board-1",
-                                        "cmd/board-/ping",   "dt/board-1/ping",  "cmd/",              ""};
+static void test_our_own_replies_and_other_boards_topics_are_ignored(void) {
+    static const char *const names[] = {"cmd/board-1/reply",
+                                        "cmd/board-2/ping",
+                                        "cmd/board-11/ping",
+                                        "cmd/board-1",
+                                        "cmd/board-/ping",
+                                        "dt/board-1/ping",
+                                        "cmd/",
+                                        ""};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         CHECK(topic(names[i]) == COMMAND_IGNORED);
     }
     CHECK(command_of_topic(NULL, 0, "board-1") == COMMAND_IGNORED);
 }
 
-static void test_ping_echoes_every_byte(void)
-{
+static void test_ping_echoes_every_byte(void) {
     const char payload[] = {0, 1, (char)0xFF, '"', 0};
     struct command_result result =
         command_run(COMMAND_PING, payload, sizeof payload, &settings, &stats, answer, sizeof answer);
@@ -64,8 +64,7 @@ static void test_ping_echoes_every_byte(void)
     CHECK(command_run(COMMAND_PING, NULL, 0, &settings, &stats, answer, sizeof answer).answer_bytes == 0);
 }
 
-static void test_interval_takes_milliseconds_up_to_a_day(void)
-{
+static void test_interval_takes_milliseconds_up_to_a_day(void) {
     settings.interval_ms = 1000;
     CHECK(run(COMMAND_INTERVAL, "250").effect == EFFECT_SETTINGS);
     CHECK(settings.interval_ms == 250 && strcmp(answer, "{\"interval_ms\":250}") == 0);
@@ -81,24 +80,21 @@ static void test_interval_takes_milliseconds_up_to_a_day(void)
     }
 }
 
-static void test_pause_and_resume_say_what_holds_now(void)
-{
+static void test_pause_and_resume_say_what_holds_now(void) {
     CHECK(run(COMMAND_PAUSE, "").effect == EFFECT_SETTINGS);
     CHECK(settings.paused && strcmp(answer, "{\"paused\":true}") == 0);
     run(COMMAND_RESUME, "anything");
     CHECK(!settings.paused && strcmp(answer, "{\"paused\":false}") == 0);
 }
 
-static void test_reset_and_fault_answer_first(void)
-{
+static void test_reset_and_fault_answer_first(void) {
     CHECK(run(COMMAND_RESET, "").effect == EFFECT_RESET);
     CHECK(strcmp(answer, "{\"reset\":true}") == 0);
     CHECK(run(COMMAND_FAULT, "").effect == EFFECT_FAULT);
     CHECK(strcmp(answer, "{\"fault\":true}") == 0);
 }
 
-static void test_stats_names_every_counter_and_the_largest_fit(void)
-{
+static void test_stats_names_every_counter_and_the_largest_fit(void) {
     stats = (struct wire_stats){.boot = UINT32_MAX, .uptime_ms = UINT64_MAX, .reset_reason = WIRE_RESET_BROWNOUT};
     for (uint8_t id = 1; id < WIRE_STAT_END; id++) {
         stats.values[stats.count].id = id;
@@ -118,8 +114,7 @@ static void test_stats_names_every_counter_and_the_largest_fit(void)
     CHECK(strstr(answer, "\"reset_reason\":\"unknown\"") != NULL);
 }
 
-static void test_an_answer_without_room_becomes_an_error(void)
-{
+static void test_an_answer_without_room_becomes_an_error(void) {
     char payload[64] = {0};
     char room[COMMAND_ERROR_BYTES_MAX];
     struct command_result result =
@@ -128,8 +123,7 @@ static void test_an_answer_without_room_becomes_an_error(void)
     CHECK(memcmp(room, "{\"error\":\"too_long\"}", result.answer_bytes) == 0);
 }
 
-static void test_the_watchdog_is_fed_only_when_every_task_has_checked_in(void)
-{
+static void test_the_watchdog_is_fed_only_when_every_task_has_checked_in(void) {
     struct checkin checkin = checkin_begin(3);
     CHECK(!checkin_mark(&checkin, 0));
     CHECK(!checkin_mark(&checkin, 0));
@@ -151,8 +145,7 @@ static void test_the_watchdog_is_fed_only_when_every_task_has_checked_in(void)
     CHECK(checkin_mark(&many, 31));
 }
 
-int main(void)
-{
+int main(void) {
     test_topics_name_their_commands();
     test_other_words_below_our_topic_are_unknown_commands();
     test_our_own_replies_and_other_boards_topics_are_ignored();

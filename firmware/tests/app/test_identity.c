@@ -10,16 +10,14 @@ struct page {
     uint8_t bytes[IDENTITY_PAGE_BYTES_MAX + 16];
 };
 
-static void seal(struct page *page, size_t length)
-{
+static void seal(struct page *page, size_t length) {
     uint32_t crc = wire_crc32(0, page->bytes, 8 + length);
     for (int i = 0; i < 4; i++) {
         page->bytes[8 + length + (size_t)i] = (uint8_t)(crc >> 8 * i);
     }
 }
 
-static struct page page_of(const char *id, size_t length)
-{
+static struct page page_of(const char *id, size_t length) {
     struct page page;
     memset(&page, 0xFF, sizeof page);
     memcpy(page.bytes, "ELID\1\0", 6);
@@ -34,8 +32,7 @@ static struct page page_of(const char *id, size_t length)
     return page;
 }
 
-static void test_a_page_gives_the_id_and_the_entropy(void)
-{
+static void test_a_page_gives_the_id_and_the_entropy(void) {
     struct identity identity;
     struct page page = page_of("board-1", 64);
     CHECK(identity_parse(page.bytes, PAGE_BYTES, &identity) == IDENTITY_OK);
@@ -48,8 +45,7 @@ static void test_a_page_gives_the_id_and_the_entropy(void)
     CHECK(strlen(identity.board_id) == IDENTITY_ID_BYTES_MAX);
 }
 
-static void test_what_a_later_writer_appends_is_passed_over(void)
-{
+static void test_what_a_later_writer_appends_is_passed_over(void) {
     struct identity identity;
     size_t longest = IDENTITY_PAGE_BYTES_MAX - 12;
     struct page page = page_of("board-1", longest);
@@ -59,8 +55,7 @@ static void test_what_a_later_writer_appends_is_passed_over(void)
     CHECK(identity_parse(page.bytes, sizeof page.bytes, &identity) == IDENTITY_LENGTH);
 }
 
-static void test_an_empty_or_foreign_page_is_missing(void)
-{
+static void test_an_empty_or_foreign_page_is_missing(void) {
     struct identity identity;
     struct page page;
     memset(&page, 0xFF, sizeof page);
@@ -73,8 +68,7 @@ static void test_an_empty_or_foreign_page_is_missing(void)
     }
 }
 
-static void test_every_flipped_bit_is_refused(void)
-{
+static void test_every_flipped_bit_is_refused(void) {
     struct identity identity;
     for (size_t bit = 0; bit < PAGE_BYTES * 8; bit++) {
         struct page page = page_of("board-1", 64);
@@ -83,8 +77,7 @@ static void test_every_flipped_bit_is_refused(void)
     }
 }
 
-static void test_every_length_is_safe_and_only_true_ones_pass(void)
-{
+static void test_every_length_is_safe_and_only_true_ones_pass(void) {
     struct identity identity;
     for (uint32_t length = 0; length <= UINT16_MAX; length++) {
         struct page page = page_of("board-1", 64);
@@ -98,11 +91,21 @@ static void test_every_length_is_safe_and_only_true_ones_pass(void)
     }
 }
 
-static void test_ids_that_cannot_be_a_topic_level_or_a_client_id_are_refused(void)
-{
+static void test_ids_that_cannot_be_a_topic_level_or_a_client_id_are_refused(void) {
     static const char *const refused[] = {
-        "", "a/b", "a+b", "#", "a b", "a\tb", "a\"b", "a\\b", "a\x7f", "\xc3\xa4", "123456789012345678901234",
-        "1234567890123456789012345678901", "\n",
+        "",
+        "a/b",
+        "a+b",
+        "#",
+        "a b",
+        "a\tb",
+        "a\"b",
+        "a\\b",
+        "a\x7f",
+        "\xc3\xa4",
+        "123456789012345678901234",
+        "1234567890123456789012345678901",
+        "\n",
     };
     struct identity identity;
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
@@ -110,16 +113,15 @@ static void test_ids_that_cannot_be_a_topic_level_or_a_client_id_are_refused(voi
         CHECK(identity_parse(page.bytes, PAGE_BYTES, &identity) == IDENTITY_BAD_ID);
     }
     struct page page = page_of("board", 64);
-    page.bytes[8 + 20] = 'x'; /* behind the NUL */
+    page.bytes[8 + 20] = 'x';  // behind the NUL
     seal(&page, 64);
     CHECK(identity_parse(page.bytes, PAGE_BYTES, &identity) == IDENTITY_BAD_ID);
-    memset(page.bytes + 8, 'x', 32); /* no NUL at all */
+    memset(page.bytes + 8, 'x', 32);  // no NUL at all
     seal(&page, 64);
     CHECK(identity_parse(page.bytes, PAGE_BYTES, &identity) == IDENTITY_BAD_ID);
 }
 
-static void test_other_versions_are_refused(void)
-{
+static void test_other_versions_are_refused(void) {
     struct identity identity;
     for (uint32_t version = 0; version <= UINT16_MAX; version++) {
         struct page page = page_of("board-1", 64);
@@ -131,8 +133,7 @@ static void test_other_versions_are_refused(void)
     }
 }
 
-int main(void)
-{
+int main(void) {
     test_a_page_gives_the_id_and_the_entropy();
     test_what_a_later_writer_appends_is_passed_over();
     test_an_empty_or_foreign_page_is_missing();
