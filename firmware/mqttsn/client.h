@@ -229,7 +229,7 @@ struct mqttsn_client_config {
     uint8_t *slot_data;  ///< slot_count times slot_data_bytes.
     size_t slot_data_bytes;
 
-    const struct mqttsn_reading_source *readings;  ///< NULL: none. Copied.
+    const struct mqttsn_reading_source *readings;  ///< NULL: none. Outlives the client.
     struct mqttsn_flight *flight;
     size_t flight_count;  ///< The window to ask for in HELLO; at most 255.
 

@@ -149,11 +149,11 @@ static bool receive_disconnect(struct mqttsn_client *self) {
             }
             return true;
         case MQTTSN_STATE_CONNECTED:
-        case MQTTSN_STATE_ASLEEP:
         case MQTTSN_STATE_AWAKE:
             mqttsn_lose_session(self);
             return true;
         default:
+            // Asleep: a repeat of the answer that let us sleep.
             return false;
     }
 }
