@@ -9,6 +9,7 @@ damage costs the segment it hit, as a frame begins anew after every 00.
 """
 
 import re
+import struct
 import zlib
 from collections import deque
 from collections.abc import Iterable
@@ -25,6 +26,9 @@ SAMPLE_SEGMENTS: Final = 8
 SAMPLE_BYTES: Final = 64
 
 _CRC_BYTES = 4
+# Of an unstuffed segment with its overhead byte; made once, as a slice written out is built anew each time.
+_CONTENT = slice(1, -_CRC_BYTES)
+_pack_crc = struct.Struct("<I").pack
 # What a line takes in memory beside its characters.
 _LINE_COST_BYTES = 64
 # crc32(x ‖ its own CRC-32, little-endian) for every x.
@@ -92,7 +96,7 @@ class FrameReader:
                     at += code
                 # No three bytes or fewer have the residue, and the four that have it begin with channel 0.
                 if at == size and crc32(decoded, _BEFORE_ZERO) == _RESIDUE and decoded[1] in channels:
-                    contents.append(bytes(decoded)[1:-4])
+                    contents.append(bytes(decoded)[_CONTENT])
                     continue
             content = self._difficult(segment)
             if content:
@@ -222,10 +226,15 @@ class FrameReader:
 
 def build_frame(content: bytes) -> bytes:
     """00 COBS(content ‖ CRC-32) 00. content: channel byte and payload, within the reader's cap."""
-    raw = content + zlib.crc32(content).to_bytes(_CRC_BYTES, "little")
-    if len(raw) < 254:
-        return b"\0" + b"".join([_CODES[len(run) + 1] + run for run in raw.split(b"\0")]) + b"\0"
-    return b"\0" + _stuff(raw) + b"\0"
+    raw = content + _pack_crc(zlib.crc32(content))
+    if len(raw) > 253:
+        return b"\0" + _stuff(raw) + b"\0"
+    parts = [b"\0"]
+    for run in raw.split(b"\0"):
+        parts.append(_CODES[len(run) + 1])
+        parts.append(run)
+    parts.append(b"\0")
+    return b"".join(parts)
 
 
 def build_frames(contents: Iterable[bytes]) -> bytes:

@@ -131,6 +131,7 @@ _READING_HEAD = struct.Struct(">BIIB")
 # What nearly every reading is, taken in one step: type and flags of a short PUBLISH of QoS 1 on a normal topic.
 _READING_PUBLISH = struct.Struct(">xIIBBHHH")
 _PUBLISH_QOS_1 = 0x0C20
+_PAYLOAD = slice(17, None)
 _REQUEST_HEAD = struct.Struct(">BH")
 
 
@@ -209,7 +210,7 @@ def decode_reading(content: bytes) -> ReadingFrame:
     if back >= sequence:
         raise InputRejected("reading_bad_sequence", f"sequence {sequence}, back {back}")
     if head == _PUBLISH_QOS_1 and length == len(content) - 10:
-        return ReadingFrame(boot, sequence, back, Publish(topic_id, content[17:], message_id, 1))
+        return ReadingFrame(boot, sequence, back, Publish(topic_id, content[_PAYLOAD], message_id, 1))
     return ReadingFrame(boot, sequence, back, _publish(content, 10))
 
 

@@ -12,7 +12,7 @@ from tests.bench.figures import Context, Figure, NoFigure, check_all_arrived, fi
 DESCRIPTION = "frames and MQTT-SN decoded in one process, beside unstuffing and CRC-32 alone"
 
 READ_BYTES = 4096
-READS_A_TURN = 16
+READS_A_TURN = 4
 PAYLOAD_BYTES = 100
 BOOT = 7
 
