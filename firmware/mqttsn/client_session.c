@@ -100,8 +100,7 @@ static void begin_session(struct mqttsn_client *self) {
     self->transaction.type = NO_TRANSACTION;
     self->sleep_s = 0;
     for (size_t i = 0; i < config->topic_count; i++) {
-        config->topics[i].progress =
-            config->topics[i].type == MQTTSN_TOPIC_NORMAL ? MQTTSN_PENDING : MQTTSN_DONE;
+        config->topics[i].progress = config->topics[i].type == MQTTSN_TOPIC_NORMAL ? MQTTSN_PENDING : MQTTSN_DONE;
     }
     for (size_t i = 0; i < config->subscription_count; i++) {
         config->subscriptions[i].progress =

@@ -71,6 +71,8 @@ struct world {
     unsigned double_at;  // this one comes twice
     bool no_room;        // tx refuses
     bool cut;            // everything is lost
+    unsigned loss_percent;
+    unsigned seed;
     unsigned sent_by_type[256];
 
     // The board's application.
@@ -126,7 +128,8 @@ static void enqueue(struct world *w, bool to_gateway, uint8_t channel, const uin
 
 static void offer(struct world *w, bool to_gateway, uint8_t channel, const uint8_t *data, size_t bytes) {
     w->frames++;
-    if (w->cut || w->frames == w->lose_at) {
+    const bool unlucky = w->loss_percent > 0 && next_random(&w->seed) % 100 < w->loss_percent;
+    if (w->cut || unlucky || w->frames == w->lose_at) {
         return;
     }
     enqueue(w, to_gateway, channel, data, bytes);
@@ -167,8 +170,7 @@ static void gateway_send(struct world *w, const struct mqttsn_message *message, 
 }
 
 static void gateway_reply(struct world *w, enum mqttsn_type type, uint16_t topic_id, uint16_t msg_id, uint8_t code) {
-    const struct mqttsn_message message = {
-        .type = type, .topic_id = topic_id, .msg_id = msg_id, .return_code = code};
+    const struct mqttsn_message message = {.type = type, .topic_id = topic_id, .msg_id = msg_id, .return_code = code};
     gateway_send(w, &message, NULL);
 }
 
@@ -191,7 +193,8 @@ static void gateway_send_outgoing(struct world *w, struct outgoing *out) {
         gateway_reply(w, MQTTSN_PUBREL, 0, out->msg_id, 0);
         return;
     }
-    const bool registered = out->topic_type != MQTTSN_TOPIC_NORMAL || ((unsigned)w->told_ids >> out->topic_id & 1U) != 0;
+    const bool registered =
+        out->topic_type != MQTTSN_TOPIC_NORMAL || ((unsigned)w->told_ids >> out->topic_id & 1U) != 0;
     if (!registered) {
         const char *name = w->names[out->topic_id - 1];
         const struct mqttsn_message message = {.type = MQTTSN_REGISTER,
@@ -516,8 +519,7 @@ static void world_open(struct world *w, bool will) {
     w->topics[1] = (struct mqttsn_topic){.type = MQTTSN_TOPIC_NORMAL, .name = "cmd/b/reply"};
     w->topics[2] = (struct mqttsn_topic){.type = MQTTSN_TOPIC_PREDEFINED, .id = 77};
     w->topics[3] = (struct mqttsn_topic){.type = MQTTSN_TOPIC_SHORT, .id = 0x6162};
-    w->subscriptions[0] =
-        (struct mqttsn_subscription){.type = MQTTSN_TOPIC_NORMAL, .filter = "cmd/b/#", .qos = 1};
+    w->subscriptions[0] = (struct mqttsn_subscription){.type = MQTTSN_TOPIC_NORMAL, .filter = "cmd/b/#", .qos = 1};
     w->subscriptions[1] = (struct mqttsn_subscription){.type = MQTTSN_TOPIC_SHORT, .id = 0x6162, .qos = 0};
     w->subscriptions[2] = (struct mqttsn_subscription){.type = MQTTSN_TOPIC_PREDEFINED, .id = 77, .qos = 2};
     CHECK_EQUAL(ring_open(&w->ring, w->ring_storage, sizeof w->ring_storage, 32), RING_EMPTY);
@@ -557,7 +559,8 @@ static void world_open(struct world *w, bool will) {
 
 static void add_reading(struct world *w, uint32_t boot, uint32_t sequence) {
     struct ring_reading reading = {.boot = boot, .sequence = sequence, .topic = 0};
-    reading.payload_bytes = (uint8_t)snprintf((char *)reading.payload, sizeof reading.payload, "r%u", (unsigned)sequence);
+    reading.payload_bytes =
+        (uint8_t)snprintf((char *)reading.payload, sizeof reading.payload, "r%u", (unsigned)sequence);
     CHECK(ring_push(&w->ring, &reading));
 }
 

@@ -233,6 +233,36 @@ static void test_readings_of_an_earlier_boot_are_settled_first(void) {
     }
 }
 
+static void test_a_lossy_line_carries_every_reading_in_order_over_resets(void) {
+    char name[60];
+    for (unsigned seed = 1; seed <= 60; seed++) {
+        snprintf(name, sizeof name, "one frame in five lost, seed %u", seed);
+        check_case = name;
+        connect_world(false);
+        world.seed = seed;
+        world.loss_percent = 20;
+        for (uint32_t i = 1; i <= 20; i++) {
+            add_reading(&world, 5, i);
+        }
+        run_until(&world, NULL, seed * 7);
+        // A warm reset: the ring stays, the client begins anew, the gateway still thinks the old one is there.
+        struct mqttsn_client_config config = world.client.config;
+        CHECK_EQUAL(ring_open(&world.ring, world.ring_storage, sizeof world.ring_storage, 32), RING_RECOVERED);
+        CHECK(mqttsn_client_init(&world.client, &config));
+        mqttsn_client_set_window(&world.client, 8);
+        mqttsn_client_start(&world.client);
+        for (uint32_t i = 1; i <= 10; i++) {
+            add_reading(&world, 6, i);
+        }
+        CHECK(run_until(&world, is_drained, 3000000));
+        CHECK_EQUAL(world.reading_count, 30);
+        for (uint32_t i = 0; i < 30; i++) {
+            CHECK_EQUAL(world.readings[i].boot, i < 20 ? 5 : 6);
+            CHECK_EQUAL(world.readings[i].sequence, i < 20 ? i + 1 : i - 19);
+        }
+    }
+}
+
 static void test_readings_shed_by_the_ring_are_passed_over(void) {
     connect_world(false);
     world.cut = true;
@@ -415,6 +445,28 @@ static void test_a_gateway_that_went_away_is_noticed_and_found_again(void) {
     CHECK_EQUAL(count_told(world.published, world.published_count, "kept"), 1);
 }
 
+static void test_a_gateway_known_to_have_begun_anew_is_connected_to_at_once(void) {
+    connect_world(false);
+    world.connected = false;
+    world.silent = true;
+    add_reading(&world, 5, 1);
+    mqttsn_client_poll(&world.client);
+    mqttsn_client_restart(&world.client);
+    world.silent = false;
+    const uint32_t start_ms = world.now_ms;
+    CHECK(run_until(&world, is_drained, 60000));
+    CHECK(world.now_ms - start_ms < 200);
+    CHECK_EQUAL(world.client.counters.reconnects, 1);
+    CHECK_EQUAL(world.sent_by_type[MQTTSN_CONNECT], 2);
+    check_readings_in_order(&world, 5, 1, 1);
+    // While it waits for its next try as well.
+    world.cut = true;
+    CHECK(run_until(&world, is_waiting, 200000));
+    world.cut = false;
+    mqttsn_client_restart(&world.client);
+    CHECK(run_until(&world, is_drained, 200));
+}
+
 static void test_a_congested_gateway_is_asked_again_later(void) {
     world_open(&world, false);
     world.congest = 2;
@@ -459,8 +511,7 @@ static void test_messages_a_client_never_gets_are_counted(void) {
     connect_world(false);
     const enum mqttsn_type types[] = {MQTTSN_SEARCHGW, MQTTSN_WILLTOPICUPD, MQTTSN_SUBSCRIBE};
     for (size_t i = 0; i < 3; i++) {
-        const struct mqttsn_message message = {
-            .type = types[i], .data = (const uint8_t *)"x", .data_bytes = 1};
+        const struct mqttsn_message message = {.type = types[i], .data = (const uint8_t *)"x", .data_bytes = 1};
         mqttsn_client_receive(&world.client, bytes, mqttsn_encode(&message, bytes, sizeof bytes));
     }
     mqttsn_client_receive(&world.client, "\x02\x03", 2);
@@ -472,8 +523,8 @@ static void test_messages_a_client_never_gets_are_counted(void) {
 static void test_acknowledgements_nobody_waits_for_are_counted(void) {
     uint8_t bytes[16];
     connect_world(false);
-    const enum mqttsn_type types[] = {MQTTSN_PUBACK,  MQTTSN_PUBREC,  MQTTSN_PUBCOMP, MQTTSN_PUBREL,
-                                      MQTTSN_CONNACK, MQTTSN_REGACK,  MQTTSN_SUBACK,  MQTTSN_UNSUBACK,
+    const enum mqttsn_type types[] = {MQTTSN_PUBACK,       MQTTSN_PUBREC,    MQTTSN_PUBCOMP, MQTTSN_PUBREL,
+                                      MQTTSN_CONNACK,      MQTTSN_REGACK,    MQTTSN_SUBACK,  MQTTSN_UNSUBACK,
                                       MQTTSN_WILLTOPICREQ, MQTTSN_WILLMSGREQ};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         const struct mqttsn_message message = {.type = types[i], .msg_id = 999};
@@ -547,6 +598,7 @@ int main(void) {
     RUN(test_congestion_is_answered_by_a_growing_pause);
     RUN(test_an_invalid_topic_id_is_registered_again);
     RUN(test_readings_of_an_earlier_boot_are_settled_first);
+    RUN(test_a_lossy_line_carries_every_reading_in_order_over_resets);
     RUN(test_readings_shed_by_the_ring_are_passed_over);
     RUN(test_a_gateway_that_forgot_asks_for_all_that_is_held);
     RUN(test_rewind_to_what_is_not_in_flight_is_harmless);
@@ -559,6 +611,7 @@ int main(void) {
     RUN(test_predefined_and_short_topics_are_delivered);
     RUN(test_a_quiet_line_is_kept_alive);
     RUN(test_a_gateway_that_went_away_is_noticed_and_found_again);
+    RUN(test_a_gateway_known_to_have_begun_anew_is_connected_to_at_once);
     RUN(test_a_congested_gateway_is_asked_again_later);
     RUN(test_a_sleeper_fetches_what_waits_and_sleeps_again);
     RUN(test_a_subscription_is_given_up_and_taken_again);
