@@ -11,6 +11,8 @@ from typing import Protocol
 
 from edge_tools.mosquitto import Bridge, Mosquitto
 from edge_tools.pki import Credential
+from tests.bench.relay.ports import WINDOW as BOARD_WINDOW
+from tests.bench.relay.ports import Port
 from tests.bench.relay.raw import HOST
 
 WINDOW = 1000
@@ -51,8 +53,8 @@ RELAY_CORE, OTHERS_CORE = 0, 1
 class ProcessRelay:
     """A relay that is a process beside the local broker."""
 
-    def __init__(self, command: Sequence[str], local: Mosquitto, log: Path) -> None:
-        self._command, self.local_port, self._log = [*on_core(RELAY_CORE), *command], local.port, log
+    def __init__(self, command: Sequence[str], local_port: int, log: Path) -> None:
+        self._command, self.local_port, self._log = [*on_core(RELAY_CORE), *command], local_port, log
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -116,23 +118,12 @@ def script(name: str, local: Mosquitto, cloud_port: int, folder: Path, credentia
     """`NAME_relay.py` beside this file."""
     files = [] if credential is None else [str(credential.ca), str(credential.certificate), str(credential.key)]
     program = str(Path(__file__).with_name(f"{name}_relay.py"))
-    return ProcessRelay([sys.executable, program, str(local.port), str(cloud_port), *files], local, folder / "log")
+    return ProcessRelay([sys.executable, program, str(local.port), str(cloud_port), *files], local.port, folder / "log")
 
 
 def gateway(local: Mosquitto, cloud_port: int, folder: Path) -> ProcessRelay:
     """Ours: the real gateway with a local broker as source."""
-    text = f"""
-[gateway]
-name = "relay"
-data_dir = {json.dumps(str(folder))}
-
-[cloud]
-host = "{HOST}"
-port = {cloud_port}
-tls = false
-session_expiry_s = 0
-window = {WINDOW}
-
+    broker = f"""
 [broker]
 host = "{HOST}"
 port = {local.port}
@@ -146,6 +137,39 @@ from = "broker"
 topic = "bench/#"
 to = ["cloud"]
 """
+    return _gateway(cloud_port, None, folder, broker, local.port)
+
+
+def gateway_with_boards(ports: Sequence[Port], cloud_port: int, folder: Path, credential: Credential) -> ProcessRelay:
+    """Ours: the real gateway with boards as sources, TLS to the cloud."""
+    boards = "".join(
+        f'[[board]]\nname = "{port.name}"\nport = "{port.path}"\nwindow = {BOARD_WINDOW}\n' for port in ports
+    )
+    route = '[[route]]\nfrom = "boards"\ntopic = "bench/{board}"\nto = ["cloud"]\n'
+    return _gateway(cloud_port, credential, folder, boards + route, 0)
+
+
+def _gateway(
+    cloud_port: int, credential: Credential | None, folder: Path, sources: str, local_port: int
+) -> ProcessRelay:
+    tls = "tls = false\n"
+    if credential is not None:
+        files = {"ca": credential.ca, "certificate": credential.certificate, "key": credential.key}
+        tls = "".join(f"{name} = {json.dumps(str(path))}\n" for name, path in files.items())
+    text = f"""
+[gateway]
+name = "relay"
+data_dir = {json.dumps(str(folder))}
+
+[cloud]
+host = "{HOST}"
+port = {cloud_port}
+session_expiry_s = 0
+window = {WINDOW}
+{tls}
+{sources}
+"""
     file = folder / "gateway.toml"
     file.write_text(text)
-    return ProcessRelay([sys.executable, "-m", "edge.cli", "run", "--config", str(file)], local, folder / "log")
+    command = [sys.executable, "-m", "edge.cli", "run", "--config", str(file)]
+    return ProcessRelay(command, local_port, folder / "log")

@@ -115,18 +115,20 @@ class Counter(Client):
         """Read until there are so many bytes, or nothing came for so long; returns when the last ones came."""
         self.socket.settimeout(quiet_s)
         last = time.monotonic()
-        while self.bytes < bytes_min:
-            try:
-                chunk = self.socket.recv(READ_BYTES)
-            except TimeoutError:
-                break
-            if not chunk:
-                raise ConnectionError("the broker closed the counter's connection")
-            last = time.monotonic()
-            self._chunks.append(chunk)
-            self.bytes += len(chunk)
+        with suppress(TimeoutError):
+            while self.bytes < bytes_min:
+                self.take()
+                last = time.monotonic()
         self.socket.settimeout(10)
         return last
+
+    def take(self) -> None:
+        """One read."""
+        chunk = self.socket.recv(READ_BYTES)
+        if not chunk:
+            raise ConnectionError("the broker closed the counter's connection")
+        self._chunks.append(chunk)
+        self.bytes += len(chunk)
 
     def found(self) -> list[p.Publish]:
         """What came since `start`."""
