@@ -402,11 +402,18 @@ class _Attempt:
                 arrived.append((first, second))
                 continue
             if arrived:
-                self._handle(arrived)
+                self._run(self._handle, arrived)
                 arrived = []
-            first(*second)
+            self._run(first, *second)
         if arrived:
-            self._handle(arrived)
+            self._run(self._handle, arrived)
+
+    def _run(self, call: Callable[..., None], *arguments: Any) -> None:
+        try:
+            call(*arguments)
+        except Exception as error:  # noqa: BLE001  a fault in a receiver must not keep others from being settled
+            if not self.ended.done():
+                self.ended.set_exception(error)
 
     def _wake(self) -> None:
         if not self._wake_due:

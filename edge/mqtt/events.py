@@ -22,9 +22,13 @@ class Will(msgspec.Struct, frozen=True):
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the client asks of the server.
 
-    window: QoS 1 and 2 publishes in flight at most; the server's receive maximum may lower it.
-    receive_maximum: the same, the other way. clean_start: for the first connection of this session object; under 3.1.1
-    it is CleanSession of every connection. session_expiry_s, aliases and authentication_* are MQTT 5's.
+    - window: QoS 1 and 2 publishes in flight at most; the server's receive maximum may lower it. Under 3.1.1 mosquitto
+      closes the connection when more QoS 2 publishes are in flight than its max_inflight_messages, 20 by default.
+    - receive_maximum: the same, the other way (MQTT 5).
+    - receive_excess: how many beyond it are let pass before DISCONNECT with 0x93: mosquitto 2.0.11, as of Debian 12,
+      sends two for each PUBACK while it has a backlog.
+    - clean_start: for the first connection of this session object; under 3.1.1 CleanSession of every connection.
+    - session_expiry_s, topic_alias_maximum, authentication_*, request_response_information: MQTT 5 alone.
     """
 
     client_id: str
@@ -34,6 +38,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     session_expiry_s: int = 0
     window: int = 1000
     receive_maximum: int = 1000
+    receive_excess: int = 20_000
     packet_bytes_max: int = 1 << 20
     topic_alias_maximum: int = 100
     will: Will | None = None

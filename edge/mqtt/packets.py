@@ -9,7 +9,7 @@ from edge.mqtt.codes import MALFORMED_PACKET, PROTOCOL_ERROR, V5, V311, Protocol
 from edge.mqtt.properties import NONE, PacketProperties
 
 
-class ConnectWill(msgspec.Struct, frozen=True):
+class ConnectWill(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     topic: str
     payload: bytes
     qos: int = 0
@@ -17,7 +17,7 @@ class ConnectWill(msgspec.Struct, frozen=True):
     properties: PacketProperties = NONE
 
 
-class Connect(msgspec.Struct, frozen=True):
+class Connect(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     client_id: str
     version: int = V5
     clean_start: bool = True
@@ -28,7 +28,7 @@ class Connect(msgspec.Struct, frozen=True):
     properties: PacketProperties = NONE
 
 
-class Connack(msgspec.Struct, frozen=True):
+class Connack(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """code: the version's own; `codes.CONNACK_311` translates those of 3.1.1."""
 
     session_present: bool = False
@@ -36,7 +36,7 @@ class Connack(msgspec.Struct, frozen=True):
     properties: PacketProperties = NONE
 
 
-class Publish(msgspec.Struct, frozen=True):
+class Publish(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """topic may be empty when properties name an alias; packet_id is 0 with QoS 0."""
 
     topic: str
@@ -48,31 +48,31 @@ class Publish(msgspec.Struct, frozen=True):
     properties: PacketProperties = NONE
 
 
-class Puback(msgspec.Struct, frozen=True):
+class Puback(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     packet_id: int
     code: int = 0
     properties: PacketProperties = NONE
 
 
-class Pubrec(msgspec.Struct, frozen=True):
+class Pubrec(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     packet_id: int
     code: int = 0
     properties: PacketProperties = NONE
 
 
-class Pubrel(msgspec.Struct, frozen=True):
+class Pubrel(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     packet_id: int
     code: int = 0
     properties: PacketProperties = NONE
 
 
-class Pubcomp(msgspec.Struct, frozen=True):
+class Pubcomp(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     packet_id: int
     code: int = 0
     properties: PacketProperties = NONE
 
 
-class Subscription(msgspec.Struct, frozen=True):
+class Subscription(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """One entry of SUBSCRIBE (MQTT 5.0, 3.8.3.1). All but the filter and qos need MQTT 5."""
 
     topic_filter: str
@@ -82,25 +82,25 @@ class Subscription(msgspec.Struct, frozen=True):
     retain_handling: int = 0
 
 
-class Subscribe(msgspec.Struct, frozen=True):
+class Subscribe(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     packet_id: int
     subscriptions: tuple[Subscription, ...]
     properties: PacketProperties = NONE
 
 
-class Suback(msgspec.Struct, frozen=True):
+class Suback(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     packet_id: int
     codes: tuple[int, ...]
     properties: PacketProperties = NONE
 
 
-class Unsubscribe(msgspec.Struct, frozen=True):
+class Unsubscribe(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     packet_id: int
     filters: tuple[str, ...]
     properties: PacketProperties = NONE
 
 
-class Unsuback(msgspec.Struct, frozen=True):
+class Unsuback(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """codes: empty under 3.1.1."""
 
     packet_id: int
@@ -108,20 +108,20 @@ class Unsuback(msgspec.Struct, frozen=True):
     properties: PacketProperties = NONE
 
 
-class Pingreq(msgspec.Struct, frozen=True):
+class Pingreq(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     pass
 
 
-class Pingresp(msgspec.Struct, frozen=True):
+class Pingresp(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     pass
 
 
-class Disconnect(msgspec.Struct, frozen=True):
+class Disconnect(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     code: int = 0
     properties: PacketProperties = NONE
 
 
-class Auth(msgspec.Struct, frozen=True):
+class Auth(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     code: int = 0
     properties: PacketProperties = NONE
 

@@ -10,7 +10,7 @@ from edge.mqtt.codes import MALFORMED_PACKET, PROTOCOL_ERROR, TOPIC_ALIAS_INVALI
 WILL: Final = 0  # the will's properties are of their own kind (3.1.3.2)
 
 
-class PacketProperties(msgspec.Struct, frozen=True, kw_only=True):
+class PacketProperties(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """Every property of the standard; None: not there."""
 
     payload_format: int | None = None
@@ -44,11 +44,11 @@ class PacketProperties(msgspec.Struct, frozen=True, kw_only=True):
 
 NONE: Final = PacketProperties()
 
-_BIT, _U16, _U32, _VARINT, _TEXT, _BINARY, _PAIR = range(7)
-_FIXED: Final = {_BIT: 1, _U16: 2, _U32: 4}
+BIT, U16, U32, VARINT, TEXT, BINARY, PAIR = range(7)
+_FIXED: Final = {BIT: 1, U16: 2, U32: 4}
 
 
-class _Property(NamedTuple):
+class Property(NamedTuple):
     identifier: int
     name: str
     kind: int
@@ -70,40 +70,40 @@ _EVERY_REASON = {
 _BOTH_CONNECT = {codes.CONNECT, codes.CONNACK}
 
 
-def _row(identifier: int, name: str, kind: int, packets: set[int], minimum: int = 0) -> _Property:
-    return _Property(identifier, name, kind, frozenset(packets), minimum)
+def _row(identifier: int, name: str, kind: int, packets: set[int], minimum: int = 0) -> Property:
+    return Property(identifier, name, kind, frozenset(packets), minimum)
 
 
-_TABLE: Final = [
-    _row(0x01, "payload_format", _BIT, {codes.PUBLISH, WILL}),
-    _row(0x02, "expiry_s", _U32, {codes.PUBLISH, WILL}),
-    _row(0x03, "content_type", _TEXT, {codes.PUBLISH, WILL}),
-    _row(0x08, "response_topic", _TEXT, {codes.PUBLISH, WILL}),
-    _row(0x09, "correlation_data", _BINARY, {codes.PUBLISH, WILL}),
-    _row(0x0B, "subscription_ids", _VARINT, {codes.PUBLISH, codes.SUBSCRIBE}, 1),
-    _row(0x11, "session_expiry_s", _U32, {*_BOTH_CONNECT, codes.DISCONNECT}),
-    _row(0x12, "assigned_client_id", _TEXT, {codes.CONNACK}),
-    _row(0x13, "server_keepalive_s", _U16, {codes.CONNACK}),
-    _row(0x15, "authentication_method", _TEXT, {*_BOTH_CONNECT, codes.AUTH}),
-    _row(0x16, "authentication_data", _BINARY, {*_BOTH_CONNECT, codes.AUTH}),
-    _row(0x17, "request_problem_information", _BIT, {codes.CONNECT}),
-    _row(0x18, "will_delay_s", _U32, {WILL}),
-    _row(0x19, "request_response_information", _BIT, {codes.CONNECT}),
-    _row(0x1A, "response_information", _TEXT, {codes.CONNACK}),
-    _row(0x1C, "server_reference", _TEXT, {codes.CONNACK, codes.DISCONNECT}),
-    _row(0x1F, "reason", _TEXT, _EVERY_REASON),
-    _row(0x21, "receive_maximum", _U16, _BOTH_CONNECT, 1),
-    _row(0x22, "topic_alias_maximum", _U16, _BOTH_CONNECT),
-    _row(0x23, "topic_alias", _U16, {codes.PUBLISH}, 1),
-    _row(0x24, "qos_maximum", _BIT, {codes.CONNACK}),
-    _row(0x25, "retain_available", _BIT, {codes.CONNACK}),
-    _row(0x26, "user", _PAIR, {WILL, *range(codes.CONNECT, codes.AUTH + 1)} - {codes.PINGREQ, codes.PINGRESP}),
-    _row(0x27, "packet_bytes_max", _U32, _BOTH_CONNECT, 1),
-    _row(0x28, "wildcard_available", _BIT, {codes.CONNACK}),
-    _row(0x29, "subscription_ids_available", _BIT, {codes.CONNACK}),
-    _row(0x2A, "shared_available", _BIT, {codes.CONNACK}),
+TABLE: Final = [
+    _row(0x01, "payload_format", BIT, {codes.PUBLISH, WILL}),
+    _row(0x02, "expiry_s", U32, {codes.PUBLISH, WILL}),
+    _row(0x03, "content_type", TEXT, {codes.PUBLISH, WILL}),
+    _row(0x08, "response_topic", TEXT, {codes.PUBLISH, WILL}),
+    _row(0x09, "correlation_data", BINARY, {codes.PUBLISH, WILL}),
+    _row(0x0B, "subscription_ids", VARINT, {codes.PUBLISH, codes.SUBSCRIBE}, 1),
+    _row(0x11, "session_expiry_s", U32, {*_BOTH_CONNECT, codes.DISCONNECT}),
+    _row(0x12, "assigned_client_id", TEXT, {codes.CONNACK}),
+    _row(0x13, "server_keepalive_s", U16, {codes.CONNACK}),
+    _row(0x15, "authentication_method", TEXT, {*_BOTH_CONNECT, codes.AUTH}),
+    _row(0x16, "authentication_data", BINARY, {*_BOTH_CONNECT, codes.AUTH}),
+    _row(0x17, "request_problem_information", BIT, {codes.CONNECT}),
+    _row(0x18, "will_delay_s", U32, {WILL}),
+    _row(0x19, "request_response_information", BIT, {codes.CONNECT}),
+    _row(0x1A, "response_information", TEXT, {codes.CONNACK}),
+    _row(0x1C, "server_reference", TEXT, {codes.CONNACK, codes.DISCONNECT}),
+    _row(0x1F, "reason", TEXT, _EVERY_REASON),
+    _row(0x21, "receive_maximum", U16, _BOTH_CONNECT, 1),
+    _row(0x22, "topic_alias_maximum", U16, _BOTH_CONNECT),
+    _row(0x23, "topic_alias", U16, {codes.PUBLISH}, 1),
+    _row(0x24, "qos_maximum", BIT, {codes.CONNACK}),
+    _row(0x25, "retain_available", BIT, {codes.CONNACK}),
+    _row(0x26, "user", PAIR, {WILL, *range(codes.CONNECT, codes.AUTH + 1)} - {codes.PINGREQ, codes.PINGRESP}),
+    _row(0x27, "packet_bytes_max", U32, _BOTH_CONNECT, 1),
+    _row(0x28, "wildcard_available", BIT, {codes.CONNACK}),
+    _row(0x29, "subscription_ids_available", BIT, {codes.CONNACK}),
+    _row(0x2A, "shared_available", BIT, {codes.CONNACK}),
 ]
-_BY_IDENTIFIER: Final = {row.identifier: row for row in _TABLE}
+_BY_IDENTIFIER: Final = {row.identifier: row for row in TABLE}
 
 
 def decode(data: bytes, pos: int, end: int, packet: int) -> tuple[PacketProperties, int]:
@@ -125,16 +125,16 @@ def decode(data: bytes, pos: int, end: int, packet: int) -> tuple[PacketProperti
         if packet not in row.packets:
             raise ProtocolError("property_misplaced", row.name, MALFORMED_PACKET, "2.2.2.2")
         value: Any
-        if row.kind == _PAIR:
+        if row.kind == PAIR:
             key, pos = wire.read_text(data, pos, end, "user property name")
             value, pos = wire.read_text(data, pos, end, "user property value")
             users.append((key, value))
             continue
-        if row.kind == _TEXT:
+        if row.kind == TEXT:
             value, pos = wire.read_text(data, pos, end, row.name)
-        elif row.kind == _BINARY:
+        elif row.kind == BINARY:
             value, pos = wire.read_binary(data, pos, end, row.name)
-        elif row.kind == _VARINT:
+        elif row.kind == VARINT:
             value, pos = wire.read_varint(data, pos, end, row.name)
         else:
             start, pos = pos, pos + _FIXED[row.kind]
@@ -142,7 +142,7 @@ def decode(data: bytes, pos: int, end: int, packet: int) -> tuple[PacketProperti
                 raise wire.truncated(row.name)
             value = int.from_bytes(data[start:pos], "big")
         _check(row, value)
-        if row.kind == _VARINT:
+        if row.kind == VARINT:
             if subscription_ids and packet == codes.SUBSCRIBE:
                 raise ProtocolError("property_repeated", row.name, PROTOCOL_ERROR, "3.8.2.1.2")
             subscription_ids.append(value)
@@ -155,12 +155,12 @@ def decode(data: bytes, pos: int, end: int, packet: int) -> tuple[PacketProperti
     return PacketProperties(user=tuple(users), subscription_ids=tuple(subscription_ids), **found), end
 
 
-def _check(row: _Property, value: Any) -> None:
-    if row.kind in _FIXED or row.kind == _VARINT:
+def _check(row: Property, value: Any) -> None:
+    if row.kind in _FIXED or row.kind == VARINT:
         if value < row.minimum:
             code = TOPIC_ALIAS_INVALID if row.name == "topic_alias" else PROTOCOL_ERROR
             raise ProtocolError("property_value", f"{row.name} is 0", code, "2.2.2.2")
-        if row.kind == _BIT and value > 1:
+        if row.kind == BIT and value > 1:
             raise ProtocolError("property_value", f"{row.name} is {value}, may be 0 or 1", PROTOCOL_ERROR, "2.2.2.2")
     elif row.name == "response_topic":
         wire.check_topic_name(value, "response topic")
@@ -171,17 +171,17 @@ def encode(properties: PacketProperties, packet: int) -> bytes:
     if properties is NONE:
         return b"\0"
     out: list[bytes] = []
-    for row in _TABLE:
+    for row in TABLE:
         value = getattr(properties, row.name)
         if value is None or value == ():
             continue
         if packet not in row.packets:
             raise ProtocolError("property_misplaced", row.name, MALFORMED_PACKET, "2.2.2.2")
         mark = bytes((row.identifier,))
-        if row.kind == _PAIR:
+        if row.kind == PAIR:
             for key, text in value:
                 out += mark, wire.text(key, "user property name"), wire.text(text, "user property value")
-        elif row.kind == _VARINT:
+        elif row.kind == VARINT:
             if len(value) > 1 and packet == codes.SUBSCRIBE:
                 raise ProtocolError("property_repeated", row.name, PROTOCOL_ERROR, "3.8.2.1.2")
             for number in value:
@@ -189,9 +189,9 @@ def encode(properties: PacketProperties, packet: int) -> bytes:
                 out += mark, wire.varint(number)
         else:
             _check(row, value)
-            if row.kind == _TEXT:
+            if row.kind == TEXT:
                 out += mark, wire.text(value, row.name)
-            elif row.kind == _BINARY:
+            elif row.kind == BINARY:
                 out += mark, wire.binary(value, row.name)
             else:
                 size = _FIXED[row.kind]

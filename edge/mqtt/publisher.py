@@ -69,28 +69,32 @@ class Publisher:
         """The PUBLISH of any message. Raises InputRejected for a topic or property no server takes, or one too large;
         then nothing of the publisher has changed."""
         topic = message.topic
+        qos, payload = message.qos, message.payload
         form = self.forms.get(topic)
         later = None
         if form is None:
             form, later = self._first(topic)
-        if message.qos:
-            mark = (packet_id << form.shift | form.tail).to_bytes(form.size, "big")
+        raw, shift, tail, size, _ = form
+        if qos:
+            mark = (packet_id << shift | tail).to_bytes(size, "big")
         else:
-            mark = form.tail.to_bytes(form.size - 2, "big")
+            mark = tail.to_bytes(size - 2, "big")
         if message.properties is not None or (message.reading is not None and self._version == V5):
             block = self._properties(message)
             if block:
                 # The property length stands right behind the packet id; an alias, 3 bytes, is the first property.
-                start = 2 if message.qos else 0
+                start = 2 if qos else 0
                 block = mark[start + 1 :] + block
                 mark = mark[:start] + wire.varint(len(block)) + block
-        remaining = len(form.topic) + len(mark) + len(message.payload)
-        first = codes.PUBLISH << 4 | dup << 3 | message.qos << 1 | message.retain
+        remaining = len(raw) + len(mark) + len(payload)
         if remaining > self.remaining_max:
             raise ProtocolError("packet_too_large", f"{remaining} bytes", PACKET_TOO_LARGE, "3.2.2.3.6")
         if later is not None:
             self._remember(topic, later)
-        return b"".join((bytes((first,)), wire.varint(remaining), form.topic, mark, message.payload))
+        if qos == 1 and not dup and not message.retain:
+            return b"".join((self.heads.get(remaining) or self.head(remaining), raw, mark, payload))
+        first = codes.PUBLISH << 4 | dup << 3 | qos << 1 | message.retain
+        return b"".join((bytes((first,)), wire.varint(remaining), raw, mark, payload))
 
     def _first(self, topic: str) -> tuple[Form, Form]:
         """How a topic new to this connection is written now, and how from then on."""

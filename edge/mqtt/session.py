@@ -10,16 +10,11 @@ Invariants:
   settled at PUBACK, PUBCOMP or a refusal, exactly once; a lost connection moves nothing out of it.
 - `_resend` holds those of them this connection has not sent yet; as long as there are any, nothing newer is taken.
 - Sent and not settled is never more than min(the server's receive maximum, the window) (MQTT 5.0, 4.9).
-- `_owed` holds, in the order they came, the receipts of this connection that are not answered; answers go out in that
-  order (4.6). A receipt is the packet id, above it the number of the connection, so that a late acknowledgement never
-  meets another message. `_twice` holds the QoS 2 packet ids from PUBLISH to PUBREL, over connections (4.3.3).
 """
 
-import struct
 from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from itertools import islice
 from typing import Final, TypeVar
 
 from edge.errors import InputRejected, TransientError
@@ -39,12 +34,12 @@ from edge.mqtt.events import (
     Subscribed,
     Unsubscribed,
 )
+from edge.mqtt.inbound import Inbound
 from edge.mqtt.packets import ConnectWill, Packet, Subscription
 from edge.mqtt.properties import NONE, PacketProperties
 from edge.mqtt.publisher import Publisher, reason_of
-from edge.mqtt.reader import BulkReader, Run, to_message
+from edge.mqtt.reader import BulkReader, Run
 
-_WAITING: Final = -1
 _WINDOW_MAX: Final = 60_000  # with the requests below always less than there are packet ids
 _REQUESTS_MAX: Final = 1_000
 _CONGESTED: Final = frozenset({codes.QUOTA_EXCEEDED, codes.PACKET_ID_IN_USE})
@@ -57,16 +52,6 @@ class _State(Enum):
     CONNECTING = "connecting"
     CONNECTED = "connected"
     ENDED = "ended"  # until the transport is closed
-
-
-class _Twice:
-    """A QoS 2 message on its way in. reason: _WAITING, or what it was acknowledged with; seen: the connection whose
-    PUBLISH it last was."""
-
-    __slots__ = ("reason", "receipt", "seen")
-
-    def __init__(self, receipt: int, seen: int) -> None:
-        self.receipt, self.seen, self.reason = receipt, seen, _WAITING
 
 
 class Session:
@@ -87,8 +72,7 @@ class Session:
         self._requests: dict[int, int] = {}
         self._last_id = 0
         self._quota = 0
-        self._owed: dict[int, int] = {}
-        self._twice: dict[int, _Twice] = {}
+        self._inbound = Inbound(options.version, self._out, options.receive_maximum + options.receive_excess)
         self._now = self._last_sent = self._last_received = 0.0
         self._keepalive_s = 0
         self._waiting_until: float | None = None
@@ -105,7 +89,7 @@ class Session:
         )
         self._publisher = Publisher(options.version, 0, 1 << 28, 2, retain_available=True)
         self._out.clear()
-        self._owed.clear()
+        self._inbound.begin(max(self._connection, 0))
         self._requests.clear()
         self._waiting_until = None
 
@@ -125,6 +109,13 @@ class Session:
     def in_flight(self) -> int:
         """Publishes taken and not settled yet."""
         return len(self._in_flight)
+
+    @property
+    def wants_input(self) -> bool:
+        """False while twice the receive maximum is unanswered: stop reading the transport until acknowledge() has
+        made it true again. It is what bounds memory against a server that does not keep to the receive maximum, or
+        knows none (3.1.1)."""
+        return self._inbound.unanswered < 2 * self.options.receive_maximum
 
     def connect(self, now: float) -> None:
         """The transport is open: CONNECT goes out."""
@@ -206,6 +197,8 @@ class Session:
             if self._waiting_until is None:
                 self._out.append(b"\xc0\0")
                 self._waiting_until = now + self.options.ping_timeout_s
+            elif self._state is _State.CONNECTED and not self.wants_input:
+                self._waiting_until = now + self.options.ping_timeout_s  # nobody reads: silence says nothing
             elif self._state is _State.CONNECTING:
                 self._fail(ProtocolError("connect_timeout", "no CONNACK came", codes.KEEP_ALIVE_TIMEOUT, "3.1.4"))
             else:
@@ -250,15 +243,14 @@ class Session:
                         else:
                             received = item.messages
                         if item.receipts:
-                            self._owed.update(dict.fromkeys(item.receipts, _WAITING))
+                            self._inbound.came(item.receipts)
                 else:
                     self._handle(item, received)
                     if self.ended:
                         break
             else:
                 failure = self._reader.error
-                if len(self._owed) + len(self._twice) > self.options.receive_maximum:
-                    self._check_receive_maximum()
+                self._inbound.check()
         except ProtocolError as error:
             failure = error
         if received:
@@ -269,18 +261,11 @@ class Session:
 
     def _fail(self, error: ProtocolError) -> None:
         if self._v5 and self._state is _State.CONNECTED:
-            self._out.append(packets.encode(packets.Disconnect(error.reason_code), V5))
+            known = error.reason_code in codes.ALLOWED[codes.DISCONNECT]
+            self._out.append(packets.encode(packets.Disconnect(error.reason_code if known else PROTOCOL_ERROR), V5))
         self._state = _State.ENDED
         self._waiting_until = None
         self._events.append(ProtocolFailed(error.reason_code, error.reason, str(error)))
-
-    def _check_receive_maximum(self) -> None:
-        """The server may have that many publishes unanswered; a QoS 2 one until PUBCOMP (4.9)."""
-        here = self._connection
-        beyond = sum(1 for one in self._twice.values() if one.seen == here and one.receipt not in self._owed)
-        if self._v5 and len(self._owed) + beyond > self.options.receive_maximum:
-            detail = f"{len(self._owed) + beyond} unanswered, at most {self.options.receive_maximum}"
-            raise ProtocolError("receive_maximum", detail, codes.RECEIVE_MAXIMUM_EXCEEDED, "3.1.2.11.3")
 
     def _handle(self, item: Packet | Run, received: list[Message]) -> None:
         """Any packet but those of a Run; a Run too while CONNACK has not come."""
@@ -295,13 +280,13 @@ class Session:
             return
         match item:
             case packets.Publish():
-                self._publish_twice(item, received)
+                self._inbound.publish(item, received)
             case packets.Puback():
                 self._answered(item.packet_id, item.code, 1)
             case packets.Pubrec():
                 self._pubrec(item)
             case packets.Pubrel():
-                self._pubrel(item)
+                self._inbound.pubrel(item)
             case packets.Pubcomp():
                 if item.packet_id in self._in_flight and item.packet_id not in self._released:
                     raise ProtocolError("pubcomp", "without PUBREC", PROTOCOL_ERROR, "4.3.3")
@@ -369,7 +354,7 @@ class Session:
         self._last_sent = self._now
         self._events.append(event)
         if not packet.session_present:
-            self._twice.clear()
+            self._inbound.forget()
             self._released.clear()
         for packet_id in self._released:
             self._out.append(b"\x62\2" + packet_id.to_bytes(2, "big"))
@@ -520,81 +505,11 @@ class Session:
 
     # In: what the server publishes, and what we answer
 
-    def _publish_twice(self, packet: packets.Publish, received: list[Message]) -> None:
-        """A QoS 2 PUBLISH: handed over once, however often it comes (4.3.3)."""
-        packet_id, here = packet.packet_id, self._connection
-        known = self._twice.get(packet_id)
-        if known is None:
-            receipt = here << 16 | packet_id
-            self._twice[packet_id] = _Twice(receipt, here)
-            self._owed[receipt] = _WAITING
-            received.append(to_message(packet, receipt))
-        elif known.reason != _WAITING:
-            known.seen = here
-            self._answer_twice(packet_id, known)
-        else:
-            known.seen = here
-            self._owed.setdefault(known.receipt, _WAITING)
-
-    def _answer_twice(self, packet_id: int, known: _Twice) -> None:
-        if known.reason >= 0x80 and self._v5:
-            del self._twice[packet_id]
-        code = known.reason if self._v5 else 0
-        self._out.append(packets.encode(packets.Pubrec(packet_id, code), self.options.version))
-
-    def _pubrel(self, packet: packets.Pubrel) -> None:
-        known = self._twice.get(packet.packet_id)
-        if known is not None and known.reason == _WAITING:
-            raise ProtocolError("pubrel", "without PUBREC", PROTOCOL_ERROR, "4.3.3")
-        self._twice.pop(packet.packet_id, None)
-        code = codes.PACKET_ID_NOT_FOUND if known is None and self._v5 else 0
-        self._out.append(packets.encode(packets.Pubcomp(packet.packet_id, code), self.options.version))
-
     def acknowledge(self, receipts: Sequence[int], reason: int = 0) -> None:
         """Answer received QoS 1/2 messages: PUBACK or PUBREC. Receipts of a lost connection are let go (the server
         sends those messages again). reason 0x80 and above refuses (3.1.1 knows no refusal: a plain ack goes out).
         """
-        owed = self._owed
-        if self._state is not _State.CONNECTED:
-            owed = {}
-        if not self._twice and (reason == 0 or not self._v5):
-            count = len(receipts)
-            if list(islice(owed, count)) == list(receipts):
-                # The oldest, in order: the answers go out at once.
-                for receipt in receipts:
-                    del owed[receipt]
-                words = [0x4002_0000 | receipt & 0xFFFF for receipt in receipts]
-                self._out.append(struct.pack(f">{count}I", *words))
-                if owed:
-                    self._flush_owed()
-                return
-        for receipt in receipts:
-            if receipt in owed:
-                owed[receipt] = reason
-            else:
-                known = self._twice.get(receipt & 0xFFFF)
-                if known is not None and known.receipt == receipt and known.reason == _WAITING:
-                    known.reason = reason  # answered when the server sends it again
-        if owed:
-            self._flush_owed()
-
-    def _flush_owed(self) -> None:
-        """Answer from the oldest on, up to the first that still waits."""
-        owed, done = self._owed, []
-        for receipt, reason in owed.items():
-            if reason == _WAITING:
-                break
-            done.append(receipt)
-            packet_id = receipt & 0xFFFF
-            known = self._twice.get(packet_id)
-            if known is not None and known.receipt == receipt:
-                known.reason = reason
-                self._answer_twice(packet_id, known)
-            else:
-                code = bytes((reason,)) if reason and self._v5 else b""
-                self._out.append(bytes((0x40, 2 + len(code))) + packet_id.to_bytes(2, "big") + code)
-        for receipt in done:
-            del owed[receipt]
+        self._inbound.acknowledge(receipts, reason, speaking=self._state is _State.CONNECTED)
 
     # Subscriptions
 

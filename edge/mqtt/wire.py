@@ -9,6 +9,7 @@ from edge.mqtt.codes import (
 )
 
 VARINT_MAX = 268_435_455
+_BYTES = [bytes((value,)) for value in range(256)]
 
 
 def truncated(what: str) -> ProtocolError:
@@ -81,6 +82,8 @@ def packet_id(value: int) -> bytes:
 
 
 def varint(value: int) -> bytes:
+    if 0 <= value < 0x4000:
+        return _BYTES[value] if value < 0x80 else bytes((value & 0x7F | 0x80, value >> 7))
     if not 0 <= value <= VARINT_MAX:
         raise ProtocolError("out_of_range", f"a variable byte integer of {value}", MALFORMED_PACKET, "1.5.5")
     out = bytearray()

@@ -1,11 +1,16 @@
 """Writes the seed corpora, made from the vectors: `python tests/fuzz/seeds.py FOLDER` fills FOLDER/frames,
-FOLDER/mqttsn and FOLDER/link, one raw input a file, for the Python and the C fuzzers alike."""
+FOLDER/mqttsn, FOLDER/link and FOLDER/mqtt, one raw input a file, for the Python and the C fuzzers alike."""
 
 import hashlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.fuzz.mqtt import seed
+from tests.mqtt import vectors as mqtt
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 
@@ -17,6 +22,8 @@ def seeds() -> dict[str, list[bytes]]:
         "frames": _raw(wire, "frame_hex", "frames") + _raw(wire, "stream_hex", "streams"),
         "mqttsn": _raw(mqttsn, "hex", "messages", "rejected", "encapsulated", "encapsulated_rejected"),
         "link": _raw(wire, "hex", "links", "links_rejected", "readings", "readings_rejected", "requests"),
+        "mqtt": [seed(version, bytes.fromhex(text)) for version, text, _ in mqtt.VECTORS]
+        + [seed(version, bytes.fromhex(text)) for _, _, version, text in mqtt.MALFORMED],
     }
 
 

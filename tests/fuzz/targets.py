@@ -21,6 +21,7 @@ from edge.boards.link import (
 )
 from edge.boards.mqttsn import Forwarded, Packet, PacketRejected, decode, encode
 from edge.errors import InputRejected
+from tests.fuzz.mqtt import mqtt
 
 
 def frames(data: bytes) -> None:
@@ -96,4 +97,4 @@ def link(data: bytes) -> None:
         assert decode_request(encode_request(request)) == request
 
 
-TARGETS: Final[dict[str, Callable[[bytes], None]]] = {"frames": frames, "mqttsn": mqttsn, "link": link}
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {"frames": frames, "mqttsn": mqttsn, "link": link, "mqtt": mqtt}

@@ -1,0 +1,190 @@
+"""The hot path reads what the plain parser reads."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.messages import Message
+from edge.mqtt import packets as p
+from edge.mqtt import reader
+from edge.mqtt.codes import V5, V311, ProtocolError
+from edge.mqtt.packets import Packet, encode
+from edge.mqtt.properties import NONE, PacketProperties
+from edge.mqtt.reader import BulkReader, Parser, Run, to_message
+from tests.mqtt.strategies import any_packet, thorough
+
+BASE = 3 << 16
+ALIASES = 4
+
+_small_topics = st.sampled_from(["a", "dt/board/temp", "ü/€", "x" * 140])
+_blocks = st.sampled_from(
+    [
+        NONE,
+        NONE,
+        PacketProperties(content_type="text"),
+        PacketProperties(user=(("k", "v" * 70),)),
+        PacketProperties(subscription_ids=(1,)),
+    ]
+)
+
+
+@st.composite
+def _publish(draw: st.DrawFn, version: int) -> p.Publish:
+    """Few topics and properties, so that caches are met, and now and then an alias."""
+    bag = draw(_blocks) if version == V5 else NONE
+    topic, qos = draw(_small_topics), draw(st.sampled_from([0, 1, 1, 1, 2]))
+    if version == V5 and draw(st.booleans()):
+        alias = draw(st.integers(1, ALIASES))
+        bag = PacketProperties(topic_alias=alias, content_type=bag.content_type, user=bag.user)
+        topic = draw(st.sampled_from(["", topic]))
+    payload = draw(st.binary(max_size=8) | st.integers(90, 400).map(bytes))
+    dup, retain = draw(st.booleans()) and qos > 0, draw(st.booleans())
+    return p.Publish(topic, payload, qos, retain, dup, draw(st.integers(1, 0xFFFF)) if qos else 0, bag)
+
+
+def _stream(version: int) -> st.SearchStrategy[list[Packet]]:
+    acks = st.builds(p.Puback, st.integers(1, 0xFFFF))
+    coded = st.builds(p.Puback, st.integers(1, 0xFFFF), st.sampled_from([0x10, 0x87] if version == V5 else [0]))
+    ack_runs = st.lists(st.one_of(acks, acks, acks, coded), min_size=1, max_size=150)
+    runs = st.lists(_publish(version), min_size=1, max_size=6)
+    others = st.lists(any_packet(version).filter(lambda packet: not isinstance(packet, p.Connect)), max_size=2)
+    return st.lists(st.one_of(runs, ack_runs, others), max_size=5).map(
+        lambda lists: [one for some in lists for one in some]
+    )
+
+
+Flat = tuple[list[Message], list[int], list[Packet], bool]
+
+
+def _expected(raw: bytes, version: int) -> Flat:
+    """What the plain parser makes of the stream, up to the first alias that is none."""
+    aliases: dict[int, str] = {}
+    messages: list[Message] = []
+    acknowledged: list[int] = []
+    others: list[Packet] = []
+    for packet in Parser(version).feed(raw):
+        match packet:
+            case p.Publish():
+                topic, alias = packet.topic, packet.properties.topic_alias
+                if alias is not None:
+                    if alias > ALIASES or not (topic or alias in aliases):
+                        return messages, acknowledged, others, True
+                    topic = topic or aliases[alias]
+                    aliases[alias] = topic
+                whole = p.Publish(
+                    topic, packet.payload, packet.qos, packet.retain, packet.dup, packet.packet_id, packet.properties
+                )
+                if packet.qos < 2:
+                    messages.append(to_message(whole, BASE + packet.packet_id if packet.qos else 0))
+                else:
+                    others.append(whole)
+            case p.Puback(packet_id, 0, properties) if properties == NONE:
+                acknowledged.append(packet_id)
+            case _:
+                others.append(packet)
+    return messages, acknowledged, others, False
+
+
+def _read(bulk: BulkReader, pieces: list[bytes]) -> Flat:
+    messages: list[Message] = []
+    receipts: list[int] = []
+    acknowledged: list[int] = []
+    others: list[Packet] = []
+    for piece in pieces:
+        for item in bulk.feed(piece):
+            if isinstance(item, Run):
+                messages += item.messages
+                receipts += item.receipts
+                acknowledged += item.acknowledged
+            elif isinstance(item, p.Puback) and not item.code and item.properties == NONE:
+                acknowledged.append(item.packet_id)
+            else:
+                others.append(item)
+    assert receipts == [message.receipt for message in messages if message.qos]
+    return messages, acknowledged, others, bulk.error is not None
+
+
+def _bulk(version: int) -> BulkReader:
+    return BulkReader(version, 1 << 20, ALIASES if version == V5 else 0, BASE)
+
+
+@pytest.mark.parametrize("version", [V5, V311], ids=["mqtt5", "mqtt311"])
+def test_runs_hold_what_the_plain_parser_finds_however_the_stream_is_cut(version: int) -> None:
+    @thorough
+    @given(_stream(version), st.lists(st.integers(1, 700), min_size=1, max_size=5))
+    def compare(sent: list[Packet], sizes: list[int]) -> None:
+        raw = b"".join(encode(packet, version) for packet in sent)
+        expected = _expected(raw, version)
+        assert _read(_bulk(version), [raw]) == expected
+        assert _read(_bulk(version), [raw[place : place + 1] for place in range(len(raw))]) == expected
+        pieces: list[bytes] = []
+        place = 0
+        while place < len(raw):
+            size = sizes[len(pieces) % len(sizes)]
+            pieces.append(raw[place : place + size])
+            place += size
+        assert _read(_bulk(version), pieces) == expected
+
+    compare()
+
+
+@pytest.mark.parametrize("version", [V5, V311], ids=["mqtt5", "mqtt311"])
+def test_a_flipped_bit_in_a_run_is_seen_as_the_plain_parser_sees_it(version: int) -> None:
+    @thorough
+    @given(st.lists(_publish(version), min_size=1, max_size=3), st.data())
+    def compare(sent: list[p.Publish], data: st.DataObject) -> None:
+        raw = bytearray(b"".join(encode(packet, version) for packet in sent))
+        for bit in data.draw(st.lists(st.integers(0, len(raw) * 8 - 1), min_size=1, max_size=2)):
+            raw[bit // 8] ^= 1 << bit % 8
+        parser = Parser(version)
+        try:
+            expected: Flat = _expected(bytes(raw), version)
+            parser.feed(bytes(raw))
+            parser.feed(b"")
+            failed = expected[3]
+        except ProtocolError:
+            failed = True
+        found = _read(_bulk(version), [bytes(raw)])
+        assert found[3] == failed
+        if not failed:
+            assert found == expected
+
+    compare()
+
+
+def test_caches_stay_within_their_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "TOPICS_CACHED_MAX", 8)
+    monkeypatch.setattr(reader, "BLOCKS_CACHED_MAX", 8)
+    bulk = _bulk(V5)
+    for number in range(100):
+        bag = PacketProperties(content_type=str(number))
+        (run,) = bulk.feed(encode(p.Publish(f"t/{number}", b"", 1, packet_id=1, properties=bag), V5))
+        assert isinstance(run, Run)
+        assert run.messages[0].topic == f"t/{number}"
+        assert len(bulk._topics) <= 8
+        assert len(bulk._blocks) <= 8
+
+
+def test_a_large_packet_in_many_pieces_is_joined_once() -> None:
+    raw = encode(p.Publish("t", bytes(1_000_000), 1, packet_id=1), V5)
+    bulk = _bulk(V5)
+    found = [item for place in range(0, len(raw), 1000) for item in bulk.feed(raw[place : place + 1000])]
+    assert len(found) == 1
+    assert isinstance(found[0], Run)
+    assert found[0].messages == [Message("t", bytes(1_000_000), 1, receipt=BASE + 1)]
+
+
+def test_a_packet_above_the_maximum_is_refused_on_the_hot_path_too() -> None:
+    raw = encode(p.Publish("t", bytes(60), 1, packet_id=1), V5)
+    small = BulkReader(V5, len(raw) - 1, 0, 0)
+    assert small.feed(raw) == []
+    assert small.error is not None
+    assert small.error.reason == "packet_too_large"
+    assert len(BulkReader(V5, len(raw), 0, 0).feed(raw)) == 1
+
+
+def test_after_an_error_nothing_more_is_read() -> None:
+    bulk = _bulk(V5)
+    assert bulk.feed(b"\x36\x00") == []
+    assert bulk.error is not None
+    assert bulk.feed(b"\xd0\x00") == []
