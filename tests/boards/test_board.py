@@ -74,13 +74,16 @@ def test_a_plain_client_gets_no_frames_but_mqtt_sn_after_the_hello_request() -> 
     assert client.other == []
 
 
-def test_the_hello_of_another_board_is_counted_and_not_welcomed() -> None:
+def test_the_hello_of_another_board_is_told_counted_and_not_welcomed(caplog: pytest.LogCaptureFixture) -> None:
     rig = Rig("b1", "b2")
     control(rig)
     rig.boards["b1"].receive(build_frame(encode_link(Hello(16, 512, 1, "b2"))), rig.now)
     assert control(rig) == []
     assert rig.rejected("b1", "hello_foreign") == 1
     assert rig.boards["b1"].status().rejected == {"hello_foreign": 1}
+    [record] = caplog.records
+    assert record.getMessage() == "board_refused"
+    assert record.__dict__["fields"]["said"] == "b2"
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.001])
