@@ -234,10 +234,18 @@ def test_an_unfinished_segment_is_closed_by_time() -> None:
     rig.now += 0.3
     board.tick(rig.now)
     assert board.status().rejected == {"timeout": 1}
-    board.receive(b"\0\x07\x01\x02", rig.now)
-    rig.now += 0.3
     board.receive(build_frame(encode_link(Hello(4, 512, 1, "b1"))), rig.now)
     assert board.status().boot == 1
+
+
+def test_a_gateway_that_reads_late_does_not_take_it_for_the_boards_silence() -> None:
+    rig = Rig("b1")
+    frame = build_frame(encode_link(Hello(4, 512, 1, "b1")))
+    rig.boards["b1"].receive(frame[:7], rig.now)
+    rig.now += 3
+    rig.boards["b1"].receive(frame[7:], rig.now)
+    assert rig.boards["b1"].status().boot == 1
+    assert rig.boards["b1"].status().rejected == {}
 
 
 def test_a_board_that_never_reads_costs_bounded_memory_and_nobody_else() -> None:
