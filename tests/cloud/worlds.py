@@ -29,7 +29,7 @@ WAIT_S = 20.0
 async def until(true: Callable[[], bool]) -> None:
     """Wait until it holds; the test fails if it does not for long."""
     async with asyncio.timeout(WAIT_S):
-        while not true():  # noqa: ASYNC110  what is waited for may be another thread's
+        while not true():
             await asyncio.sleep(0.005)
 
 
@@ -105,7 +105,6 @@ class MosquittoWorld:
         self.refuses = kind != "codec 3.1.1"
         self._kind, self._thing = kind, thing
         acl = ("user observer", "topic readwrite #", "pattern readwrite +/%u/#")
-        # What it acknowledged must be on its way to the observer, as it dies with the memory of a killed broker.
         options = ["max_inflight_messages 1000"]
         self._broker = Mosquitto(directory, plain=False, tls=server, acl=acl, persistent=True, options=options)
         self._broker.start()
