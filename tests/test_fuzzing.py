@@ -34,10 +34,10 @@ def test_only_programs_are_c_fuzzers_and_scripts_are_python_ones(tmp_path: Path)
     built, scripts = tmp_path / "firmware/build/fuzz/tests", tmp_path / "tests/fuzz"
     for folder in (built, scripts):
         folder.mkdir(parents=True)
-    (built / "fuzz_mqttsn").touch(mode=0o755)
-    (built / "fuzz_mqttsn.o").touch(mode=0o755)
+    (built / "fuzz_wire").touch(mode=0o755)
+    (built / "fuzz_wire.o").touch(mode=0o755)
     (built / "fuzz_notes").touch(mode=0o644)
     (scripts / "fuzz_link.py").touch()
     (scripts / "harness.py").touch()
-    assert [(one.name, one.target) for one in c_fuzzers(tmp_path)] == [("c-mqttsn", "mqttsn")]
-    assert [(one.name, one.target) for one in python_fuzzers(tmp_path)] == [("python-link", "link")]
+    assert [(one.name, one.target) for one in c_fuzzers(tmp_path)] == [("c-fuzz_wire", "frames")]
+    assert [(one.name, one.target) for one in python_fuzzers(tmp_path)] == [("python-fuzz_link", "link")]

@@ -16,7 +16,8 @@ from typing import Final
 import msgspec
 
 from edge.boards.frames import REASONS, FrameReader, build_frame
-from edge.boards.gateway import Gateway, Link
+from edge.boards.gateway import SETTLING_S, Gateway
+from edge.boards.gateway_link import Link
 from edge.boards.link import (
     CONTENT_BYTES_MAX_BEFORE_HELLO,
     LINK,
@@ -45,9 +46,10 @@ from edge.metrics import Metrics
 INTER_BYTE_TIMEOUT_S: Final = 0.25
 STATS_EVERY_S: Final = 10.0
 TIME_EVERY_S: Final = 600.0
+TIME_AGAIN_S: Final = 10.0  # while the gateway itself does not know it
 CLIENTS_MAX: Final = 64
 _REQUEST_ENVELOPE_BYTES = 3
-_LINES_MAX = 256
+LINES_A_SECOND_MAX: Final = 100
 
 
 class PortState(Enum):
@@ -119,6 +121,7 @@ class Board:
             clients_max=CLIENTS_MAX,
             message_bytes_max=CONTENT_BYTES_MAX_BEFORE_HELLO - 1,
         )
+        gateway.attach(self._link)
         self._reader = FrameReader(settings.content_bytes_max)
         self._readings: Readings | None = None
         self._requests = Requests()
@@ -133,6 +136,8 @@ class Board:
         self._bytes_in = metrics.counter("link_bytes_in", board=self.name)
         self._bytes_out = metrics.counter("link_bytes_out", board=self.name)
         self._text_lines = metrics.counter("board_log_lines", board=self.name)
+        self._text_dropped = metrics.counter("board_log_lines_dropped", board=self.name)
+        self._lines_from, self._lines_left = 0.0, LINES_A_SECOND_MAX
         for reason in REASONS:
             metrics.gauge("frames_rejected", self._rejections_of(reason), board=self.name, reason=reason)
         metrics.gauge("frames_accepted", lambda: self._reader.frames, board=self.name)
@@ -144,8 +149,8 @@ class Board:
     def opened(self, now: float) -> None:
         """The port is open: ask for a hello, say that there is a gateway."""
         self.port_state, self.port_cause = PortState.OPEN, ""
-        self._advertise_due = now
         self._heard = now
+        self._link.settling_until = now + SETTLING_S
         self._control(HelloRequest())
         self._advertise(now)
 
@@ -206,8 +211,7 @@ class Board:
         if now >= self._stats_due:
             self.ask_stats(now)
         if now >= self._time_due:
-            self._time_due = now + TIME_EVERY_S
-            self._control(Time(self._unix_time_ms()))
+            self._tell_time(now)
         if now >= self._advertise_due:
             self._advertise(now)
 
@@ -294,8 +298,7 @@ class Board:
                 rewind=self._control,
                 reject=lambda reason: self._gateway.count_rejected(self._link, reason),
             )
-            if self._hello is not None:
-                readings.window = self._link.direct.window
+            readings.window = self._link.direct.window if self._hello is not None else self.settings.window
         messages = readings.take(contents, client.ids, now)
         if messages:
             self._gateway.route(self._link, client.id, messages, readings)
@@ -331,7 +334,7 @@ class Board:
         if self._readings is not None:
             self._readings.window = peer.window
         self._control(Welcome(peer.window, self.settings.content_bytes_max, self._unix_time_ms()))
-        self._time_due = now + TIME_EVERY_S
+        self._time_due = now + (TIME_EVERY_S if self._unix_time_ms() else TIME_AGAIN_S)
         self.ask_stats(now)
         self._gateway.pump(self._link, now)
 
@@ -358,6 +361,12 @@ class Board:
     def _control(self, message: LinkMessage) -> None:
         self._write(build_frame(encode_link(message)), 1)
 
+    def _tell_time(self, now: float) -> None:
+        unix_time_ms = self._unix_time_ms()
+        self._time_due = now + (TIME_EVERY_S if unix_time_ms else TIME_AGAIN_S)
+        if unix_time_ms:
+            self._control(Time(unix_time_ms))
+
     def _advertise(self, now: float) -> None:
         self._advertise_due = now + self._advertise_s
         self.transmit(b"", (self._gateway.advertisement(),))
@@ -374,11 +383,19 @@ class Board:
         self._out_bytes += len(data)
 
     def _hand_on_lines(self) -> None:
+        """At most so many a second: a board that babbles does not fill the gateway's log."""
         self._reader.take_smp()
         lines = self._reader.take_text()
-        if lines:
-            self._text_lines.value += len(lines)
-            self._lines(lines[:_LINES_MAX])
+        if not lines:
+            return
+        if self._heard >= self._lines_from + 1.0:
+            self._lines_from, self._lines_left = self._heard, LINES_A_SECOND_MAX
+        allowed = lines[: self._lines_left]
+        self._lines_left -= len(allowed)
+        self._text_lines.value += len(lines)
+        self._text_dropped.value += len(lines) - len(allowed)
+        if allowed:
+            self._lines(allowed)
 
     def _rejections_of(self, reason: str) -> Callable[[], float]:
         return lambda: self._reader.rejected[reason]

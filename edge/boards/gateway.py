@@ -9,13 +9,15 @@ Invariants:
 - Sessions, retained messages, and wills that find no room are bounded; what a bound sheds is counted.
 """
 
+import logging
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Hashable, Sequence
+from typing import Final
 
 import msgspec
 
 from edge.boards.client import CONNECTED, Client, State, Terms, Will
+from edge.boards.gateway_link import Link
 from edge.boards.mqttsn import (
     CONGESTION,
     NOT_SUPPORTED,
@@ -33,91 +35,23 @@ from edge.boards.mqttsn import (
     encode,
 )
 from edge.boards.outbound import Delivery
-from edge.boards.requests import Requests
 from edge.boards.retained import Retained
 from edge.boards.topic_ids import TopicIds
+from edge.boards.wills import Route, Wills
 from edge.config import BoardSettings, MqttSnSettings
+from edge.logs import log_event
 from edge.messages import Message, Origin, Outcome, Target
 from edge.metrics import Counter, Metrics
 from edge.topics import TopicTree
 
 TELL_EVERY_S: Final = 0.5
-WILLS_MAX: Final = 64
-WILL_AGAIN_S: Final = 1.0
+SETTLING_S: Final = 10.0
+LOG_LINES_A_MINUTE_MAX: Final = 20
 _TOLD_MAX = 256
 _SUBSCRIBERS_REMEMBERED_MAX = 1024
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,23}")
 
-Route = Callable[[str, str, Sequence[Message], Origin], None]
-
-
-class LinkPeer:
-    """The way to one client on a link. key: which one there; b'' for whoever is on the line itself."""
-
-    __slots__ = ("_link", "key", "message_bytes_max", "requests", "window")
-
-    def __init__(self, link: "Link", key: Hashable, message_bytes_max: int) -> None:
-        self._link, self.key, self.message_bytes_max = link, key, message_bytes_max
-        self.window = 1
-        self.requests: Requests | None = None
-
-    def send(self, packets: Sequence[bytes]) -> None:
-        self._link.transmit(self.key, packets)
-
-    def send_request(self, request_id: int, packet: bytes) -> None:
-        self._link.transmit_request(request_id, packet)
-
-    def room(self) -> bool:
-        return self._link.room()
-
-
-class Wire(Protocol):
-    """What a link does with what the gateway says."""
-
-    def transmit(self, key: Hashable, packets: Sequence[bytes]) -> None:
-        """Whole MQTT-SN messages for one client, in order."""
-
-    def transmit_request(self, request_id: int, packet: bytes) -> None: ...
-
-    def room(self) -> bool:
-        """Whether the link takes more than answers now; `Gateway.pump` is called when it does again."""
-
-
-class Link:
-    """One way by which clients come, a port or the UDP socket, as the gateway sees it.
-
-    source: as routes name it; owner: the board whose id its name is, '' for none; targets: those of the router whose
-    messages its clients may get; patterns: client ids allowed beside the owner's, `*` at the end for any tail.
-    """
-
-    def __init__(
-        self,
-        wire: Wire,
-        *,
-        name: str,
-        source: str,
-        owner: str,
-        targets: tuple[str, ...],
-        patterns: Sequence[str],
-        predefined: Mapping[str, str],
-        clients_max: int,
-        message_bytes_max: int,
-    ) -> None:
-        self.name, self.source, self.owner, self.targets = name, source, owner, targets
-        self.clients_max, self.message_bytes_max = clients_max, message_bytes_max
-        self.predefined = {int(number): topic for number, topic in predefined.items()}
-        self.clients: dict[Hashable, Client] = {}
-        self.told: dict[Hashable, float] = {}
-        self.transmit, self.transmit_request, self.room = wire.transmit, wire.transmit_request, wire.room
-        self.direct = LinkPeer(self, b"", message_bytes_max)
-        self._ids = frozenset(p for p in patterns if not p.endswith("*"))
-        self._heads = tuple(p[:-1] for p in patterns if p.endswith("*"))
-
-    def allows(self, client_id: str) -> bool:
-        return client_id == self.owner or client_id in self._ids or client_id.startswith(self._heads)
-
-    def peer(self, key: Hashable) -> LinkPeer:
-        return self.direct if key == b"" else LinkPeer(self, key, self.message_bytes_max)
+_logger = logging.getLogger(__name__)
 
 
 class ClientStatus(msgspec.Struct, frozen=True):
@@ -176,6 +110,7 @@ class Gateway:
         for board in boards:
             self._owners.update({one: board.name for one in board.clients if not one.endswith("*")})
         self._places: dict[str, _Place] = {}
+        self._links: list[Link] = []
         self._trees: dict[bool, TopicTree[tuple[Client, int]]] = {False: TopicTree(), True: TopicTree()}
         self._subscribers: dict[tuple[str, str], tuple[tuple[Client, int], ...]] = {}
         self._retained = Retained(
@@ -186,13 +121,17 @@ class Gateway:
         self._no_subscriber = metrics.counter("no_subscriber")
         self._published: dict[Client, list[Message]] = {}
         self._ended: dict[tuple[Origin, Outcome], list[int]] = {}
-        self._wills = _Wills(self._route, metrics.counter("messages_dropped", reason="wills_full"))
+        self._wills = Wills(self._route, metrics.counter("messages_dropped", reason="wills_full"))
 
     # Towards the runtime.
 
     def target(self, name: str) -> Target:
         """name: `boards`, `board:NAME` or `udp`."""
         return _To(self, name)
+
+    def attach(self, link: Link) -> None:
+        """Once, for each link there is."""
+        self._links.append(link)
 
     def clients(self) -> tuple[ClientStatus, ...]:
         return tuple(
@@ -212,7 +151,10 @@ class Gateway:
     # The way down: messages from the router to clients.
 
     def send(self, name: str, messages: Sequence[Message], origin: Origin) -> None:
-        """As Target says. Taken when every client has, congested when none had room; to nobody: taken, counted."""
+        """As Target says. Taken when every client has, congested when none had room; to nobody: taken, counted.
+
+        A board that has just been plugged in, or lost, is waited for a little: commands for it may come again.
+        """
         now = self._clock()
         ended: dict[Outcome, list[int]] = {}
         for message in messages:
@@ -220,6 +162,9 @@ class Gateway:
                 self._retained.keep(name, message)
             subscribers = self._subscribers_of(name, message.topic)
             if not subscribers:
+                if message.qos and message.reading is None and self._is_settling(name, now):
+                    ended.setdefault(Outcome.CONGESTED, []).append(message.receipt)
+                    continue
                 self._no_subscriber.value += 1
                 if message.qos:
                     ended.setdefault(Outcome.TAKEN, []).append(message.receipt)
@@ -258,6 +203,16 @@ class Gateway:
             delivery.taken = True  # the others have it: it is not offered to all again for the sake of one
         delivery.left -= 1
         return None if delivery.left else _outcome(delivery)
+
+    def _is_settling(self, name: str, now: float) -> bool:
+        """Whether some board of a target may subscribe within moments: the gateway, the port or it has just started."""
+        for link in self._links:
+            if link.owner and name in link.targets:
+                if link.settling_until is None:
+                    link.settling_until = now + SETTLING_S
+                if now < link.settling_until:
+                    return True
+        return False
 
     def _subscribers_of(self, name: str, topic: str) -> tuple[tuple[Client, int], ...]:
         known = self._subscribers.get((name, topic))
@@ -374,6 +329,7 @@ class Gateway:
         reason = self._reason_to_refuse(link, client_id, place)
         if reason:
             self.count_rejected(link, reason)
+            self._log(link, "client_refused", logging.WARNING, client=client_id, reason=reason)
             link.transmit(key, (encode(ConnAck(NOT_SUPPORTED)),))
             return
         if place is not None and place.link is not link:
@@ -458,6 +414,8 @@ class Gateway:
 
     def subscribed(self, client: Client, topic_filter: str, qos: int, *, before: int | None) -> None:
         place = self._places[client.id]
+        if client.id == place.link.owner:
+            place.link.settling_until = 0.0
         tree = self._trees[place.link.source == "udp"]
         if before is not None:
             tree.remove(topic_filter, (client, before))
@@ -481,8 +439,16 @@ class Gateway:
         place = self._places.get(client.id)
         if place is None or place.client is not client:
             return
+        link = place.link
         if client.state is State.LOST:
-            self._metrics.counter("clients_lost", board=place.link.name).value += 1
+            self._metrics.counter("clients_lost", board=link.name).value += 1
+            self._log(link, "client_lost", logging.WARNING, client=client.id)
+        elif client.state is State.DISCONNECTED:
+            self._log(link, "client_disconnected", client=client.id)
+        elif client.state is State.ACTIVE and state not in CONNECTED:
+            self._log(link, "client_connected", client=client.id)
+        if client.id == link.owner and not client.subscriptions and client.state in {State.LOST, State.ACTIVE}:
+            link.settling_until = self._clock() + SETTLING_S
         if client.state in {State.LOST, State.DISCONNECTED} and client.clean:
             self._route_rest(place)
             self._leave(place)
@@ -506,53 +472,19 @@ class Gateway:
         if messages:
             self._route(place.link.source, place.client.id, messages, place.client)
 
+    def _log(self, link: Link, event: str, level: int = logging.INFO, **fields: object) -> None:
+        """A client that comes and goes all the time does not fill the log."""
+        now = self._clock()
+        if now >= link.log_from + 60.0:
+            link.log_from, link.log_lines = now, 0
+        link.log_lines += 1
+        if link.log_lines <= LOG_LINES_A_MINUTE_MAX:
+            log_event(_logger, event, level=level, board=link.name, **fields)
+
     def _tell_origins(self) -> None:
         ended, self._ended = self._ended, {}
         for (origin, outcome), receipts in ended.items():
             origin.settled(receipts, outcome)
-
-
-class _Wills:
-    """The origin of wills: one that finds no room is offered again. Also hears for what nobody waits for."""
-
-    def __init__(self, route: Route, dropped: Counter) -> None:
-        self._route, self._dropped = route, dropped
-        self._waiting: dict[int, tuple[str, str, Message]] = {}
-        self._again: list[int] = []
-        self._receipt = 0
-        self.due: float | None = None
-
-    def add(self, source: str, client_id: str, will: Will) -> None:
-        if len(self._waiting) >= WILLS_MAX:
-            self._dropped.value += 1
-            return
-        self._receipt += 1
-        message = Message(will.topic, will.payload, will.qos, will.retain, self._receipt)
-        self._waiting[self._receipt] = source, client_id, message
-        self._again.append(self._receipt)
-        self.due = 0.0
-
-    def tick(self, now: float) -> None:
-        if self.due is None or now < self.due:
-            return
-        again, self._again, self.due = self._again, [], None
-        for receipt in again:
-            source, client_id, message = self._waiting[receipt]
-            if not message.qos:
-                del self._waiting[receipt]
-            self._route(source, client_id, (message,), self)
-        if self._again:
-            self.due = now + WILL_AGAIN_S
-
-    def settled(self, receipts: Sequence[int], outcome: Outcome) -> None:
-        for receipt in receipts:
-            if receipt not in self._waiting:
-                continue
-            if outcome is Outcome.CONGESTED:
-                self._again.append(receipt)
-                self.due = self.due or 0.0
-            else:
-                del self._waiting[receipt]
 
 
 def _outcome(delivery: Delivery) -> Outcome:

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Hashable, Sequence
 from typing import Final
 
-from edge.boards.gateway import Gateway, Link
+from edge.boards.gateway import Gateway
+from edge.boards.gateway_link import Link
 from edge.boards.mqttsn import Forwarded, encode
 from edge.config import UdpSettings
 from edge.errors import ConnectionFailed
@@ -21,6 +22,7 @@ from edge.metrics import Metrics
 
 DATAGRAM_BYTES_MAX: Final = 65507
 DATAGRAMS_A_TURN_MAX: Final = 64
+RECEIVE_BYTES_MAX: Final = 1024 * 1024
 WAITING_MAX: Final = 1024
 TICK_EVERY_S: Final = 0.25
 BACKOFF_S: Final = (0.5, 10.0)
@@ -47,6 +49,7 @@ class UdpClients:
             clients_max=settings.addresses_max,
             message_bytes_max=DATAGRAM_BYTES_MAX,
         )
+        gateway.attach(self._link)
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[tuple[Address, bytes]] = deque()
@@ -78,6 +81,7 @@ class UdpClients:
         family, kind, protocol, _, address = infos[0]
         with socket.socket(family, kind, protocol) as bound:
             bound.setblocking(False)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES_MAX)
             bound.bind(address)
             self._socket, self.address = bound, bound.getsockname()
             log_event(_log, "udp_opened", address=f"{self.address[0]}:{self.address[1]}")

@@ -28,7 +28,7 @@ enum {
     ANSWER_BYTES_MAX = 1024,  ///< Of an answer; the longest is `stats`.
     QUEUE_DEPTH = 4,          ///< Commands waiting, and answers waiting; a further command is told "congestion".
     WINDOW = 16,              ///< Readings in flight, before the gateway grants fewer.
-    CHECKIN_MS = 500,         ///< Every task is back at least this often; BOARD_WATCHDOG_MS is four times that.
+    CHECKIN_MS = 500,         ///< Every task is back at least this often; BOARD_WATCHDOG_MS is eight times that.
 };
 
 enum task_number { TASK_LINK, TASK_SAMPLING, TASK_COMMAND, TASK_COUNT };

@@ -12,6 +12,9 @@ enum {
     COMMAND_STACK_WORDS = 384,
 };
 
+// Commands are short and rare, and a busy line must not starve them. The link rests now and then for sampling's sake.
+enum { PRIORITY_SAMPLING = 1, PRIORITY_LINK, PRIORITY_COMMAND };
+
 // On posix a task's stack is the thread's own, but must hold the port's bookkeeping.
 static StackType_t link_stack[LINK_STACK_WORDS];
 static StackType_t sampling_stack[SAMPLING_STACK_WORDS];
@@ -136,12 +139,12 @@ int main(int argc, char **argv) {
     app.ring_mutex = xSemaphoreCreateMutexStatic(&mutex_memory);
     app.commands = xQueueCreateStatic(QUEUE_DEPTH, sizeof(struct command_item), commands_storage, &commands_memory);
     app.answers = xQueueCreateStatic(QUEUE_DEPTH, sizeof(struct answer_item), answers_storage, &answers_memory);
-    app.tasks[TASK_LINK] =
-        xTaskCreateStatic(link_task, "link", LINK_STACK_WORDS, &app, 3, link_stack, &task_memory[TASK_LINK]);
-    app.tasks[TASK_COMMAND] = xTaskCreateStatic(command_task, "command", COMMAND_STACK_WORDS, &app, 2, command_stack,
-                                                &task_memory[TASK_COMMAND]);
-    app.tasks[TASK_SAMPLING] = xTaskCreateStatic(sampling_task, "sample", SAMPLING_STACK_WORDS, &app, 1, sampling_stack,
-                                                 &task_memory[TASK_SAMPLING]);
+    app.tasks[TASK_LINK] = xTaskCreateStatic(link_task, "link", LINK_STACK_WORDS, &app, PRIORITY_LINK, link_stack,
+                                             &task_memory[TASK_LINK]);
+    app.tasks[TASK_COMMAND] = xTaskCreateStatic(command_task, "command", COMMAND_STACK_WORDS, &app, PRIORITY_COMMAND,
+                                                command_stack, &task_memory[TASK_COMMAND]);
+    app.tasks[TASK_SAMPLING] = xTaskCreateStatic(sampling_task, "sample", SAMPLING_STACK_WORDS, &app, PRIORITY_SAMPLING,
+                                                 sampling_stack, &task_memory[TASK_SAMPLING]);
     board_watchdog_start();
     vTaskStartScheduler();
 }

@@ -58,7 +58,7 @@ bool board_sensor_read(int16_t *sixteenths_c);
 void board_watchdog_start(void);
 void board_watchdog_feed(void);
 
-enum { BOARD_WATCHDOG_MS = 2000 };
+enum { BOARD_WATCHDOG_MS = 4000 };
 
 /// Restart with WIRE_RESET_SOFTWARE as the reason, retained memory kept.
 _Noreturn void board_reset(void);

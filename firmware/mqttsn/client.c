@@ -41,14 +41,16 @@ bool mqttsn_client_init(struct mqttsn_client *self, const struct mqttsn_client_c
     self->config.gap_ms = or_default(config->gap_ms, GAP_MS);
     self->config.backoff_ms = or_default(config->backoff_ms, BACKOFF_MS);
     self->config.backoff_ms_max = or_default(config->backoff_ms_max, BACKOFF_MS_MAX);
+    if (config->readings != NULL) {
+        self->readings = *config->readings;
+    }
     self->state = MQTTSN_STATE_IDLE;
     self->next_msg_id = 1;
     self->random = or_default(config->seed, 1);
     self->reconnect_backoff_ms = self->config.backoff_ms;
     self->congestion_backoff_ms = self->config.backoff_ms;
     for (size_t i = 0; i < config->topic_count; i++) {
-        config->topics[i].progress =
-            config->topics[i].type == MQTTSN_TOPIC_NORMAL ? MQTTSN_PENDING : MQTTSN_DONE;
+        config->topics[i].progress = config->topics[i].type == MQTTSN_TOPIC_NORMAL ? MQTTSN_PENDING : MQTTSN_DONE;
     }
     for (size_t i = 0; i < config->subscription_count; i++) {
         config->subscriptions[i].progress = MQTTSN_PENDING;
@@ -201,6 +203,11 @@ size_t mqttsn_window(const struct mqttsn_client *self) {
 
 // --- Calls ---
 
+static bool is_attached(const struct mqttsn_client *self) {
+    return self->state == MQTTSN_STATE_CONNECTED || self->state == MQTTSN_STATE_ASLEEP ||
+           self->state == MQTTSN_STATE_AWAKE;
+}
+
 void mqttsn_client_start(struct mqttsn_client *self) {
     switch (self->state) {
         case MQTTSN_STATE_IDLE:
@@ -214,6 +221,12 @@ void mqttsn_client_start(struct mqttsn_client *self) {
     }
 }
 
+void mqttsn_client_restart(struct mqttsn_client *self) {
+    self->counters.reconnects += is_attached(self) ? 1U : 0U;
+    self->reconnect_backoff_ms = self->config.backoff_ms;
+    mqttsn_begin_handshake(self, MQTTSN_STATE_CONNECTING, MQTTSN_CONNECT);
+}
+
 void mqttsn_client_stop(struct mqttsn_client *self) {
     self->sleep_s = 0;
     if (self->state == MQTTSN_STATE_IDLE || self->state == MQTTSN_STATE_WAITING) {
@@ -224,9 +237,7 @@ void mqttsn_client_stop(struct mqttsn_client *self) {
 }
 
 void mqttsn_client_sleep(struct mqttsn_client *self, uint16_t duration_s) {
-    const bool attached = self->state == MQTTSN_STATE_CONNECTED || self->state == MQTTSN_STATE_ASLEEP ||
-                          self->state == MQTTSN_STATE_AWAKE;
-    if (attached && duration_s > 0) {
+    if (is_attached(self) && duration_s > 0) {
         self->sleep_s = duration_s;
         mqttsn_begin_handshake(self, MQTTSN_STATE_DISCONNECTING, MQTTSN_DISCONNECT);
     }

@@ -46,9 +46,9 @@ struct mqttsn_platform {
 
 struct mqttsn_reading {
     uint32_t boot;
-    uint32_t sequence;      ///< From 1 within a boot, without holes except where the ring shed.
-    uint8_t topic;          ///< Index into the configuration's topics.
-    const uint8_t *data;    ///< The PUBLISH's payload; valid until the next call to the source.
+    uint32_t sequence;    ///< From 1 within a boot, without holes except where the ring shed.
+    uint8_t topic;        ///< Index into the configuration's topics.
+    const uint8_t *data;  ///< The PUBLISH's payload; valid until the next call to the source.
     size_t data_bytes;
 };
 
@@ -87,8 +87,8 @@ enum mqttsn_progress {
 /// A topic the board publishes on. Set name for a normal one (it is registered after every CONNECT), id for the others.
 struct mqttsn_topic {
     enum mqttsn_topic_type type;
-    const char *name;  ///< Terminated; outlives the client.
-    uint16_t id;       ///< Predefined id, the two characters of a short topic, or what REGACK gave.
+    const char *name;               ///< Terminated; outlives the client.
+    uint16_t id;                    ///< Predefined id, the two characters of a short topic, or what REGACK gave.
     enum mqttsn_progress progress;  ///< The client's.
 };
 
@@ -116,10 +116,10 @@ struct mqttsn_inbound {
 
 enum mqttsn_slot_state {
     MQTTSN_SLOT_FREE,
-    MQTTSN_SLOT_WAITING,   ///< To be sent (again).
-    MQTTSN_SLOT_PUBLISHED, ///< PUBACK or PUBREC is due.
-    MQTTSN_SLOT_RELEASE,   ///< PUBREL to be sent (again).
-    MQTTSN_SLOT_RELEASED,  ///< PUBCOMP is due.
+    MQTTSN_SLOT_WAITING,    ///< To be sent (again).
+    MQTTSN_SLOT_PUBLISHED,  ///< PUBACK or PUBREC is due.
+    MQTTSN_SLOT_RELEASE,    ///< PUBREL to be sent (again).
+    MQTTSN_SLOT_RELEASED,   ///< PUBCOMP is due.
 };
 
 /// A publish other than a reading. Caller's memory, the client's content.
@@ -171,28 +171,28 @@ enum mqttsn_state {
     MQTTSN_STATE_CONNECTED,      ///< Registrations and subscriptions go on here; see mqttsn_client_ready.
     MQTTSN_STATE_DISCONNECTING,  ///< DISCONNECT sent, with or without a duration.
     MQTTSN_STATE_ASLEEP,
-    MQTTSN_STATE_AWAKE,          ///< PINGREQ with our id sent; deliveries come until PINGRESP.
+    MQTTSN_STATE_AWAKE,  ///< PINGREQ with our id sent; deliveries come until PINGRESP.
 };
 
 /// Counters, part of the API; each wraps at 2^32.
 struct mqttsn_counters {
-    uint32_t rejected;               ///< Messages that do not decode or do not belong to a client.
-    uint32_t unexpected;             ///< Sound, but nobody waited for them (late or repeated acknowledgements).
-    uint32_t connects;               ///< CONNACK accepted.
-    uint32_t reconnects;             ///< Sessions lost and begun again.
-    uint32_t congestions;            ///< Return code "congestion", anywhere.
-    uint32_t readings_sent;          ///< First transmissions.
+    uint32_t rejected;       ///< Messages that do not decode or do not belong to a client.
+    uint32_t unexpected;     ///< Sound, but nobody waited for them (late or repeated acknowledgements).
+    uint32_t connects;       ///< CONNACK accepted.
+    uint32_t reconnects;     ///< Sessions lost and begun again.
+    uint32_t congestions;    ///< Return code "congestion", anywhere.
+    uint32_t readings_sent;  ///< First transmissions.
     uint32_t readings_sent_again;
     uint32_t readings_acknowledged;
-    uint32_t readings_refused;       ///< Settled by another return code than accepted: will never be taken.
-    uint32_t readings_gone;          ///< Not in the ring any more when their turn came.
+    uint32_t readings_refused;  ///< Settled by another return code than accepted: will never be taken.
+    uint32_t readings_gone;     ///< Not in the ring any more when their turn came.
     uint32_t rewinds;
-    uint32_t publishes_acknowledged; ///< Slots.
+    uint32_t publishes_acknowledged;  ///< Slots.
     uint32_t publishes_refused;
-    uint32_t retries;                ///< Of anything but readings.
+    uint32_t retries;  ///< Of anything but readings.
     uint32_t delivered;
-    uint32_t delivered_again;        ///< Repeats recognised and not told again.
-    uint32_t refused_deliveries;     ///< Told, but the application did not take them, or their topic is unknown.
+    uint32_t delivered_again;     ///< Repeats recognised and not told again.
+    uint32_t refused_deliveries;  ///< Told, but the application did not take them, or their topic is unknown.
 };
 
 struct mqttsn_client_config {
@@ -207,10 +207,10 @@ struct mqttsn_client_config {
     int8_t will_qos;
     bool will_retain;
 
-    uint32_t retry_ms;    ///< T_retry; 0 means 10,000.
-    uint8_t retries;      ///< N_retry; 0 means 4.
-    uint32_t gap_ms;      ///< How long the oldest reading may be overtaken before it alone is sent again; 0: 500.
-    uint32_t backoff_ms;  ///< First pause after congestion or a lost session; doubles up to backoff_ms_max. 0: 500.
+    uint32_t retry_ms;        ///< T_retry; 0 means 10,000.
+    uint8_t retries;          ///< N_retry; 0 means 4.
+    uint32_t gap_ms;          ///< How long the oldest reading may be overtaken before it alone is sent again; 0: 500.
+    uint32_t backoff_ms;      ///< First pause after congestion or a lost session; doubles up to backoff_ms_max. 0: 500.
     uint32_t backoff_ms_max;  ///< 0: 30,000.
     uint32_t seed;            ///< For the jitter; any value, better different on each board.
 
@@ -229,7 +229,7 @@ struct mqttsn_client_config {
     uint8_t *slot_data;  ///< slot_count times slot_data_bytes.
     size_t slot_data_bytes;
 
-    const struct mqttsn_reading_source *readings;  ///< NULL: none. Copied.
+    const struct mqttsn_reading_source *readings;  ///< NULL: none. Outlives the client.
     struct mqttsn_flight *flight;
     size_t flight_count;  ///< The window to ask for in HELLO; at most 255.
 
@@ -244,13 +244,15 @@ struct mqttsn_client_config {
 #define MQTTSN_SEEN_COUNT 8U
 #define MQTTSN_REPLY_COUNT 8U
 
-/// One client. About 500 bytes beside the caller's tables. Read the fields for diagnosis, write none.
+/// One client. 404 bytes on a Cortex-M3 beside the caller's tables; the library takes 8.4 kB of code there, its calls
+/// at most 500 bytes of stack beside the call-backs'. Read the fields for diagnosis, write none.
 ///
 /// Invariants. At most one handshake message and one transaction await an answer at a time. Entries in flight stand in
 /// the ring's order; the first is never settled; those before flight_next were sent in the present pass; all that are
 /// not settled are of one boot.
 struct mqttsn_client {
     struct mqttsn_client_config config;
+    struct mqttsn_reading_source readings;  ///< A copy of the configuration's.
     struct mqttsn_counters counters;
     enum mqttsn_state state;
     uint8_t window;  ///< Granted; 0: plain, a window of one without envelopes.
@@ -260,7 +262,8 @@ struct mqttsn_client {
     uint32_t last_rx_ms;
 
     struct {
-        enum mqttsn_type type;  ///< What is sent or awaits its answer: CONNECT, WILLTOPIC, WILLMSG, DISCONNECT, PINGREQ.
+        enum mqttsn_type
+            type;  ///< What is sent or awaits its answer: CONNECT, WILLTOPIC, WILLMSG, DISCONNECT, PINGREQ.
         bool sent;
         uint8_t tries;
         uint32_t sent_ms;
@@ -282,8 +285,8 @@ struct mqttsn_client {
         uint32_t sent_ms;
     } transaction;
 
-    uint16_t sleep_s;       ///< Of the sleep asked for; 0: a plain disconnect.
-    uint32_t wait_ms;       ///< Length of the pause (WAITING) or the sleep (ASLEEP) begun at wait_since_ms.
+    uint16_t sleep_s;  ///< Of the sleep asked for; 0: a plain disconnect.
+    uint32_t wait_ms;  ///< Length of the pause (WAITING) or the sleep (ASLEEP) begun at wait_since_ms.
     uint32_t wait_since_ms;
     uint32_t reconnect_backoff_ms;
     uint32_t congestion_ms;  ///< Length of the pause begun at congestion_since_ms; 0: none.
@@ -319,6 +322,10 @@ bool mqttsn_client_init(struct mqttsn_client *self, const struct mqttsn_client_c
 
 /// Connect, or wake up for good. The next poll sends CONNECT.
 void mqttsn_client_start(struct mqttsn_client *self);
+
+/// Connect anew from any state, at once and without a DISCONNECT: the gateway at the other end is known to have begun
+/// anew. Counted as a reconnect when there was a session.
+void mqttsn_client_restart(struct mqttsn_client *self);
 
 /// Say DISCONNECT and stay idle. Slots and readings stay.
 void mqttsn_client_stop(struct mqttsn_client *self);

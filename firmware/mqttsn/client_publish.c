@@ -160,8 +160,7 @@ static bool advance(struct mqttsn_client *self, struct mqttsn_slot *slot, uint32
         slot->sent_ms = now_ms;
         return true;
     }
-    const struct mqttsn_topic *topic =
-        slot->topic == MQTTSN_NO_TOPIC ? NULL : &self->config.topics[slot->topic];
+    const struct mqttsn_topic *topic = slot->topic == MQTTSN_NO_TOPIC ? NULL : &self->config.topics[slot->topic];
     if (topic != NULL && topic->progress == MQTTSN_REFUSED) {
         refuse(self, slot);
         return true;

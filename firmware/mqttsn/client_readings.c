@@ -44,7 +44,7 @@ void mqttsn_readings_reconnected(struct mqttsn_client *self) {
 
 // Settled entries at the front leave; the ring may forget them.
 static void trim(struct mqttsn_client *self) {
-    const struct mqttsn_reading_source *source = self->config.readings;
+    const struct mqttsn_reading_source *source = &self->readings;
     bool trimmed = false;
     uint32_t before = 0;
     while (self->flight_held > 0 && at(self, 0)->settled) {
@@ -69,7 +69,7 @@ static void note_gap(struct mqttsn_client *self) {
 
 // What the ring shed while it was in flight is not waited for.
 static void drop_shed(struct mqttsn_client *self) {
-    const struct mqttsn_reading_source *source = self->config.readings;
+    const struct mqttsn_reading_source *source = &self->readings;
     const uint32_t oldest = source->oldest(source->context);
     for (size_t i = 0; i < self->flight_held && is_before(at(self, i)->position, oldest); i++) {
         if (!at(self, i)->settled) {
@@ -85,8 +85,8 @@ static void drop_shed(struct mqttsn_client *self) {
 
 enum step {
     STEP_SENT,
-    STEP_PASSED,   // settled without being sent
-    STEP_WAITS,    // its topic is not registered yet
+    STEP_PASSED,  // settled without being sent
+    STEP_WAITS,   // its topic is not registered yet
     STEP_NO_ROOM,
 };
 
@@ -97,7 +97,7 @@ static enum step pass(struct mqttsn_flight *entry, uint32_t *counter) {
 }
 
 static enum step send_entry(struct mqttsn_client *self, struct mqttsn_flight *entry, uint32_t now_ms, bool again) {
-    const struct mqttsn_reading_source *source = self->config.readings;
+    const struct mqttsn_reading_source *source = &self->readings;
     struct mqttsn_reading reading;
     if (!source->peek(source->context, entry->position, &reading)) {
         return pass(entry, &self->counters.readings_gone);
@@ -144,7 +144,7 @@ static enum step send_entry(struct mqttsn_client *self, struct mqttsn_flight *en
 // Take the next reading of the ring into flight. Returns false when there is none, or it must wait for the earlier
 // boot's to be settled.
 static bool take_next(struct mqttsn_client *self) {
-    const struct mqttsn_reading_source *source = self->config.readings;
+    const struct mqttsn_reading_source *source = &self->readings;
     const uint32_t oldest = source->oldest(source->context);
     uint32_t position = oldest;
     if (self->flight_held > 0) {
@@ -279,7 +279,7 @@ uint32_t mqttsn_poll_readings(struct mqttsn_client *self, uint32_t now_ms) {
 // --- Acknowledgements ---
 
 static bool topic_of(struct mqttsn_client *self, const struct mqttsn_flight *entry, uint8_t *topic) {
-    const struct mqttsn_reading_source *source = self->config.readings;
+    const struct mqttsn_reading_source *source = &self->readings;
     struct mqttsn_reading reading;
     if (!source->peek(source->context, entry->position, &reading)) {
         return false;

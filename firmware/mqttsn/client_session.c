@@ -100,8 +100,7 @@ static void begin_session(struct mqttsn_client *self) {
     self->transaction.type = NO_TRANSACTION;
     self->sleep_s = 0;
     for (size_t i = 0; i < config->topic_count; i++) {
-        config->topics[i].progress =
-            config->topics[i].type == MQTTSN_TOPIC_NORMAL ? MQTTSN_PENDING : MQTTSN_DONE;
+        config->topics[i].progress = config->topics[i].type == MQTTSN_TOPIC_NORMAL ? MQTTSN_PENDING : MQTTSN_DONE;
     }
     for (size_t i = 0; i < config->subscription_count; i++) {
         config->subscriptions[i].progress =
@@ -149,11 +148,11 @@ static bool receive_disconnect(struct mqttsn_client *self) {
             }
             return true;
         case MQTTSN_STATE_CONNECTED:
-        case MQTTSN_STATE_ASLEEP:
         case MQTTSN_STATE_AWAKE:
             mqttsn_lose_session(self);
             return true;
         default:
+            // Asleep: a repeat of the answer that let us sleep.
             return false;
     }
 }

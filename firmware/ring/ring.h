@@ -1,6 +1,7 @@
 /// A ring of readings in RAM that a warm reset does not clear.
 ///
-/// Invariants. Memory is `struct ring_head` twice, then `struct ring_entry` times capacity, all in the caller's storage.
+/// Invariants. Memory is `struct ring_head` twice, then `struct ring_entry` times capacity, all in the caller's
+/// storage.
 ///   - An entry counts only if its CRC is right and the position written in it is the one it is looked up by; so an
 ///     entry half written, left over or damaged is never taken for another.
 ///   - The two heads are written in turn, each with a rising generation and a CRC; the newer sound one is true. A reset

@@ -67,8 +67,7 @@ static void test_encapsulations_are_as_the_vectors_say(void) {
         const struct rejection_vector *vector = &encapsulation_rejections[i];
         struct mqttsn_encapsulation in;
         check_case = vector->name;
-        const enum mqttsn_result result =
-            mqttsn_decode_encapsulation(vector->bytes.data, vector->bytes.bytes, &in);
+        const enum mqttsn_result result = mqttsn_decode_encapsulation(vector->bytes.data, vector->bytes.bytes, &in);
         CHECK(strcmp(mqttsn_result_name(result), vector->reason) == 0);
     }
 }

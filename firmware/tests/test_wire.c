@@ -333,7 +333,9 @@ static void test_skipping_ends_with_the_timeout(void) {
 }
 
 static void test_an_smp_line_is_told_at_its_end_without_waiting(void) {
-    const char line[] = "\x06\x09" "AAsC\n";
+    const char line[] =
+        "\x06\x09"
+        "AAsC\n";
     const struct span expected = {(const uint8_t *)line, sizeof line - 1};
     open_receiver(&heard, 128);
     for (size_t i = 0; i + 1 < sizeof line; i++) {

@@ -86,9 +86,7 @@ def link(fields):
     if kind == "HELLO":
         names = ("version", "window", "content_bytes_max", "boot", "reset_reason")
         numbers = ", ".join(f".{n} = {fields[n]}U" for n in names)
-        texts = ", ".join(
-            f".{n} = {{{text(fields[n])}, {len(fields[n].encode())}}}" for n in ("board_id", "firmware")
-        )
+        texts = ", ".join(f".{n} = {{{text(fields[n])}, {len(fields[n].encode())}}}" for n in ("board_id", "firmware"))
         return f"{{{head}, .as.hello = {{{numbers}, {texts}}}}}"
     if kind == "WELCOME":
         names = ("version", "window", "content_bytes_max", "unix_time_ms")

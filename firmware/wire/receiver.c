@@ -26,10 +26,8 @@ bool wire_receiver_init(struct wire_receiver *self, const struct wire_receiver_c
 }
 
 static void reject(struct wire_receiver *self, enum wire_reason reason, size_t data_bytes) {
-    const struct wire_event event = {.type = WIRE_EVENT_REJECTED,
-                                     .reason = reason,
-                                     .data = self->config.buffer,
-                                     .data_bytes = data_bytes};
+    const struct wire_event event = {
+        .type = WIRE_EVENT_REJECTED, .reason = reason, .data = self->config.buffer, .data_bytes = data_bytes};
     self->counters.rejected[reason]++;
     self->config.on_event(self->config.context, &event);
 }
@@ -84,10 +82,8 @@ static void deliver_frame(struct wire_receiver *self) {
     } else if (channel == 0 || channel > 31 || (self->config.channels & WIRE_CHANNEL_BIT(channel)) == 0) {
         reject(self, WIRE_UNKNOWN_CHANNEL, content_bytes);
     } else {
-        const struct wire_event event = {.type = WIRE_EVENT_FRAME,
-                                         .channel = channel,
-                                         .data = buffer + 1,
-                                         .data_bytes = content_bytes - 1};
+        const struct wire_event event = {
+            .type = WIRE_EVENT_FRAME, .channel = channel, .data = buffer + 1, .data_bytes = content_bytes - 1};
         self->counters.frames++;
         self->config.on_event(self->config.context, &event);
     }
@@ -162,26 +158,24 @@ static void tell_text(struct wire_receiver *self, const uint8_t *line, size_t by
     }
 }
 
-// A segment that is no frame: SMP lines are told in any case, the rest is text as a whole or rejected as a whole.
-static void deliver_lines(struct wire_receiver *self, enum wire_reason reason) {
+// What is no frame, the first end bytes held: SMP lines are told in any case, the rest is text as a whole or nothing.
+static bool deliver_lines(struct wire_receiver *self, size_t end) {
     const uint8_t *buffer = self->config.buffer;
     bool text = true;
     size_t bytes = 0;
-    for (size_t at = 0; at < self->bytes && text; at += bytes) {
-        bytes = line_bytes(buffer + at, self->bytes - at);
+    for (size_t at = 0; at < end && text; at += bytes) {
+        bytes = line_bytes(buffer + at, end - at);
         text = is_smp_line(buffer + at, bytes) || is_text(buffer + at, bytes);
     }
-    for (size_t at = 0; at < self->bytes; at += bytes) {
-        bytes = line_bytes(buffer + at, self->bytes - at);
+    for (size_t at = 0; at < end; at += bytes) {
+        bytes = line_bytes(buffer + at, end - at);
         if (is_smp_line(buffer + at, bytes)) {
             tell_line(self, WIRE_EVENT_SMP_LINE, buffer + at, bytes);
         } else if (text) {
             tell_text(self, buffer + at, bytes);
         }
     }
-    if (!text) {
-        reject(self, reason, self->bytes);
-    }
+    return text;
 }
 
 // --- Segments ---
@@ -191,12 +185,28 @@ static void close_segment(struct wire_receiver *self, bool timed_out) {
     if (self->bytes > 0) {
         if (check_frame(self->config.buffer, self->bytes, &reason)) {
             deliver_frame(self);
-        } else {
-            deliver_lines(self, timed_out ? WIRE_TIMEOUT : reason);
+        } else if (!deliver_lines(self, self->bytes)) {
+            reject(self, timed_out ? WIRE_TIMEOUT : reason, self->bytes);
         }
     }
     self->bytes = 0;
     self->skipping = false;
+}
+
+// The buffer is full, so this is no frame. Returns whether whole lines of text could be told to make room: a board
+// that prints without ever sending a frame is heard this way.
+static bool make_room(struct wire_receiver *self) {
+    uint8_t *buffer = self->config.buffer;
+    size_t end = self->bytes;
+    while (end > 0 && buffer[end - 1] != '\n') {
+        end--;
+    }
+    if (end == 0 || !deliver_lines(self, end)) {
+        return false;
+    }
+    self->bytes -= end;
+    memmove(buffer, buffer + end, self->bytes);
+    return true;
 }
 
 // Take bytes of one segment, none of them zero.
@@ -204,6 +214,9 @@ static void append(struct wire_receiver *self, const uint8_t *data, size_t data_
     while (data_bytes > 0 && !self->skipping) {
         const size_t room = self->stuffed_bytes_max - self->bytes;
         size_t taken = data_bytes < room ? data_bytes : room;
+        if (taken == 0 && make_room(self)) {
+            continue;
+        }
         if (taken == 0) {
             self->bytes = 0;
             self->skipping = true;

@@ -64,7 +64,7 @@ bool wire_cobs_decode(const void *data, size_t data_bytes, void *out, size_t *ou
 /// --- Writing frames -------------------------------------------------------------------------------------------
 
 /// Builds one frame straight into the caller's buffer, in as many parts as its content has. No second copy is held.
-/// Cost: 32 bytes; each byte is touched twice (CRC, copy).
+/// Cost: 24 bytes on a 32-bit machine; each byte is touched twice (CRC, copy).
 struct wire_writer {
     uint8_t *out;
     size_t capacity;
@@ -91,7 +91,7 @@ size_t wire_frame_encode(uint8_t channel, const void *payload, size_t payload_by
 /// Why a segment was no frame. The names are metric labels on the gateway as well.
 enum wire_reason {
     WIRE_TOO_SHORT,        ///< Unstuffed to fewer than channel and CRC.
-    WIRE_TOO_LONG,         ///< Longer than the cap; told once, the rest is skipped up to the next delimiter.
+    WIRE_TOO_LONG,         ///< Longer than the cap and not lines of text; told once, skipped up to the next delimiter.
     WIRE_BAD_COBS,         ///< Ends inside a block.
     WIRE_BAD_CRC,          ///< Checksum wrong.
     WIRE_TIMEOUT,          ///< Nothing came for the inter-byte timeout and what there was is neither frame nor text.
@@ -263,12 +263,12 @@ struct wire_text {
 
 struct wire_hello {
     uint8_t version;
-    uint8_t window;               ///< QoS 1 publishes the board can keep in flight.
-    uint16_t content_bytes_max;   ///< What the board can receive.
+    uint8_t window;              ///< QoS 1 publishes the board can keep in flight.
+    uint16_t content_bytes_max;  ///< What the board can receive.
     uint32_t boot;
-    uint8_t reset_reason;         ///< enum wire_reset_reason, or a newer value.
-    struct wire_text board_id;    ///< UTF-8.
-    struct wire_text firmware;    ///< UTF-8.
+    uint8_t reset_reason;       ///< enum wire_reset_reason, or a newer value.
+    struct wire_text board_id;  ///< UTF-8.
+    struct wire_text firmware;  ///< UTF-8.
 };
 
 struct wire_welcome {
@@ -296,7 +296,7 @@ struct wire_rewind {
     uint32_t sequence;
 };
 
-/// Payload of a LINK frame. About 340 bytes; keep it off small stacks.
+/// Payload of a LINK frame. About 350 bytes; keep it off small stacks.
 struct wire_link {
     enum wire_link_type type;
     union {

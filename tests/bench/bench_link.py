@@ -5,8 +5,9 @@ independent client that counts.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from statistics import median
 
 from edge_tools.hil.board import EmulatedBoard, default_elf, start_boards
@@ -31,16 +32,18 @@ class Line:
     def __init__(self, board: EmulatedBoard, cloud: Cloud) -> None:
         self.board, self.cloud = board, cloud
 
-    def busy(self, seconds: float) -> float:
-        """The share of the time in which the board's end had bits on the line, readings waiting all the while."""
+    def busy(self, repeats: int, seconds: float) -> list[float]:
+        """Shares of the time in which the board's end had bits on the line, readings waiting all the while."""
         self.cloud.ask(self.board.name, "interval", b"0")
-        self.cloud.ask(self.board.name, "resume")
         time.sleep(_SETTLING_S)
-        before = self.board.line()
-        time.sleep(seconds)
-        after = self.board.line()
+        states = [self.board.line()]
+        for _ in range(repeats):
+            time.sleep(seconds)
+            states.append(self.board.line())
         self._check_all_arrived()
-        return (after.up.busy_s - before.up.busy_s) / (after.now_s - before.now_s)
+        return [
+            (after.up.busy_s - before.up.busy_s) / (after.now_s - before.now_s) for before, after in pairwise(states)
+        ]
 
     def _check_all_arrived(self) -> None:
         counters = self.cloud.settle(self.board.name)
@@ -50,23 +53,21 @@ class Line:
             raise NoFigure(f"of {produced:,} readings {arrived:,} arrived, {lost:,} were lost")
 
     def round_trips(self, count: int) -> tuple[float, float]:
-        """Medians in ms: command published to answer received at the cloud, and its bytes' time on the line."""
-        self.cloud.ask(self.board.name, "pause")
-        self.cloud.ask(self.board.name, "ping", COMMAND)
+        """Medians in ms: command published to answer received at the cloud, and both frames' time on the line.
+
+        An answer's frame is as long as its command's: the same header, topic id and payload. The acknowledgement that
+        follows is no part of the way.
+        """
         took, line = [], []
         for _ in range(count):
-            before = self._bytes()
+            before = self.board.line().up.bytes_out
             began = time.perf_counter()
             answer = self.cloud.ask_quickly(self.board.name, "ping", COMMAND)
             took.append((time.perf_counter() - began) * 1000)
             if answer.payload != COMMAND:
                 raise NoFigure("a ping came back changed")
-            line.append((self._bytes() - before) * BITS_PER_BYTE / BAUD * 1000)
+            line.append(2 * (self.board.line().up.bytes_out - before) * BITS_PER_BYTE / BAUD * 1000)
         return median(took), median(line)
-
-    def _bytes(self) -> int:
-        state = self.board.line()
-        return state.up.bytes_out + state.down.bytes_out
 
 
 @contextmanager
@@ -91,15 +92,14 @@ def running(context: Context) -> Iterator[Line]:
 
 def run(context: Context) -> list[Figure]:
     with running(context) as line:
-        turns: dict[str, Callable[[], tuple[float, float]]] = {
-            "readings": lambda: (line.busy(context.pick(8.0, 3.0)), 0.0),
-            "commands": lambda: line.round_trips(context.pick(200, 60)),
-        }
-        results = context.interleaved(turns)
+        context.progress("  readings")
+        busy = line.busy(context.repeats, context.pick(8.0, 3.0))
+        context.progress("  commands")
+        commands = [line.round_trips(context.pick(200, 60)) for _ in range(context.repeats)]
     return [
         figure(
             "line_busy",
-            [busy for busy, _ in results["readings"]],
+            busy,
             "ratio",
             "higher",
             goal=0.95,
@@ -107,10 +107,10 @@ def run(context: Context) -> list[Figure]:
         ),
         figure(
             "command_round_trip_ms_p50",
-            [took for took, _ in results["commands"]],
+            [took for took, _ in commands],
             "ms",
             "lower",
             goal=lambda references: 2 * references["line_time_ms"] + 2,
-            references={"line_time_ms": [own for _, own in results["commands"]]},
+            references={"line_time_ms": [own for _, own in commands]},
         ),
     ]

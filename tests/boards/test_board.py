@@ -6,6 +6,7 @@ import tracemalloc
 import pytest
 
 from edge.boards import mqttsn as sn
+from edge.boards.board import LINES_A_SECOND_MAX
 from edge.boards.frames import FrameReader, build_frame
 from edge.boards.link import (
     Hello,
@@ -203,6 +204,21 @@ def test_log_text_and_broken_frames_between_cost_nothing_else() -> None:
     assert rig.readings("b1") == [(1, n) for n in range(1, 21)]
     assert lines[:1] == ["boot: started"]
     assert rig.boards["b1"].status().rejected
+
+
+def test_a_board_that_babbles_does_not_fill_the_log() -> None:
+    lines: list[str] = []
+    rig = Rig("b1")
+    board = rig.boards["b1"]
+    board._lines = lines.extend
+    for _ in range(50):
+        rig.now += 0.01
+        board.receive(b"babble\n\0" * 50, rig.now)
+    assert len(lines) == LINES_A_SECOND_MAX
+    assert rig.count("board_log_lines_dropped", board="b1") == 2500 - LINES_A_SECOND_MAX
+    rig.now += 1
+    board.receive(b"again\n\0", rig.now)
+    assert lines[-1] == "again"
 
 
 def test_an_unfinished_segment_is_closed_by_time() -> None:

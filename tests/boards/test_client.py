@@ -467,6 +467,7 @@ def test_a_clean_session_starts_with_nothing() -> None:
     client.say(sn.Disconnect())
     send(rig, Message("a/b", b"1", 1, receipt=1))
     client.connect("b1", clean=True)
+    client.after(11)
     assert client.take() == []
     assert send(rig, Message("a/b", b"1", 1, receipt=1)).ended == {1: "taken"}
     assert rig.count("no_subscriber") == 1

@@ -1,13 +1,15 @@
 """Several clients and links: who may be who, who hears what, and what one must not do to another."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 import pytest
 
 from edge.boards import mqttsn as sn
 from edge.boards.board import CLIENTS_MAX
+from edge.boards.gateway import LOG_LINES_A_MINUTE_MAX
 from edge.config import BoardSettings, MqttSnSettings
-from edge.messages import Message, Origin, Outcome
+from edge.messages import Message, Origin, Outcome, Reading
 from tests.boards.rig import Rig
 from tests.boards.sn_client import SnClient, Told
 
@@ -246,3 +248,33 @@ def test_the_gateway_lists_its_clients() -> None:
     one.subscribe("a/#")
     [status] = rig.gateway.clients()
     assert (status.id, status.link, status.state, status.subscriptions) == ("b1", "b1", "active", 1)
+
+
+def test_a_command_for_a_board_that_is_about_to_come_is_offered_again_but_not_for_ever() -> None:
+    rig, one, _ = make()
+    command = Message("cmd/b1/ping", b"", 1, receipt=1)
+    assert send(rig, "boards", command).ended == {1: "congested"}
+    reading = Message("dt/b1", b"", 1, receipt=1, reading=Reading("b1", 1, 1))
+    assert send(rig, "boards", reading).ended == {1: "taken"}, "telemetry waits for nobody"
+    rig.now += 11
+    assert send(rig, "boards", command).ended == {1: "taken"}
+    assert rig.count("no_subscriber") == 2
+    one.connect("b1", keep_alive_s=10)
+    assert send(rig, "board:b1", command).ended == {1: "congested"}
+    assert send(rig, "board:b2", command).ended == {1: "taken"}
+    one.subscribe("other")
+    assert send(rig, "board:b1", command).ended == {1: "taken"}, "it has said what it wants"
+    one.after(20)
+    assert send(rig, "board:b1", command).ended == {1: "congested"}, "it was lost and may be back"
+
+
+def test_clients_that_come_and_go_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    _, one, _ = make()
+    for _ in range(100):
+        one.connect("b1")
+        one.say(sn.Disconnect())
+        one.say(sn.Connect("b2", 30))
+    events = [record.getMessage() for record in caplog.records]
+    assert len(events) == LOG_LINES_A_MINUTE_MAX
+    assert events[:3] == ["client_connected", "client_disconnected", "client_refused"]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from edge_tools.hil.board import RESET_LINES, Board, Can, RealBoard, emulated_can
+from edge_tools.hil.errors import HilError
 from edge_tools.hil.qemu import MACHINES
 
 DEFAULT = "mps2_an385"
@@ -21,6 +22,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*can, boards=1): what the board must be able to do, and how many of it")
+    try:
+        real_board(config)
+    except HilError as problem:
+        raise pytest.UsageError(f"--board: {problem}") from problem
 
 
 def chosen_board(config: pytest.Config) -> str:

@@ -53,4 +53,6 @@ def test_a_real_board_runs_what_its_hardware_can_and_the_rest_is_named_with_the_
 
 
 def test_a_port_that_is_not_there_stops_the_run(tmp_path: Path) -> None:
-    assert "no port /dev/none" in collected(tmp_path, "--board", "/dev/none")
+    said = collected(tmp_path, "--board", "/dev/none")
+    assert "--board: no port /dev/none. Plug the board in" in said
+    assert "Traceback" not in said

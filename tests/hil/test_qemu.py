@@ -55,6 +55,9 @@ def test_a_board_starts_echoes_is_reset_bitten_by_its_watchdog_and_survives_a_po
     assert isinstance(board, EmulatedBoard)
     assert isinstance(board.machine, QemuBoard)
     assert board.machine.temperature() == 31.5
+    for temperature_c in (-0.0625, 21.0625, 127.9375, -128.0, 31.5):
+        board.set_temperature(temperature_c)
+        assert board.machine.temperature() == temperature_c
     board.reset()
     assert talk.hear(3) == b"#1e"
     assert "RESET" in board.events()

@@ -33,8 +33,9 @@ class Emulated:
         self.rows = [json.loads(self.process.stdout.readline()) for _ in range(2)]
 
     def end(self) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+        for _ in range(2):
+            if self.process.poll() is None:
+                self.process.send_signal(signal.SIGINT)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return self.process.wait(PATIENCE_S)

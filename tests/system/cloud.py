@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import socket
 import ssl
 import threading
 import time
@@ -38,6 +39,11 @@ def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATI
         time.sleep(0.02)
 
 
+def _send_at_once(_: paho.Client, __: Any, sock: Any) -> None:
+    """Else a command waits up to 40 ms for the broker's acknowledgement of what was sent before it."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 class Cloud:
     """Subscribed to everything with QoS 1, over mutual TLS, in a session that outlives a restart of the broker."""
 
@@ -51,6 +57,7 @@ class Cloud:
         self._client = paho.Client(CallbackAPIVersion.VERSION2, "observer", protocol=paho.MQTTv5)
         self._client.tls_set(str(credential.ca), str(credential.certificate), str(credential.key), ssl.CERT_REQUIRED)
         self._client.reconnect_delay_set(1, 1)
+        self._client.on_socket_open = _send_at_once
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
@@ -78,6 +85,11 @@ class Cloud:
             self._arrivals.append(arrival)
             if arrival.topic == self._awaited:
                 self._came.set()
+
+    def forget(self) -> None:
+        """What arrived so far."""
+        with self._lock:
+            self._arrivals.clear()
 
     def arrivals(self, topic: str) -> list[Arrival]:
         """In the order they came."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_tools.hil.board import Board, default_elf, start_boards
+from edge_tools.hil.board import Board, RealBoard, default_elf, start_boards
 from edge_tools.mosquitto import Mosquitto, user_acl
 from edge_tools.pki import Credential
 from tests.hil.options import chosen_board, real_board
@@ -74,5 +74,15 @@ def start_gateway(tmp_path: Path, cloud_server: Mosquitto, thing_credential: Cre
 
 @pytest.fixture
 def gateway(board: Board, start_gateway: StartGateway, cloud: Cloud) -> Gateway:
-    """The gateway with one board; the observer is there before it, so it sees everything."""
-    return start_gateway([board])
+    """The gateway with one board; the observer is there before it, so it sees everything of the board's boot.
+
+    A real board has been running: it hands over what it holds and begins a new boot.
+    """
+    gateway = start_gateway([board])
+    if isinstance(board, RealBoard):
+        boot = gateway.board(board.name)["boot"]
+        cloud.settle(board.name)
+        cloud.forget()
+        cloud.ask(board.name, "reset")
+        gateway.wait_boot(board.name, boot + 1)
+    return gateway

@@ -82,20 +82,21 @@ class Gateway:
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self, boards: Sequence[str] = ()) -> None:
-        """Until it answers, is connected to the cloud and has heard a hello of the boards named."""
+        """Until it answers, is connected to the cloud, and the boards named are and listen for commands."""
         command = [sys.executable, "-m", "edge.cli", "run", "--config", str(self._file), "--log", "json"]
         self._child = process.start(command, self._folder, self._log, env={**os.environ, "PYTHONPATH": str(ROOT)})
         self.wait_connected(boards)
 
     def wait_connected(self, boards: Sequence[str] = ()) -> dict[str, Any]:
-        def connected() -> dict[str, Any] | None:
+        def ready() -> dict[str, Any] | None:
             status = self.status()
             if status is None or not all(row["connected"] for row in status["connections"]):
                 return None
-            heard = {row["name"] for row in status["boards"] if row["connected"]}
-            return status if heard >= set(boards) else None
+            connected = {row["client_id"] for row in status["boards"] if row["connected"]}
+            listening = {row["id"] for row in status["clients"] if row["state"] == "active" and row["subscriptions"]}
+            return status if connected & listening >= set(boards) else None
 
-        found: dict[str, Any] = wait_until(connected, f"the gateway to be connected to cloud and {boards}")
+        found: dict[str, Any] = wait_until(ready, f"the gateway to be connected to cloud and {boards}")
         return found
 
     def status(self) -> dict[str, Any] | None:
@@ -113,6 +114,12 @@ class Gateway:
         status = wait_until(self.status, "the gateway's status")
         row: dict[str, Any] = next(row for row in status["boards"] if row["name"] == name)
         return row
+
+    def wait_boot(self, name: str, boot: int) -> dict[str, Any]:
+        """Until the board has come up as this boot and listens for commands."""
+        wait_until(lambda: self.board(name)["boot"] == boot, f"the hello of boot {boot} of {name}")
+        self.wait_connected([name])
+        return self.board(name)
 
     def counters(self) -> dict[str, float]:
         status = wait_until(self.status, "the gateway's status")

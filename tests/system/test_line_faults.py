@@ -36,7 +36,7 @@ def test_what_was_read_while_unplugged_arrives_after_replugging(board: Board, cl
     cloud.ask(board.name, "interval", b"50")
     cloud.wait_readings(board.name)
     board.unplug()
-    wait_until(lambda: not gateway.board(board.name)["connected"], "the gateway to see the cable pulled")
+    wait_until(lambda: gateway.board(board.name)["port_state"] != "open", "the gateway to see the cable pulled")
     time.sleep(1.0)
     board.replug()
     gateway.wait_connected([board.name])

@@ -19,14 +19,14 @@ def test_readings_not_yet_taken_survive_a_reset_of_the_board(board: Board, cloud
     cloud.ask(board.name, "interval", b"50")
     cloud.wait_readings(board.name, more=3)
     board.unplug()
-    wait_until(lambda: not gateway.board(board.name)["connected"], "the gateway to see the cable pulled")
+    wait_until(lambda: gateway.board(board.name)["port_state"] != "open", "the gateway to see the cable pulled")
     time.sleep(0.1)
     before = len(watch.sequences(boot))
     time.sleep(1.0)
     board.reset()
     wait_until(lambda: "RESET" in board.events(), "the reset")
     board.replug()
-    wait_until(lambda: gateway.board(board.name)["boot"] == boot + 1, "the hello of the next boot")
+    gateway.wait_boot(board.name, boot + 1)
     wait_until(lambda: len(watch.sequences(boot + 1)) >= 2, "readings of the next boot")
     old, new = watch.sequences(boot), watch.sequences(boot + 1)
     assert len(old) > before
@@ -45,7 +45,7 @@ def test_a_power_cut_raises_the_boot_id_and_loses_nothing_acknowledged(
     board.power_cut()
     assert len(cloud.distinct(board.name)) >= before["readings_acknowledged"]
     board.power_on()
-    wait_until(lambda: gateway.board(board.name)["boot"] == before["boot"] + 1, "the hello of the next boot")
+    gateway.wait_boot(board.name, before["boot"] + 1)
     cloud.wait_readings(board.name)
     after = cloud.stats(board.name)
     assert after["boot"] == before["boot"] + 1
@@ -85,7 +85,7 @@ def test_a_restarted_broker_costs_nothing(
 def test_a_hung_application_is_reset_by_its_watchdog(board: Board, cloud: Cloud, gateway: Gateway) -> None:
     boot = gateway.board(board.name)["boot"]
     assert json.loads(cloud.ask(board.name, "fault").payload) == {"fault": True}
-    wait_until(lambda: gateway.board(board.name)["boot"] == boot + 1, "the hello of the next boot")
+    gateway.wait_boot(board.name, boot + 1)
     stats = cloud.stats(board.name)
     assert stats["reset_reason"] == "watchdog"
     assert stats["watchdog_resets"] == 1
@@ -98,5 +98,5 @@ def test_a_reset_asked_for_is_answered_first_and_told_as_its_reason(
 ) -> None:
     boot = gateway.board(board.name)["boot"]
     assert json.loads(cloud.ask(board.name, "reset").payload) == {"reset": True}
-    wait_until(lambda: gateway.board(board.name)["boot"] == boot + 1, "the hello of the next boot")
+    gateway.wait_boot(board.name, boot + 1)
     assert cloud.stats(board.name)["reset_reason"] == "software"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
+SAME_SEEDS = {"wire": "frames"}  # the C demultiplexer and the Python frame reader take the same streams
 GRACE_S = 120  # to start under sanitizers on a busy machine, before the fuzzer counts its own seconds
 
 
@@ -29,7 +30,7 @@ class Fuzzer(NamedTuple):
 def c_fuzzers(root: Path) -> list[Fuzzer]:
     """Those that the preset `fuzz` has built."""
     programs = sorted(path for path in (root / "firmware/build/fuzz").rglob("fuzz_*") if _is_program(path))
-    return [Fuzzer(f"c-{_target(path)}", _target(path), (str(path),)) for path in programs]
+    return [Fuzzer(f"c-{path.name}", _target(path), (str(path),)) for path in programs]
 
 
 def _is_program(path: Path) -> bool:
@@ -38,11 +39,12 @@ def _is_program(path: Path) -> bool:
 
 def python_fuzzers(root: Path) -> list[Fuzzer]:
     scripts = sorted((root / "tests/fuzz").glob("fuzz_*.py"))
-    return [Fuzzer(f"python-{_target(path)}", _target(path), (sys.executable, str(path))) for path in scripts]
+    return [Fuzzer(f"python-{path.stem}", _target(path), (sys.executable, str(path))) for path in scripts]
 
 
 def _target(path: Path) -> str:
-    return path.stem.removeprefix("fuzz_")
+    name = path.stem.removeprefix("fuzz_")
+    return SAME_SEEDS.get(name, name)
 
 
 def run(fuzzer: Fuzzer, seconds: int, root: Path, seeds: Path) -> tuple[bool, str]:

@@ -47,7 +47,7 @@ def stages(root: Path = ROOT, *, expression: str | None = None, board: Sequence[
     return [
         Stage("lint", "ruff check", ((*run, "ruff", "check"),)),
         Stage("format", "ruff format --check", ((*run, "ruff", "format", "--check"),)),
-        Stage("types", "mypy, strict", ((*run, "mypy", "-p", "edge", "-p", "edge_tools", "-p", "tests.bench"),)),
+        Stage("types", "mypy, strict", ((*run, "mypy", "-p", "edge", "-p", "edge_tools", "-p", "tests"),)),
         Stage("imports", "import-linter's contracts", ((str(root / ".venv/bin/lint-imports"),),)),
         Stage(
             "c",

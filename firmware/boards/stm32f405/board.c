@@ -47,13 +47,18 @@ static void clocks_init(void) {
     RCC->pllcfgr = 16 | 336 << 6 | 0 << 16 | 7 << 24;  // 16 MHz / 16 × 336 / 2
     RCC->cfgr = 5 << 10 | 4 << 13;                     // APB1 / 4, APB2 / 2
     RCC->cr |= 1 << 24;                                // PLLON
-    if (await(&RCC->cr, 1 << 25, 1 << 25, SPINS_MAX)) {
+    bool locked = await(&RCC->cr, 1 << 25, 1 << 25, SPINS_MAX);
+    if (locked) {
         RCC->cfgr |= 2;  // SW: PLL
         await(&RCC->cfgr, 3 << 2, 2 << 2, SPINS_MAX);
     }
-    RCC->ahb1enr |= 1 << 0 | 1 << 1;  // GPIOA, GPIOB
-    RCC->apb1enr |= 1 << 21;          // I2C1
-    RCC->apb2enr |= 1 << 4;           // USART1
+    RCC->ahb1enr |= 1 << 0 | 1 << 1;   // GPIOA, GPIOB
+    RCC->apb1enr |= 1 << 21 | 1 << 0;  // I2C1, TIM2
+    RCC->apb2enr |= 1 << 4;            // USART1
+    // Microseconds. Without a PLL this is QEMU, whose TIM2 counts nanoseconds.
+    TIM2->psc = locked ? 2 * APB1_HZ / 1000000 - 1 : 1000 - 1;
+    TIM2->egr = 1;  // UG: take the prescaler
+    TIM2->cr1 = 1;
 }
 
 static enum wire_reset_reason find_reason(uint32_t csr, enum wire_reset_reason noted) {
@@ -88,16 +93,15 @@ enum wire_reset_reason board_reset_reason(void) {
     return reason;
 }
 
-// The kernel's tick: 1 ms.
 uint64_t board_now_us(void) {
-    static uint32_t last, wraps;
+    static uint32_t last, wraps;  // the timer wraps after 71 minutes: somebody asks far more often
     taskENTER_CRITICAL();
-    uint32_t now = xTaskGetTickCount();
+    uint32_t now = TIM2->cnt;
     wraps += now < last;
     last = now;
-    uint64_t ms = (uint64_t)wraps << 32 | now;
+    uint64_t us = (uint64_t)wraps << 32 | now;
     taskEXIT_CRITICAL();
-    return ms * 1000;
+    return us;
 }
 
 void board_watchdog_start(void) {

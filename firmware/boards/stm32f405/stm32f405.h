@@ -15,6 +15,9 @@ struct gpio {
 struct usart {
     reg sr, dr, brr, cr1;
 };
+struct timer {
+    reg cr1, unused[4], egr, more[3], cnt, psc;
+};
 struct i2c {
     reg cr1, cr2, oar1, oar2, dr, sr1, sr2, ccr, trise;
 };
@@ -28,6 +31,7 @@ struct iwdg {
 #define RCC ((struct rcc *)0x40023800)
 #define GPIOA ((struct gpio *)0x40020000)
 #define GPIOB ((struct gpio *)0x40020400)
+#define TIM2 ((struct timer *)0x40000000)
 #define USART1 ((struct usart *)0x40011000)
 #define I2C1 ((struct i2c *)0x40005400)
 #define FLASH ((struct flash *)0x40023C00)

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "app/boot_counter.h"
-#include "check.h"
+#include "tests/check.h"
 
 enum { SECTOR_BYTES = 64, FIRST = 0x1000, SECOND = 0x2000 };
 
@@ -184,10 +184,10 @@ static void test_a_damaged_newest_record_costs_one_number_only(void) {
 }
 
 int main(void) {
-    test_boots_count_from_one_through_many_sectors();
-    test_flash_of_any_content_is_taken_into_use();
-    test_no_boot_number_is_given_twice_when_power_fails_at_any_operation();
-    test_flash_that_takes_nothing_is_told_and_gives_the_next_number();
-    test_a_damaged_newest_record_costs_one_number_only();
+    RUN(test_boots_count_from_one_through_many_sectors);
+    RUN(test_flash_of_any_content_is_taken_into_use);
+    RUN(test_no_boot_number_is_given_twice_when_power_fails_at_any_operation);
+    RUN(test_flash_that_takes_nothing_is_told_and_gives_the_next_number);
+    RUN(test_a_damaged_newest_record_costs_one_number_only);
     return 0;
 }

@@ -2,7 +2,7 @@
 
 #include "app/checkin.h"
 #include "app/command.h"
-#include "check.h"
+#include "tests/check.h"
 
 static struct settings settings;
 static struct wire_stats stats;
@@ -146,15 +146,15 @@ static void test_the_watchdog_is_fed_only_when_every_task_has_checked_in(void) {
 }
 
 int main(void) {
-    test_topics_name_their_commands();
-    test_other_words_below_our_topic_are_unknown_commands();
-    test_our_own_replies_and_other_boards_topics_are_ignored();
-    test_ping_echoes_every_byte();
-    test_interval_takes_milliseconds_up_to_a_day();
-    test_pause_and_resume_say_what_holds_now();
-    test_reset_and_fault_answer_first();
-    test_stats_names_every_counter_and_the_largest_fit();
-    test_an_answer_without_room_becomes_an_error();
-    test_the_watchdog_is_fed_only_when_every_task_has_checked_in();
+    RUN(test_topics_name_their_commands);
+    RUN(test_other_words_below_our_topic_are_unknown_commands);
+    RUN(test_our_own_replies_and_other_boards_topics_are_ignored);
+    RUN(test_ping_echoes_every_byte);
+    RUN(test_interval_takes_milliseconds_up_to_a_day);
+    RUN(test_pause_and_resume_say_what_holds_now);
+    RUN(test_reset_and_fault_answer_first);
+    RUN(test_stats_names_every_counter_and_the_largest_fit);
+    RUN(test_an_answer_without_room_becomes_an_error);
+    RUN(test_the_watchdog_is_fed_only_when_every_task_has_checked_in);
     return 0;
 }

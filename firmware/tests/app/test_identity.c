@@ -1,7 +1,7 @@
 #include <string.h>
 
 #include "app/identity.h"
-#include "check.h"
+#include "tests/check.h"
 #include "wire/wire.h"
 
 enum { PAGE_BYTES = 8 + 64 + 4 };
@@ -134,12 +134,12 @@ static void test_other_versions_are_refused(void) {
 }
 
 int main(void) {
-    test_a_page_gives_the_id_and_the_entropy();
-    test_what_a_later_writer_appends_is_passed_over();
-    test_an_empty_or_foreign_page_is_missing();
-    test_every_flipped_bit_is_refused();
-    test_every_length_is_safe_and_only_true_ones_pass();
-    test_ids_that_cannot_be_a_topic_level_or_a_client_id_are_refused();
-    test_other_versions_are_refused();
+    RUN(test_a_page_gives_the_id_and_the_entropy);
+    RUN(test_what_a_later_writer_appends_is_passed_over);
+    RUN(test_an_empty_or_foreign_page_is_missing);
+    RUN(test_every_flipped_bit_is_refused);
+    RUN(test_every_length_is_safe_and_only_true_ones_pass);
+    RUN(test_ids_that_cannot_be_a_topic_level_or_a_client_id_are_refused);
+    RUN(test_other_versions_are_refused);
     return 0;
 }

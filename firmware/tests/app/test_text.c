@@ -1,7 +1,7 @@
 #include <string.h>
 
 #include "app/text.h"
-#include "check.h"
+#include "tests/check.h"
 
 static bool reads(const struct text *text, const char *expected) {
     return !text->overflowed && text->bytes == strlen(expected) && memcmp(text->out, expected, text->bytes) == 0;
@@ -64,9 +64,9 @@ static void test_only_plain_decimal_numbers_are_parsed(void) {
 }
 
 int main(void) {
-    test_sixteenths_are_written_exactly_with_four_digits();
-    test_integers_are_written_up_to_the_largest();
-    test_text_that_does_not_fit_is_remembered_and_writes_nothing_beyond();
-    test_only_plain_decimal_numbers_are_parsed();
+    RUN(test_sixteenths_are_written_exactly_with_four_digits);
+    RUN(test_integers_are_written_up_to_the_largest);
+    RUN(test_text_that_does_not_fit_is_remembered_and_writes_nothing_beyond);
+    RUN(test_only_plain_decimal_numbers_are_parsed);
     return 0;
 }

@@ -88,8 +88,8 @@ class Run:
                 self._view.update(self._tally)
             self._stop.asked.wait(0.1)
 
-    def _set_sensor(self, temperature_c: float) -> None:
-        """Set the first board's sensor and wait until a reading at the cloud shows it."""
+    def _set_sensor(self, temperature_c: float, *, stoppable: bool = True) -> None:
+        """Set the first board's sensor and wait until a reading at the cloud shows it, or until asked to stop."""
         board = self._world.boards[0]
         self._set_c, self._seen_c = temperature_c, None
         self._view.say(f"sets the sensor of {board.name} to {temperature_c} °C")
@@ -100,16 +100,15 @@ class Run:
             return seen.temperature_c is not None and abs(seen.temperature_c - temperature_c) < SENSOR_STEP_C
 
         began_s = time.monotonic()
-        if self._judge.wait(lambda: shown() or self._stop.asked.is_set(), SEEN_TIMEOUT_S) and shown():
+        self._judge.wait(lambda: shown() or (stoppable and self._stop.asked.is_set()), SEEN_TIMEOUT_S)
+        if shown():
             self._seen_c = seen.temperature_c
             self._view.say(f"{self._seen_c} °C is seen at the cloud after {time.monotonic() - began_s:.1f} s")
 
     def finish(self) -> Result:
         """Pause the boards, let what they hold arrive, and count by their own counters. Raises DemoFailed."""
-        if self._set_c is None:
-            self._set_sensor(TEMPERATURES_C[0])
-        elif self._seen_c is None:
-            self._set_sensor(self._set_c)
+        if self._set_c is None or self._seen_c is None:
+            self._set_sensor(TEMPERATURES_C[0] if self._set_c is None else self._set_c, stoppable=False)
         self._view.say("pauses the boards and waits until all they hold has arrived")
         self._answers("pause")
         produced = rejected = 0

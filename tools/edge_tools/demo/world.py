@@ -24,6 +24,7 @@ from edge_tools.pki import Credential, issue_client, issue_server, make_ca
 BOARD = "mps2_an385"
 GATEWAY, JUDGE = "demo-gateway", "demo-judge"
 OF_ITS_OWN = ("setsid", "setpriv", "--pdeathsig", "SIGKILL", "--")
+ROOM_C = 20.5
 _READY_TIMEOUT_S = 30.0
 _END_TIMEOUT_S = 10.0
 
@@ -138,6 +139,8 @@ def start_world(folder: Path, count: int, root: Path, say: Callable[[str], None]
         say(f"starts {count} emulated boards ({BOARD})")
         elf = default_elf(BOARD, root / "firmware")
         boards = stack.enter_context(start_boards(count, BOARD, folder / "boards", elf))
+        for number, board in enumerate(boards):
+            board.set_temperature(ROOM_C + number)
         say("starts the gateway: edge run")
         file = folder / "gateway.toml"
         credential = issue_client(authority, folder / "gateway", GATEWAY)

@@ -1,5 +1,6 @@
 """A board in QEMU: flash that survives a power cut, a sensor with a value that can be set, reset and watchdog."""
 
+import math
 import shutil
 import socket
 import subprocess
@@ -111,17 +112,18 @@ class QemuBoard:
         self._on().command("cont")
 
     def set_temperature(self, temperature_c: float) -> None:
-        """What the TMP105 measures from now on: -128 to 127.9 °C, kept over resets and power cuts."""
+        """What the TMP105 measures from now on, to its 1/16 °C: -128 to 127.9, kept over resets and power cuts."""
         if not -128.0 <= temperature_c < 128.0:
             raise HilError(f"the sensor cannot measure {temperature_c} °C", "Give -128 to 127.9.")
         if self._qmp is not None:
-            milli_c = round(temperature_c * 1000)
+            milli_c = int(math.copysign(math.ceil(abs(round(temperature_c * 16)) * 62.5), temperature_c))
             self._qmp.command("qom-set", path=_SENSOR, property="temperature", value=milli_c)
         self._temperature_c = temperature_c
 
     def temperature(self) -> float:
+        """As the sensor shows it, in steps of 1/16 °C."""
         milli_c: int = self._on().command("qom-get", path=_SENSOR, property="temperature")
-        return milli_c / 1000
+        return round(milli_c * 16 / 1000) / 16
 
     def events(self) -> list[str]:
         """QEMU's events since power-on, such as RESET and WATCHDOG."""

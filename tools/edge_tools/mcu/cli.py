@@ -146,6 +146,8 @@ def _announce(emulation: Emulation, *, json: bool) -> None:
 
 
 def _end(*_: object) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # a second Ctrl-C does not cut the ending short
     raise _Ended
 
 
