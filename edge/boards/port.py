@@ -204,16 +204,26 @@ async def run_port(
         assert problem is not None
         board.closed(str(problem))
         metrics.counter("port_failed", board=board.name, cause=problem.cause).value += 1
-        if problem.cause != last_cause:
-            last_cause = problem.cause
-            fields = {"board": board.name, "port": board.settings.port, "cause": problem.cause}
-            log_event(
-                _log, "port_closed", level=logging.WARNING, problem=problem.problem, remedy=problem.remedy, **fields
-            )
+        if problem.cause != last_cause and (last_cause, problem.cause) != ("unplugged", "not_found"):
+            _log_closed(board, problem)
+        last_cause = last_cause if problem.cause == "not_found" and last_cause else problem.cause
         if loop.time() - since >= STEADY_S:
             backoff_s = BACKOFF_S_MIN
         await _tick_for(board, backoff_s * rng.uniform(0.5, 1.0))
         backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
+
+
+def _log_closed(board: Board, problem: ConnectionFailed) -> None:
+    log_event(
+        _log,
+        "port_closed",
+        level=logging.WARNING,
+        board=board.name,
+        port=board.settings.port,
+        cause=problem.cause,
+        problem=problem.problem,
+        remedy=problem.remedy,
+    )
 
 
 async def _tick_for(board: Board, wait_s: float) -> None:

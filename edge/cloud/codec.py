@@ -301,7 +301,7 @@ class _Link(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._patience_s = patience_s
         self._stalled: asyncio.TimerHandle | None = None
-        self._flush_due = False
+        self._flush_due = self._held = False
         self._gone = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
 
@@ -319,6 +319,7 @@ class _Link(asyncio.Protocol):
         self._flush_due = True  # what comes of it is written below, not later
         self._handle(self._session.receive(data, self._loop.time()))
         self._flush()
+        self._pace()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone.set_result(None)
@@ -380,7 +381,20 @@ class _Link(asyncio.Protocol):
             return
         self._handle(self._session.tick(self._loop.time()))
         self._flush()
+        if self._held and self._transport is not None:
+            self._held = False  # one read, else the answer to the ping would never be seen
+            self._transport.resume_reading()
         self.arm()
+
+    def _pace(self) -> None:
+        """Stop reading while too much is unacknowledged: what bounds memory against a broker that sends on and on."""
+        transport = self._transport
+        if self._session.wants_input is self._held and transport is not None and not transport.is_closing():
+            self._held = not self._held
+            if self._held:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
 
     def _flush(self) -> None:
         self._flush_due = True
@@ -390,6 +404,8 @@ class _Link(asyncio.Protocol):
         transport = self._transport
         if transport is not None and not transport.is_closing() and (data := self._session.output()):
             transport.write(data)
+        if self._held:
+            self._pace()
 
 
 def _options(settings: ConnectionSettings) -> Options:

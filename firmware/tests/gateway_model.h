@@ -87,6 +87,9 @@ struct world {
     bool envelopes;
     uint8_t congest;        // so many QoS 1 publishes are answered with congestion
     uint8_t invalid_topic;  // so many with an invalid topic id
+    uint8_t refuse;         // so many are answered with not supported
+    bool refuse_topics;     // every REGISTER is answered so
+    bool deaf;              // takes no publishes or readings, yet answers PINGREQ
     bool silent;            // takes readings without acknowledging them: the cloud is slow
     char will_topic[40];
     char names[8][40];  // topic id - 1
@@ -277,6 +280,13 @@ static void gateway_take_reading(struct world *w, const struct wire_reading *env
         }
         return;
     }
+    if (w->refuse > 0) {
+        w->refuse--;
+        w->last_boot = envelope->boot;
+        w->last_sequence = envelope->sequence;
+        gateway_reply(w, MQTTSN_PUBACK, message->topic_id, message->msg_id, MQTTSN_NOT_SUPPORTED);
+        return;
+    }
     if (w->invalid_topic > 0) {
         w->invalid_topic--;
         gateway_reply(w, MQTTSN_PUBACK, message->topic_id, message->msg_id, MQTTSN_INVALID_TOPIC_ID);
@@ -308,10 +318,13 @@ static void gateway_take_publish(struct world *w, const struct mqttsn_message *m
             }
         }
     }
-    if (message->qos == 1 && w->congest > 0) {
-        w->congest--;
-        gateway_reply(w, MQTTSN_PUBACK, message->topic_id, message->msg_id, MQTTSN_CONGESTION);
-        return;
+    uint8_t *const turns[] = {&w->congest, &w->invalid_topic, &w->refuse};
+    for (size_t i = 0; i < 3 && message->qos == 1; i++) {
+        if (*turns[i] > 0) {
+            --*turns[i];
+            gateway_reply(w, MQTTSN_PUBACK, message->topic_id, message->msg_id, (uint8_t)(MQTTSN_CONGESTION + i));
+            return;
+        }
     }
     CHECK(w->published_count < LIST_MAX && message->data_bytes < sizeof w->published[0].data);
     struct told *told = &w->published[w->published_count++];
@@ -341,6 +354,9 @@ static void gateway_take_publish(struct world *w, const struct mqttsn_message *m
 
 static void gateway_take(struct world *w, const struct mqttsn_message *message) {
     struct outgoing *out = gateway_find(w, message->msg_id);
+    if (w->deaf && message->type == MQTTSN_PUBLISH) {
+        return;
+    }
     const bool anonymous = message->type == MQTTSN_PUBLISH && message->qos < 0;
     if (!w->connected && !anonymous && message->type != MQTTSN_CONNECT && message->type != MQTTSN_WILLTOPIC &&
         message->type != MQTTSN_WILLMSG) {
@@ -373,7 +389,8 @@ static void gateway_take(struct world *w, const struct mqttsn_message *message) 
             break;
         case MQTTSN_REGISTER: {
             const uint16_t id = gateway_topic_id(w, (const char *)message->data, message->data_bytes);
-            gateway_reply(w, MQTTSN_REGACK, id, message->msg_id, MQTTSN_ACCEPTED);
+            gateway_reply(w, MQTTSN_REGACK, id, message->msg_id,
+                          w->refuse_topics ? MQTTSN_NOT_SUPPORTED : MQTTSN_ACCEPTED);
             break;
         }
         case MQTTSN_REGACK:

@@ -263,6 +263,21 @@ static void test_a_lossy_line_carries_every_reading_in_order_over_resets(void) {
     }
 }
 
+static void test_readings_refused_or_damaged_do_not_hold_up_the_rest(void) {
+    connect_world(false);
+    world.refuse = 2;
+    for (uint32_t i = 1; i <= 10; i++) {
+        add_reading(&world, 5, i);
+    }
+    world.ring.entries[5].crc ^= 1;
+    CHECK(run_until(&world, is_drained, 60000));
+    CHECK_EQUAL(world.client.counters.readings_refused, 2);
+    CHECK_EQUAL(world.client.counters.readings_gone, 1);
+    CHECK_EQUAL(world.reading_count, 7);
+    CHECK_EQUAL(world.readings[2].sequence, 5);
+    CHECK_EQUAL(world.readings[3].sequence, 7);
+}
+
 static void test_readings_shed_by_the_ring_are_passed_over(void) {
     connect_world(false);
     world.cut = true;
@@ -372,6 +387,51 @@ static void test_nothing_is_lost_when_the_line_has_no_room(void) {
     CHECK_EQUAL(count_told(world.published, world.published_count, "zero"), 1);
     CHECK_EQUAL(count_told(world.published, world.published_count, "one"), 1);
     check_readings_in_order(&world, 5, 1, 1);
+}
+
+static void test_publishes_are_held_until_they_are_taken_or_refused(void) {
+    connect_world(false);
+    const unsigned registers = world.sent_by_type[MQTTSN_REGISTER];
+    world.congest = 1;
+    world.invalid_topic = 1;
+    CHECK_EQUAL(mqttsn_client_publish(&world.client, 1, 1, false, "in the end", 10), MQTTSN_PUBLISH_OK);
+    CHECK(run_until(&world, is_drained, 60000));
+    CHECK_EQUAL(count_told(world.published, world.published_count, "in the end"), 1);
+    CHECK_EQUAL(world.client.counters.congestions, 1);
+    CHECK_EQUAL(world.sent_by_type[MQTTSN_REGISTER], registers + 1);
+    // A predefined topic cannot be registered: refused. Not supported: refused.
+    world.invalid_topic = 1;
+    world.refuse = 1;
+    CHECK_EQUAL(mqttsn_client_publish(&world.client, 2, 1, false, "x", 1), MQTTSN_PUBLISH_OK);
+    CHECK_EQUAL(mqttsn_client_publish(&world.client, 1, 1, false, "y", 1), MQTTSN_PUBLISH_OK);
+    CHECK(run_until(&world, is_drained, 60000));
+    CHECK_EQUAL(world.client.counters.publishes_refused, 2);
+    CHECK_EQUAL(world.client.counters.publishes_acknowledged, 1);
+}
+
+static void test_topics_the_gateway_refuses_cost_what_is_published_on_them(void) {
+    world_open(&world, false);
+    world.refuse_topics = true;
+    CHECK_EQUAL(mqttsn_client_publish(&world.client, 1, 1, false, "early", 5), MQTTSN_PUBLISH_OK);
+    add_reading(&world, 5, 1);
+    mqttsn_client_start(&world.client);
+    CHECK(run_until(&world, is_drained, 10000));
+    CHECK_EQUAL(world.client.counters.publishes_refused, 1);
+    CHECK_EQUAL(world.client.counters.readings_refused, 1);
+    CHECK_EQUAL(mqttsn_client_publish(&world.client, 1, 1, false, "late", 4), MQTTSN_PUBLISH_REFUSED);
+}
+
+static void test_a_gateway_that_answers_nothing_but_pings_is_connected_to_anew(void) {
+    connect_world(false);
+    world.deaf = true;
+    CHECK_EQUAL(mqttsn_client_publish(&world.client, 1, 1, false, "patient", 7), MQTTSN_PUBLISH_OK);
+    run_until(&world, NULL, 100000);
+    CHECK_EQUAL(world.client.counters.reconnects, 0);
+    run_until(&world, NULL, 100000);
+    CHECK_EQUAL(world.client.counters.reconnects, 1);
+    world.deaf = false;
+    CHECK(run_until(&world, is_drained, 60000));
+    CHECK_EQUAL(count_told(world.published, world.published_count, "patient"), 1);
 }
 
 // --- Deliveries ---
@@ -599,6 +659,7 @@ int main(void) {
     RUN(test_an_invalid_topic_id_is_registered_again);
     RUN(test_readings_of_an_earlier_boot_are_settled_first);
     RUN(test_a_lossy_line_carries_every_reading_in_order_over_resets);
+    RUN(test_readings_refused_or_damaged_do_not_hold_up_the_rest);
     RUN(test_readings_shed_by_the_ring_are_passed_over);
     RUN(test_a_gateway_that_forgot_asks_for_all_that_is_held);
     RUN(test_rewind_to_what_is_not_in_flight_is_harmless);
@@ -606,6 +667,9 @@ int main(void) {
     RUN(test_publishes_are_refused_when_they_cannot_be_sent);
     RUN(test_publishes_without_a_session_go_out_in_any_state);
     RUN(test_nothing_is_lost_when_the_line_has_no_room);
+    RUN(test_publishes_are_held_until_they_are_taken_or_refused);
+    RUN(test_topics_the_gateway_refuses_cost_what_is_published_on_them);
+    RUN(test_a_gateway_that_answers_nothing_but_pings_is_connected_to_anew);
     RUN(test_more_topics_than_the_table_holds_are_registered_again);
     RUN(test_an_application_without_room_has_the_gateway_repeat);
     RUN(test_predefined_and_short_topics_are_delivered);

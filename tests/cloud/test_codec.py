@@ -35,7 +35,7 @@ def reading(number: int, size: int = 0) -> Message:
 
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(3600):
-        while not true():  # noqa: ASYNC110  virtual time costs nothing
+        while not true():
             await asyncio.sleep(0.01)
 
 

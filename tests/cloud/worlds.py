@@ -29,7 +29,7 @@ WAIT_S = 20.0
 async def until(true: Callable[[], bool]) -> None:
     """Wait until it holds; the test fails if it does not for long."""
     async with asyncio.timeout(WAIT_S):
-        while not true():  # noqa: ASYNC110  what is waited for may be another thread's
+        while not true():
             await asyncio.sleep(0.005)
 
 

@@ -50,6 +50,10 @@ class PlainClient:
         framed = cobs.encode(content + struct.pack("<I", zlib.crc32(content)))
         self._uart.sendall(b"\0" + framed + b"\0")
 
+    def babble(self, data: bytes) -> None:
+        """Any bytes, as they are."""
+        self._uart.sendall(data)
+
     def hear(self, kind: int, patience_s: float = PATIENCE_S) -> bytes | None:
         """The body of the next message of this kind; others wait their turn. None: it did not come."""
         deadline_s = time.monotonic() + patience_s

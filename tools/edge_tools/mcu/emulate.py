@@ -20,6 +20,7 @@ from edge_tools.hil.errors import HilError
 SOCKET = "mcu.sock"
 BOARDS_FILE = "boards.json"
 _SILENCE_S = 2.0
+_SIGNAL_SEEN_S = 0.5
 _PATIENCE_S = 30.0
 
 
@@ -92,7 +93,9 @@ class Emulation:
         try:
             on_ready()
             while True:
-                select.select([listener], [], [])
+                # A signal that came just before the wait is seen after it: never wait for good.
+                if not select.select([listener], [], [], _SIGNAL_SEEN_S)[0]:
+                    continue
                 with contextlib.suppress(OSError):
                     self._exchange(listener)
         finally:
