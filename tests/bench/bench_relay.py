@@ -38,7 +38,7 @@ OURS = "edgeloop"
 PORTS = 8
 READY_S = 20.0
 QUIET_S = 10.0
-SETTLING_S = 0.3
+SETTLING_S = 0.15
 
 
 class Flow(msgspec.Struct, frozen=True):
@@ -106,7 +106,7 @@ def _contenders(context: Context, local: Mosquitto, cloud: Mosquitto) -> dict[st
         OURS: lambda: gateway(local, cloud.port, context.folder("gateway")),
         **_references(context, local, cloud, None),
     }
-    count, paced = context.pick(100_000, 15_000), context.pick(5_000, 1_000)
+    count, paced = context.pick(100_000, 15_000), context.pick(5_000, 700)
 
     def turn(make: Callable[[], Contender]) -> Callable[[], Flow]:
         return lambda: _measure(make(), cloud, count, paced)
@@ -180,7 +180,7 @@ def _wait_until_it_carries(publisher: Publisher, counter: Counter) -> None:
             raise NoFigure("the relay carried nothing")
         publisher.publish([0])
         counter.receive(1, 0.1)
-    counter.receive(1 << 40, 0.3)
+    counter.receive(1 << 40, 0.12)
 
 
 def _throughput(relay: Contender, publisher: Publisher, counter: Counter, count: int) -> tuple[float, float]:
