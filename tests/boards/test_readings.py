@@ -1,10 +1,11 @@
 import itertools
+import random
 from collections.abc import Callable
 
 import pytest
 
 from edge.config import BoardSettings
-from edge.messages import Outcome
+from edge.messages import Message, Outcome
 from tests.boards.rig import Cable, Rig
 from tests.fakes.board import FakeBoard
 
@@ -129,6 +130,20 @@ def test_a_refused_reading_is_told_so_every_time_and_never_offered_again() -> No
     assert rig.readings("b1") == [(1, 1), (1, 2), (1, 4), (1, 5)]
 
 
+def test_a_board_whose_boot_counter_was_erased_is_heard_again() -> None:
+    rig = Rig("b1", fake=lambda name: FakeBoard(name, ring=400))
+    fake = rig.fakes["b1"]
+    for _ in range(300):
+        fake.produce()
+    rig.until(lambda: fake.idle)
+    new = rig.fakes["b1"] = FakeBoard("b1")
+    for _ in range(30):
+        new.produce()
+    rig.until(lambda: new.ready and new.idle)
+    assert rig.readings("b1") == [(1, n) for n in [*range(1, 301), *range(1, 31)]]
+    assert rig.count("boot_numbers_reused", board="b1") == 1
+
+
 def test_readings_shed_by_the_board_are_counted() -> None:
     rig = Rig("b1", settle=lambda message: None, fake=lambda name: FakeBoard(name, ring=8, window=4))
     fake = rig.fakes["b1"]
@@ -229,3 +244,57 @@ def test_a_reading_under_an_unknown_topic_id_is_answered_so_and_comes_again() ->
     rig.until(lambda: fake.idle)
     assert rig.readings("b1") == [(1, 1)]
     assert rig.rejected("b1", "topic_id_unknown") >= 1
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_whatever_happens_every_reading_is_handed_on_shed_or_refused(seed: int) -> None:
+    """Loss, delay, congestion, refusals, late settlements in any order, restarts of board and gateway, unplugging."""
+    rng = random.Random(seed)
+    congestion, late, refusal = rng.choice((0, 0.02, 0.1)), rng.choice((0, 0.3, 1.0)), rng.choice((0, 0.02))
+    loss, delay_s, chunk = rng.choice((0, 0.0005, 0.002)), rng.choice((0, 0.05, 0.2)), rng.choice((0, 1, 13))
+    window, ring, clean = rng.choice((1, 4, 16, 64)), rng.choice((20, 400)), rng.random() < 0.5
+    calm = False
+    refused: set[tuple[int, int]] = set()
+
+    def settle(message: Message) -> Outcome | None:
+        draw = 1.0 if calm else rng.random()
+        if draw < congestion:
+            return Outcome.CONGESTED
+        if draw < congestion + refusal:
+            assert message.reading is not None
+            refused.add((message.reading.boot, message.reading.sequence))
+            return Outcome.REFUSED
+        return None if draw < congestion + refusal + late else Outcome.TAKEN
+
+    rig = Rig(
+        "b1",
+        cable=lambda n: Cable(loss=loss, flip=loss, delay_s=delay_s, chunk=chunk, seed=7 * seed + n),
+        settle=settle,
+        fake=lambda name: FakeBoard(name, ring=ring, window=window, clean=clean, seed=seed),
+    )
+    fake = rig.fakes["b1"]
+    produced: list[tuple[int, int]] = []
+    for _ in range(60):
+        produced += [fake.produce() for _ in range(rng.randrange(6))]
+        rig.run(rng.random() * 0.3)
+        for one in rng.sample(rig.waiting, rng.randrange(len(rig.waiting) + 1)):
+            rig.waiting.remove(one)
+            one[0].settled((one[1].receipt,), Outcome.CONGESTED if rng.random() < congestion else Outcome.TAKEN)
+        match rng.randrange(150):
+            case 0 | 1 | 2:
+                fake.restart(rig.now, cold=rng.random() < 0.3)
+            case 3 | 4 | 5:
+                rig.start()
+            case 6 | 7 | 8:
+                rig.boards["b1"].closed("unplugged")
+                rig.run(0.3)
+                rig.boards["b1"].opened(rig.now)
+    calm = True
+    while not (fake.ready and fake.idle):
+        assert rig.now < 500
+        rig.run(0.5)
+        rig.settle_waiting()
+    got = first_seen(rig.readings("b1"))
+    assert set(produced) - set(got) - set(fake.shed) - refused == set()
+    if not congestion and not late:
+        assert got == sorted(got)

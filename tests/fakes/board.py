@@ -79,6 +79,7 @@ class FakeBoard:
         self._cursor = 0
         self._retry_due = self._ping_due = 0.0
         self._back_off_until: float | None = None
+        self._hello_due: float | None = None
         self._start(0.0)
 
     # What a test does to it.
@@ -139,6 +140,13 @@ class FakeBoard:
         self._send_readings(now)
 
     def tick(self, now: float) -> None:
+        if self._hello_due is None:
+            self._hello_due = now + 1.0
+        elif not self._welcomed and now >= self._hello_due:
+            self._hello_due = now + 1.0
+            self._say_hello()
+            if self._step == "idle":
+                self._connect(now)
         if self._step not in {"idle", "ready"} and now >= self._step_due:
             self._connect(now)
         if self._step == "ready":
@@ -161,6 +169,8 @@ class FakeBoard:
         self._out: list[bytes] = []
         self._reader = FrameReader(self.content_bytes_max)
         self._step, self._step_due = "idle", now
+        self._welcomed = False
+        self._hello_due = None
         self._cursor = 0
         self._retry_due = self._ping_due = now
         self._back_off_until = None
@@ -181,10 +191,12 @@ class FakeBoard:
     def _on_link(self, message: object, now: float) -> None:
         match message:
             case HelloRequest():
+                self._welcomed = False
                 self._say_hello()
                 if self._step == "idle":
                     self._connect(now)
             case Welcome():
+                self._welcomed = True
                 self._window = message.window
                 self.unix_time_ms = message.unix_time_ms
                 self._go_back(0, now)
