@@ -156,8 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     view.say(f"logs, keys and the boards' flash are in {folder}")
     try:
         with start_world(folder, options.boards, ROOT, view.say) as world:
-            view.say(f"all is connected{'' if options.seconds else '; Ctrl-C ends'}")
             stop.orderly = True
+            view.say(f"all is connected{'' if options.seconds else '; Ctrl-C ends'}")
             run = Run(world, view, stop)
             run.flow(options.seconds)
             result = run.finish()
