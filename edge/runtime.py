@@ -187,7 +187,8 @@ def _connect(name: str, settings: ConnectionSettings, metrics: Metrics, file: st
         from edge.cloud.aws import AwsConnection  # its SDK costs memory that others need not pay
 
         return AwsConnection(settings, metrics, name=name, file=file)
-    return CodecConnection(settings, metrics, name=name, no_local=True)
+    # Not towards the cloud: whether AWS IoT Core takes No Local is not documented, and configured routes make no loop.
+    return CodecConnection(settings, metrics, name=name, no_local=name == "broker")
 
 
 def _receive(router: Router, source: str, messages: Sequence[Message], origin: Origin) -> None:

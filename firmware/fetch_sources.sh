@@ -22,7 +22,7 @@ fi
 
 # The first cargo that is new enough: a distribution's own may be older than the one a user installed beside it.
 find_cargo() {
-    for candidate in "${CARGO:-}" cargo "$HOME/.cargo/bin/cargo" /usr/bin/cargo; do
+    for candidate in "${CARGO:-}" cargo "${HOME:-}/.cargo/bin/cargo" /usr/bin/cargo; do
         [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 || continue
         minor=$("$candidate" --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\)\..*/\1/p')
         if [ "${minor:-0}" -ge "$cargo_minor_min" ]; then

@@ -9,6 +9,7 @@ Invariants:
 - Closing the port ends nothing but the hello: sessions end by their keep-alive.
 """
 
+import logging
 from collections.abc import Callable, Hashable, Sequence
 from enum import Enum
 from typing import Final
@@ -48,7 +49,6 @@ STATS_EVERY_S: Final = 10.0
 TIME_EVERY_S: Final = 600.0
 TIME_AGAIN_S: Final = 10.0  # while the gateway itself does not know it
 CLIENTS_MAX: Final = 64
-_REQUEST_ENVELOPE_BYTES = 3
 LINES_A_SECOND_MAX: Final = 100
 
 
@@ -165,9 +165,7 @@ class Board:
     def receive(self, data: bytes, now: float) -> None:
         """data: what one read of the port gave. Raises nothing."""
         self._bytes_in.value += len(data)
-        if self._reader.pending and now - self._heard >= INTER_BYTE_TIMEOUT_S:
-            self._reader.expire()
-        self._heard = now
+        self._heard = now  # only `tick` finds the line silent: a late read may be our own lateness, not the board's
         gateway, link = self._gateway, self._link
         readings: list[bytes] = []
         for content in self._reader.feed(data):
@@ -319,6 +317,8 @@ class Board:
     def _on_hello(self, hello: Hello, now: float) -> None:
         if not self._link.allows(hello.board_id) or self._gateway.is_foreign(self._link, hello.board_id):
             self._gateway.count_rejected(self._link, "hello_foreign")
+            fix = "Plug in the board that belongs here, or correct the port or the name in the gateway file."
+            self._gateway.note(self._link, "board_refused", logging.WARNING, said=hello.board_id, remedy=fix)
             return
         before, self._hello = self._hello, hello
         if before is None or before.boot != hello.boot:
@@ -328,9 +328,7 @@ class Board:
         peer = self._link.direct
         peer.window = max(1, min(hello.window, self.settings.window))
         peer.requests = self._requests
-        content_bytes_max = max(hello.content_bytes_max, CONTENT_BYTES_MAX_BEFORE_HELLO)
-        peer.message_bytes_max = content_bytes_max - _REQUEST_ENVELOPE_BYTES
-        self._link.message_bytes_max = content_bytes_max - 1
+        self._link.message_bytes_max = max(hello.content_bytes_max, CONTENT_BYTES_MAX_BEFORE_HELLO) - 1
         if self._readings is not None:
             self._readings.window = peer.window
         self._control(Welcome(peer.window, self.settings.content_bytes_max, self._unix_time_ms()))
@@ -343,7 +341,7 @@ class Board:
         self._stats_due = self._time_due = self._advertise_due = float("inf")
         peer = self._link.direct
         peer.window, peer.requests = 1, None
-        peer.message_bytes_max = self._link.message_bytes_max = CONTENT_BYTES_MAX_BEFORE_HELLO - 1
+        self._link.message_bytes_max = CONTENT_BYTES_MAX_BEFORE_HELLO - 1
 
     def _on_answer(self, content: bytes, now: float) -> None:
         client = self._link.clients.get(b"")

@@ -329,7 +329,7 @@ class Gateway:
         reason = self._reason_to_refuse(link, client_id, place)
         if reason:
             self.count_rejected(link, reason)
-            self._log(link, "client_refused", logging.WARNING, client=client_id, reason=reason)
+            self.note(link, "client_refused", logging.WARNING, client=client_id, reason=reason)
             link.transmit(key, (encode(ConnAck(NOT_SUPPORTED)),))
             return
         if place is not None and place.link is not link:
@@ -442,11 +442,11 @@ class Gateway:
         link = place.link
         if client.state is State.LOST:
             self._metrics.counter("clients_lost", board=link.name).value += 1
-            self._log(link, "client_lost", logging.WARNING, client=client.id)
+            self.note(link, "client_lost", logging.WARNING, client=client.id)
         elif client.state is State.DISCONNECTED:
-            self._log(link, "client_disconnected", client=client.id)
+            self.note(link, "client_disconnected", client=client.id)
         elif client.state is State.ACTIVE and state not in CONNECTED:
-            self._log(link, "client_connected", client=client.id)
+            self.note(link, "client_connected", client=client.id)
         if client.id == link.owner and not client.subscriptions and client.state in {State.LOST, State.ACTIVE}:
             link.settling_until = self._clock() + SETTLING_S
         if client.state in {State.LOST, State.DISCONNECTED} and client.clean:
@@ -472,8 +472,8 @@ class Gateway:
         if messages:
             self._route(place.link.source, place.client.id, messages, place.client)
 
-    def _log(self, link: Link, event: str, level: int = logging.INFO, **fields: object) -> None:
-        """A client that comes and goes all the time does not fill the log."""
+    def note(self, link: Link, event: str, level: int = logging.INFO, **fields: object) -> None:
+        """Log a change of state; a client that comes and goes all the time does not fill the log."""
         now = self._clock()
         if now >= link.log_from + 60.0:
             link.log_from, link.log_lines = now, 0

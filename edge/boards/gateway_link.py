@@ -1,21 +1,28 @@
 """A link as the gateway sees it: whose it is, who may come by it, and how to write to them. Pure."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from edge.boards.client import Client
 from edge.boards.requests import Requests
+
+REQUEST_ENVELOPE_BYTES: Final = 2  # what a request id takes more than a plain message
+FORWARDER_BYTES: Final = 3  # length, type, control (MQTT-SN 1.2, 5.5)
 
 
 class LinkPeer:
     """The way to one client on a link. key: which one there; b'' for whoever is on the line itself."""
 
-    __slots__ = ("_link", "key", "message_bytes_max", "requests", "window")
+    __slots__ = ("_envelope_bytes", "_link", "key", "requests", "window")
 
-    def __init__(self, link: "Link", key: Hashable, message_bytes_max: int) -> None:
-        self._link, self.key, self.message_bytes_max = link, key, message_bytes_max
+    def __init__(self, link: "Link", key: Hashable, envelope_bytes: int = 0) -> None:
+        self._link, self.key, self._envelope_bytes = link, key, envelope_bytes
         self.window = 1
         self.requests: Requests | None = None
+
+    @property
+    def message_bytes_max(self) -> int:
+        return self._link.message_bytes_max - self._envelope_bytes
 
     def send(self, packets: Sequence[bytes]) -> None:
         self._link.transmit(self.key, packets)
@@ -44,7 +51,8 @@ class Link:
 
     source: as routes name it; owner: the board whose id its name is, '' for none; targets: those of the router whose
     messages its clients may get; patterns: client ids allowed beside the owner's, `*` at the end for any tail.
-    settling_until: until when its owner may be expected to subscribe; None before anyone asked.
+    message_bytes_max: of one MQTT-SN message; settling_until: until when its owner may be expected to subscribe, None
+    before anyone asked.
     """
 
     def __init__(
@@ -68,7 +76,7 @@ class Link:
         self.settling_until: float | None = None
         self.log_from, self.log_lines = 0.0, 0
         self.transmit, self.transmit_request, self.room = wire.transmit, wire.transmit_request, wire.room
-        self.direct = LinkPeer(self, b"", message_bytes_max)
+        self.direct = LinkPeer(self, b"", REQUEST_ENVELOPE_BYTES)
         self._ids = frozenset(p for p in patterns if not p.endswith("*"))
         self._heads = tuple(p[:-1] for p in patterns if p.endswith("*"))
 
@@ -76,4 +84,7 @@ class Link:
         return client_id == self.owner or client_id in self._ids or client_id.startswith(self._heads)
 
     def peer(self, key: Hashable) -> LinkPeer:
-        return self.direct if key == b"" else LinkPeer(self, key, self.message_bytes_max)
+        if key == b"":
+            return self.direct
+        node = key[1] if isinstance(key, tuple) and isinstance(key[1], bytes) else None
+        return LinkPeer(self, key, 0 if node is None else len(node) + FORWARDER_BYTES)

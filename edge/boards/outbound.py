@@ -36,8 +36,10 @@ class Peer(Protocol):
     """
 
     window: int
-    message_bytes_max: int
     requests: Requests | None
+
+    @property
+    def message_bytes_max(self) -> int: ...
 
     def send(self, packets: Sequence[bytes]) -> None:
         """Whole MQTT-SN messages, in order."""

@@ -257,6 +257,7 @@ class _Session:
             return await self._gone
         finally:
             board.wake = _nobody
+            self._gone.cancel()  # so that a flush still to come leaves the file descriptor alone
             self._loop.remove_reader(self._port.fd)
             self._loop.remove_writer(self._port.fd)
             if self._timer is not None:

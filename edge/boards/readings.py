@@ -25,6 +25,9 @@ from edge.metrics import Metrics
 REWIND_EVERY_S: Final = 0.5
 HOLE_HOLDS_S: Final = 2.0
 CONGESTION_HOLDS_S: Final = 30.0
+# A window holds 255 readings at most: what lies further back is no repeat but a boot number used again, by a board
+# whose counter was erased.
+REPEATS_REACH_BACK: Final = 255
 
 _BOOTS_MAX = 4
 _REFUSALS_MAX = 256
@@ -103,6 +106,7 @@ class Readings:
         self._out_of_order = metrics.counter("readings_out_of_order", board=board)
         self._congested = metrics.counter("readings_congested", board=board)
         self._shed = metrics.counter("readings_shed_by_board", board=board)
+        self._reused = metrics.counter("boot_numbers_reused", board=board)
         self._pending: dict[int, bytes] = {}
         self._refused: dict[tuple[int, int], None] = {}
         self._boots: dict[int, _Boot] = {}
@@ -203,6 +207,10 @@ class Readings:
         number, sequence, publish = reading.boot, reading.sequence, reading.publish
         ids = struct.pack(">HH", publish.topic_id, publish.message_id)
         boot = self._boots.get(number)
+        if boot is not None and sequence + REPEATS_REACH_BACK < boot.last:
+            self._reused.value += 1
+            self._forget(boot)
+            boot = None
         if not self._in_turn(boot, number, sequence, reading.back, now):
             if boot is not None and sequence <= boot.last:
                 self._answer_repeat(boot, sequence, ids)
@@ -356,12 +364,15 @@ class Readings:
     def _remember(self, number: int, last: int) -> _Boot:
         """A boot seen for the first time becomes the current one; the oldest of too many is forgotten."""
         if len(self._boots) >= _BOOTS_MAX:
-            oldest = self._boots.pop(next(iter(self._boots)))
-            for receipt in [r for r in self._pending if r & ~_SEQUENCE == oldest.base]:
-                del self._pending[receipt]
+            self._forget(next(iter(self._boots.values())))
         self._bases += 1
         self._boot = self._boots[number] = _Boot(number, self._bases << 32, last)
         return self._boot
+
+    def _forget(self, boot: _Boot) -> None:
+        del self._boots[boot.number]
+        for receipt in [one for one in self._pending if one & ~_SEQUENCE == boot.base]:
+            del self._pending[receipt]
 
     def _store_mark(self) -> None:
         boot = self._boot

@@ -3,7 +3,7 @@
 What the SDK does differently from our codec, as far as it can be told from outside:
 - QoS 2 is published at QoS 1; the SDK and AWS IoT Core know no QoS 2.
 - A PUBACK waits for `settled` as everywhere (the SDK's manual acknowledgement), but carries no reason code: a REFUSED
-  message is acknowledged plainly. SDKs before manual acknowledgement (awscrt < 0.29) acknowledge on receipt themselves.
+  message is acknowledged plainly. SDKs too old for manual acknowledgement (0.36 has it) acknowledge on receipt.
 - Which of the two certificates was at fault in a failed TLS handshake the SDK does not say: the cause is `tls_failed`.
 - Flow control beyond MQTT's own is NONE: AWS_IOT_CORE_DEFAULTS caps at 100 messages a second, whatever the broker.
 

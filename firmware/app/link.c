@@ -234,10 +234,12 @@ static enum mqttsn_return_code on_delivery(void *context, const struct mqttsn_de
     if (delivery->data_bytes > 0) {
         memcpy(self.command.payload, delivery->data, delivery->data_bytes);
     }
+    // Counted first: the command task runs at once, and `stats` counts itself.
+    self.app->commands_received++;
     if (xQueueSend(self.app->commands, &self.command, 0) != pdTRUE) {
+        self.app->commands_received--;
         return MQTTSN_CONGESTION;
     }
-    self.app->commands_received++;
     return MQTTSN_ACCEPTED;
 }
 

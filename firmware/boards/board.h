@@ -47,8 +47,8 @@ uint32_t board_uart_overruns(void);
 enum {
     BOARD_UART_TX_BYTES = 2048,
     BOARD_UART_RX_BYTES = 2048,
-    /// Low water: at 115,200 baud it leaves 1.4 ms to build the next frame.
-    BOARD_UART_LOW_BYTES = 16,
+    /// Low water, half a frame: at 115,200 baud it leaves 2.8 ms to wake up and build the next one.
+    BOARD_UART_LOW_BYTES = 32,
 };
 
 /// Read the temperature, in sixteenths of a °C. Blocks for about 0.6 ms at 100 kHz. false: no answer on the bus.

@@ -74,13 +74,16 @@ def test_a_plain_client_gets_no_frames_but_mqtt_sn_after_the_hello_request() -> 
     assert client.other == []
 
 
-def test_the_hello_of_another_board_is_counted_and_not_welcomed() -> None:
+def test_the_hello_of_another_board_is_told_counted_and_not_welcomed(caplog: pytest.LogCaptureFixture) -> None:
     rig = Rig("b1", "b2")
     control(rig)
     rig.boards["b1"].receive(build_frame(encode_link(Hello(16, 512, 1, "b2"))), rig.now)
     assert control(rig) == []
     assert rig.rejected("b1", "hello_foreign") == 1
     assert rig.boards["b1"].status().rejected == {"hello_foreign": 1}
+    [record] = caplog.records
+    assert record.getMessage() == "board_refused"
+    assert record.__dict__["fields"]["said"] == "b2"
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.001])
@@ -231,10 +234,18 @@ def test_an_unfinished_segment_is_closed_by_time() -> None:
     rig.now += 0.3
     board.tick(rig.now)
     assert board.status().rejected == {"timeout": 1}
-    board.receive(b"\0\x07\x01\x02", rig.now)
-    rig.now += 0.3
     board.receive(build_frame(encode_link(Hello(4, 512, 1, "b1"))), rig.now)
     assert board.status().boot == 1
+
+
+def test_a_gateway_that_reads_late_does_not_take_it_for_the_boards_silence() -> None:
+    rig = Rig("b1")
+    frame = build_frame(encode_link(Hello(4, 512, 1, "b1")))
+    rig.boards["b1"].receive(frame[:7], rig.now)
+    rig.now += 3
+    rig.boards["b1"].receive(frame[7:], rig.now)
+    assert rig.boards["b1"].status().boot == 1
+    assert rig.boards["b1"].status().rejected == {}
 
 
 def test_a_board_that_never_reads_costs_bounded_memory_and_nobody_else() -> None:

@@ -95,6 +95,19 @@ def test_several_clients_live_behind_one_port_by_forwarder_encapsulation() -> No
     assert [len(node.heard) for node in nodes] == [0, 1, 0]
 
 
+def test_what_a_forwarder_adds_counts_towards_the_boards_limit() -> None:
+    rig, _, _ = make()
+    node = SnClient(rig, "b1", node=b"0123456789")
+    node.connect("node-1")
+    node.subscribe("ab")
+    told = send(rig, "boards", *(Message("ab", b"x" * size, 1, receipt=size) for size in (235, 236)))
+    [publish] = node.take()
+    assert isinstance(publish, sn.Publish)
+    assert len(sn.encode(sn.Forwarded(node.node, sn.encode(publish)))) + 1 == 256
+    node.say(sn.PubAck(publish.topic_id, publish.message_id))
+    assert told.ended == {235: "taken", 236: "refused"}
+
+
 def test_nested_encapsulation_is_rejected() -> None:
     rig, one, _ = make()
     inner = sn.encode(sn.Forwarded(b"2", sn.encode(sn.PingReq())))

@@ -130,6 +130,20 @@ def test_a_refused_reading_is_told_so_every_time_and_never_offered_again() -> No
     assert rig.readings("b1") == [(1, 1), (1, 2), (1, 4), (1, 5)]
 
 
+def test_a_board_whose_boot_counter_was_erased_is_heard_again() -> None:
+    rig = Rig("b1", fake=lambda name: FakeBoard(name, ring=400))
+    fake = rig.fakes["b1"]
+    for _ in range(300):
+        fake.produce()
+    rig.until(lambda: fake.idle)
+    new = rig.fakes["b1"] = FakeBoard("b1")
+    for _ in range(30):
+        new.produce()
+    rig.until(lambda: new.ready and new.idle)
+    assert rig.readings("b1") == [(1, n) for n in [*range(1, 301), *range(1, 31)]]
+    assert rig.count("boot_numbers_reused", board="b1") == 1
+
+
 def test_readings_shed_by_the_board_are_counted() -> None:
     rig = Rig("b1", settle=lambda message: None, fake=lambda name: FakeBoard(name, ring=8, window=4))
     fake = rig.fakes["b1"]

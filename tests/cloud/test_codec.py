@@ -457,3 +457,25 @@ def test_a_password_that_changed_is_used_at_the_next_connect(tmp_path: Path) -> 
         assert [packet.password for packet in broker.of(packets.Connect)] == [b"old", b"new"]
 
     run_virtual(main())
+
+
+def test_a_broker_that_sends_beyond_the_receive_maximum_is_read_no_further_and_still_answers_pings() -> None:
+    async def main() -> None:
+        broker, inbound = FakeBroker(), Inbound(lambda message: None)
+        connection = make(broker, window=10, keepalive_s=20)
+        connection.subscribe(["cmd/#"], inbound)
+        async with running(connection):
+            await connection.granted("cmd/#")
+            for number in range(150):
+                broker.publish("cmd/x", (b"%d" % number).ljust(20_000))
+            await asyncio.sleep(200)
+            assert connection.state.connected
+            assert 20 <= len(inbound.messages) < 100  # one read more for each ping
+            while len(inbound.messages) < 150:
+                start = len(inbound.messages)
+                open_now = [message.receipt for message in inbound.messages]
+                inbound.origins[0].settled(open_now, Outcome.TAKEN)
+                await until(lambda start=start: len(inbound.messages) > start)  # type: ignore[misc]
+            assert [int(payload) for payload in inbound.payloads] == list(range(150))
+
+    run_virtual(main())

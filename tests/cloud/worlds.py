@@ -105,7 +105,6 @@ class MosquittoWorld:
         self.refuses = kind != "codec 3.1.1"
         self._kind, self._thing = kind, thing
         acl = ("user observer", "topic readwrite #", "pattern readwrite +/%u/#")
-        # What it acknowledged must be on its way to the observer, as it dies with the memory of a killed broker.
         options = ["max_inflight_messages 1000"]
         self._broker = Mosquitto(directory, plain=False, tls=server, acl=acl, persistent=True, options=options)
         self._broker.start()

@@ -16,6 +16,8 @@ from edge.mqtt.properties import NONE, PacketProperties
 from edge.mqtt.reader import Parser
 from edge.topics import matches
 
+READ_BYTES_MAX = 64 * 1024
+
 
 class FakeBroker:
     """connack: the code it answers CONNECT with, None: no answer. receive_maximum: as announced. reading: whether it
@@ -225,7 +227,7 @@ class Pipe(asyncio.Transport):
     def resume_reading(self) -> None:
         if not self._reading:
             self._reading = True
-            self._loop.call_soon(self.peer._move, len(self.peer._buffer))
+            self._loop.call_soon(self.peer._move_on)
 
     def is_closing(self) -> bool:
         return self._closing
@@ -239,6 +241,12 @@ class Pipe(asyncio.Transport):
             if not end._closing:
                 end._closing = True
                 self._loop.call_soon(end._protocol.connection_lost, None)
+
+    def _move_on(self) -> None:
+        """What waited while the other end did not read, one read in a turn of the loop."""
+        self._move(READ_BYTES_MAX)
+        if self._buffer and self.peer._reading and not self.peer._closing:
+            self._loop.call_soon(self._move_on)
 
     def _move(self, size: int) -> None:
         peer = self.peer
