@@ -124,12 +124,12 @@ class Recovery:
                 self._damages.lost(Damage(number, self._next, self._next, "bad_header"), at=at, body=body)
             at = place + BATCH_BYTES + batch.stored
             self._next, self._sequence = batch.first + batch.span, batch.sequence
-            self._keep = max(self._keep, batch.keep)
             try:
                 changes = parse_changes(batch, reader.body(place, batch), head.salt)
             except Damaged:
                 pending = (place, batch)
                 continue
+            self._keep = max(self._keep, batch.keep)
             self._end, self._last_at, self._last_size = at, place, BATCH_BYTES + batch.stored
             for key, value in changes.items():
                 if value is None:
