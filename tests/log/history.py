@@ -106,6 +106,12 @@ class History:
                 raise
             self.log.settle(work)
 
+    def restart(self, disk: Disk) -> None:
+        """Go on with what a power cut left."""
+        self.disk = disk
+        self.points.clear()
+        self.log = self.open()
+
     def kill(self) -> None:
         """The process is gone; the machine is not: what it wrote is still in the cache."""
         self.log = self.open()
