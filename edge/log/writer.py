@@ -29,7 +29,7 @@ from edge.log.format import (
     parse_content,
     segment_head,
 )
-from edge.log.segment import TMP_SUFFIX, SegmentReader, segment_path, spare_path
+from edge.log.segment import QUARANTINE, TMP_SUFFIX, SegmentReader, segment_path, spare_path
 
 Records = Iterable[tuple[int, bytes]]
 THINNED_BATCH_BYTES = 64 * 1024
@@ -96,7 +96,8 @@ class Held(msgspec.Struct):
 
 class Place(msgspec.Struct):
     """Where the writer goes on after recovery. current: (segment, where its next batch goes), None to begin a new
-    one; last: the highest segment number ever seen; doomed: segments that are in the folder and no longer needed."""
+    one; last: the highest segment number ever seen; doomed: segments that are in the folder and no longer needed;
+    suspect: one that the disk could not read whole (0: none), to be put aside instead of deleted."""
 
     held: dict[int, Held]
     state: dict[str, bytes]
@@ -106,6 +107,7 @@ class Place(msgspec.Struct):
     current: tuple[int, int, int] | None
     spares: list[tuple[str, int]]
     doomed: dict[int, int]
+    suspect: int = 0
 
 
 class Writer:
@@ -113,13 +115,14 @@ class Writer:
 
     def __init__(self, folder: str, files: Files, options: LogOptions, place: Place) -> None:
         self._folder, self._files, self._options = folder, files, options
-        self._held, self._state, self._doomed = place.held, place.state, place.doomed
+        self._held, self._state, self._doomed = dict(sorted(place.held.items())), place.state, place.doomed
         self._sequence, self._next, self._last = place.sequence, place.next, place.last
-        self._spares = place.spares
+        self._spares, self._suspect = place.spares, place.suspect
         self._packer = Packer(compress=options.compress)
         self._bytes_live, self._recount = 0, True
         self._file: File | None = None
-        self._current, self._at, self._salt, self._blocks = 0, 0, 0, 0
+        # The newest segment is never freed, for it has the state; whether it is written to or not.
+        self._current, self._at, self._salt, self._blocks = max(self._held, default=0), 0, 0, 0
         if place.current is not None:
             self._current, self._at, self._salt = place.current
             self._blocks = self._at
@@ -150,7 +153,10 @@ class Writer:
             path = segment_path(self._folder, number)
             self._recount = True
             with contextlib.suppress(OSError):
-                if size == self._options.segment_bytes and len(self._spares) < self._options.spares_max:
+                if number == self._suspect:
+                    self._files.makedir(os.path.join(self._folder, QUARANTINE))
+                    self._files.rename(path, os.path.join(self._folder, QUARANTINE, os.path.basename(path)))
+                elif size == self._options.segment_bytes and len(self._spares) < self._options.spares_max:
                     spare = spare_path(self._folder, number)
                     self._files.rename(path, spare)
                     self._spares.append((spare, size))
