@@ -329,7 +329,8 @@ class Writer:
                 file.pwrite(build_batch(batch, body, work.salt) + body, at)
                 return at + BATCH_BYTES + len(body)
 
-            for number, data in work.thin(scan.records()):
+            source = scan.records()
+            for number, data in work.thin(source):
                 if held_bytes + len(data) > THINNED_BATCH_BYTES and kept:
                     until = kept[-1][0] + 1
                     at = put(until, {})
@@ -337,6 +338,8 @@ class Writer:
                     kept.clear()
                 kept.append((number, data))
                 held_bytes += len(data)
+            for _ in source:  # it may have had enough early; the state changes are wanted whole
+                pass
             at = put(row.next, scan.changes)
             if self._options.sync:
                 file.fdatasync()
