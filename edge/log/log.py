@@ -240,6 +240,8 @@ class Log:
                     segment.generation = work.generation
             return
         self._commits.value += 1
+        if self._segments:
+            self._reader.written(self._segments[-1].number)
         if outcome.created is not None:
             number, first, size = outcome.created
             if self._segments and self._segments[-1].first == self._segments[-1].next:
