@@ -63,7 +63,7 @@ def run(context: Context) -> list[Figure]:
     authority = make_ca(context.workdir / "ca")
     server = issue_server(authority, context.workdir / "server", [HOST])
     client = issue_client(authority, context.workdir / "client", "relay")
-    with _on_the_others_core(), _brokers(context, server) as (local, cloud):
+    with on_the_others_core(), brokers(context, server) as (local, cloud):
         plain = context.interleaved(_contenders(context, local, cloud))
         context.progress("  frames in, TLS out")
         secure = context.interleaved(
@@ -73,7 +73,7 @@ def run(context: Context) -> list[Figure]:
 
 
 @contextmanager
-def _on_the_others_core() -> Iterator[None]:
+def on_the_others_core() -> Iterator[None]:
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {CORES[OTHERS_CORE % len(CORES)]})
     try:
@@ -83,7 +83,7 @@ def _on_the_others_core() -> Iterator[None]:
 
 
 @contextmanager
-def _brokers(context: Context, server: Credential) -> Iterator[tuple[Mosquitto, Mosquitto]]:
+def brokers(context: Context, server: Credential) -> Iterator[tuple[Mosquitto, Mosquitto]]:
     with (
         Mosquitto(context.folder("local"), options=BROKER_OPTIONS, prefix=on_core(RELAY_CORE)) as local,
         Mosquitto(context.folder("cloud"), tls=server, options=BROKER_OPTIONS, prefix=on_core(OTHERS_CORE)) as cloud,
@@ -110,7 +110,7 @@ def _contenders(context: Context, local: Mosquitto, cloud: Mosquitto) -> dict[st
     count, paced = context.pick(100_000, 15_000), context.pick(5_000, 1_200)
 
     def turn(name: str, make: Callable[[], Contender]) -> Callable[[], Flow]:
-        return lambda: _measure(make(), cloud, count // SLOWER.get(name, 1), paced)
+        return lambda: measure(make(), cloud, count // SLOWER.get(name, 1), paced)
 
     return {name: turn(name, make) for name, make in makers.items()}
 
@@ -122,7 +122,7 @@ def _tls_references(
 
     def turn(name: str, make: Callable[[], Contender]) -> Callable[[], Frames]:
         def measured() -> Frames:
-            flow = _measure(make(), cloud, count // SLOWER.get(name, 1), 0)
+            flow = measure(make(), cloud, count // SLOWER.get(name, 1), 0)
             return Frames(flow.msgs_per_s, flow.cpu_s_per_100k)
 
         return measured
@@ -155,7 +155,7 @@ def _measure_frames(context: Context, cloud: Mosquitto, credential: Credential) 
             port.close()
 
 
-def _measure(relay: Contender, cloud: Mosquitto, count: int, paced: int) -> Flow:
+def measure(relay: Contender, cloud: Mosquitto, count: int, paced: int) -> Flow:
     relay.start()
     counter = Counter(cloud.port, "counter", "bench/#")
     publisher: Publisher | None = None

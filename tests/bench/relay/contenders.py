@@ -123,7 +123,24 @@ def script(name: str, local: Mosquitto, cloud_port: int, folder: Path, credentia
 
 def gateway(local: Mosquitto, cloud_port: int, folder: Path) -> ProcessRelay:
     """Ours: the real gateway with a local broker as source."""
-    broker = f"""
+    route = '[[route]]\nfrom = "broker"\ntopic = "bench/#"\nto = ["cloud"]\n'
+    return _gateway(cloud_port, None, folder, _source(local) + route, local.port)
+
+
+def durable_gateway(local: Mosquitto, cloud_port: int, folder: Path) -> ProcessRelay:
+    """Ours with a durable stream between the local broker and the cloud: acknowledged after the commit."""
+    stream = '[[stream]]\nname = "bench"\nfrom = ["broker"]\ntopics = ["bench/#"]\n'
+    return _gateway(cloud_port, None, folder, _source(local) + stream, local.port)
+
+
+def durable_gateway_with_boards(ports: Sequence[Port], cloud_port: int, folder: Path) -> ProcessRelay:
+    """Ours with a durable stream between boards and the cloud."""
+    stream = '[[stream]]\nname = "bench"\nfrom = ["boards"]\ntopics = ["bench/#"]\n'
+    return _gateway(cloud_port, None, folder, _boards(ports) + stream, 0)
+
+
+def _source(local: Mosquitto) -> str:
+    return f"""
 [broker]
 host = "{HOST}"
 port = {local.port}
@@ -132,21 +149,19 @@ client_id = "relay-local"
 session_expiry_s = 0
 window = {WINDOW}
 
-[[route]]
-from = "broker"
-topic = "bench/#"
-to = ["cloud"]
 """
-    return _gateway(cloud_port, None, folder, broker, local.port)
 
 
 def gateway_with_boards(ports: Sequence[Port], cloud_port: int, folder: Path, credential: Credential) -> ProcessRelay:
     """Ours: the real gateway with boards as sources, TLS to the cloud."""
-    boards = "".join(
+    route = '[[route]]\nfrom = "boards"\ntopic = "bench/{board}"\nto = ["cloud"]\n'
+    return _gateway(cloud_port, credential, folder, _boards(ports) + route, 0)
+
+
+def _boards(ports: Sequence[Port]) -> str:
+    return "".join(
         f'[[board]]\nname = "{port.name}"\nport = "{port.path}"\nwindow = {BOARD_WINDOW}\n' for port in ports
     )
-    route = '[[route]]\nfrom = "boards"\ntopic = "bench/{board}"\nto = ["cloud"]\n'
-    return _gateway(cloud_port, credential, folder, boards + route, 0)
 
 
 def _gateway(

@@ -111,6 +111,10 @@ class Port:
                 return False
         return self._sent_bytes == stop
 
+    def send_one(self, place: int) -> None:
+        """The reading at this place of those loaded."""
+        os.write(self._master, self._stream[self._ends[place] : self._ends[place + 1]])
+
     def receive(self) -> None:
         for content in self._read():
             if content[0] == MQTTSN and content[2] == 0x0D:  # PUBACK
