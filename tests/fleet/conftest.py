@@ -3,6 +3,7 @@
 import itertools
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,27 @@ from edge_tools.postgresql import Postgresql
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[Postgresql]:
-    """Its folder is made by hand: PostgreSQL's user may not pass through pytest's own."""
+@contextmanager
+def _server() -> Iterator[Postgresql]:
+    """Its folder is made by hand: PostgreSQL's user may not pass through pytest's own. Without fsync, since it is the
+    server that is killed here and never the machine."""
     with tempfile.TemporaryDirectory(prefix="edgeloop-postgresql-") as folder:
         Path(folder).chmod(0o755)
-        with Postgresql(Path(folder) / "server") as server:
+        with Postgresql(Path(folder) / "server", options=["fsync=off"]) as server:
             yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Postgresql]:
+    with _server() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[Postgresql]:
+    """For one test alone, which may stop it."""
+    with _server() as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edge_tools.fleet.store import Query, opener
-from edge_tools.mosquitto import HOST, Mosquitto, user_acl
+from edge_tools.mosquitto import HOST, Mosquitto
 from edge_tools.pki import Credential
 from edge_tools.postgresql import Postgresql
 from tests.fleet.ingesters import Ingester, Publisher, rows, wait_until
@@ -160,28 +160,24 @@ def test_two_that_share_the_load_stay_right_when_one_is_killed(
 
 
 def test_nothing_is_acknowledged_while_the_database_is_away(
-    tmp_path: Path, broker: Mosquitto, tmp_path_factory: pytest.TempPathFactory
+    tmp_path: Path, broker: Mosquitto, own_postgresql: Postgresql
 ) -> None:
-    folder = tmp_path_factory.mktemp("server")
-    for above in (folder, *folder.parents[:2]):
-        above.chmod(0o755)
-    with Postgresql(folder / "postgresql") as server, Publisher(broker.port) as publisher:
-        database = server.create("telemetry")
-        with Ingester(tmp_path, url(broker), database, "one") as ingester:
-            publisher.reading("b1", 1, 1)
-            wait_stored(database, 1)
-            server.kill()
-            for seq in range(2, 52):
-                publisher.reading("b1", 1, seq)
-            publisher.settle()
-            wait_until(lambda: any(one["event"] == "ingest_failed" for one in ingester.events()))
-            server.start()
-            wait_stored(database, 51)
-            ingester.stop()
-            assert set(stored(database)) == numbers("b1", 1, 51)
-            failures = [one for one in ingester.events() if one["event"] == "ingest_failed"]
-            assert [one["cause"] for one in failures] == ["database_away"]
-            assert failures[0]["remedy"]
+    database = own_postgresql.create("telemetry")
+    with Ingester(tmp_path, url(broker), database, "one") as ingester, Publisher(broker.port) as publisher:
+        publisher.reading("b1", 1, 1)
+        wait_stored(database, 1)
+        own_postgresql.kill()
+        for seq in range(2, 52):
+            publisher.reading("b1", 1, seq)
+        publisher.settle()
+        wait_until(lambda: "ingest_failed" in ingester.log.read_text())
+        own_postgresql.start()
+        wait_stored(database, 51)
+        ingester.stop()
+    assert set(stored(database)) == numbers("b1", 1, 51)
+    failures = [one for one in ingester.events() if one["event"] == "ingest_failed"]
+    assert [one["cause"] for one in failures] == ["database_away"]
+    assert failures[0]["remedy"]
 
 
 def test_it_comes_back_when_the_broker_does_and_says_so_once(tmp_path: Path, broker: Mosquitto, database: str) -> None:
@@ -213,25 +209,25 @@ def test_a_broker_that_is_not_there_is_named_with_the_remedy(tmp_path: Path) -> 
     assert [one["cause"] for one in failed] == ["unreachable"]
 
 
-def test_it_uses_mutual_tls_and_names_a_subscription_that_is_refused(
-    tmp_path: Path, server_credential: Credential, observer_credential: Credential, thing_credential: Credential
-) -> None:
-    acl = user_acl("observer", "readwrite #")
-    database = f"sqlite:///{tmp_path / 't.db'}"
+def credential_options(credential: Credential) -> list[str]:
+    files = {"--ca": credential.ca, "--certificate": credential.certificate, "--key": credential.key}
+    return [str(part) for pair in files.items() for part in pair]
 
-    def options(credential: Credential) -> list[str]:
-        files = {"--ca": credential.ca, "--certificate": credential.certificate, "--key": credential.key}
-        return [str(part) for pair in files.items() for part in pair]
 
-    with Mosquitto(tmp_path / "broker", tls=server_credential, acl=acl) as broker:
-        address = f"mqtts://localhost:{broker.tls_port}"
-        with Ingester(tmp_path, address, database, "one", *options(observer_credential)) as ingester:
-            ingester.stop()
-        foreign = Ingester(tmp_path, address.replace("localhost", "127.0.0.1"), database, "two", "--ca", "/dev/null")
-        foreign.start(wait=False)
-        assert foreign.wait() == 78
-        assert "--ca, --certificate, --key" in foreign.log.read_text()
-    assert thing_credential.key.exists()
+def test_it_uses_mutual_tls(tmp_path: Path, cloud_broker: Mosquitto, observer_credential: Credential) -> None:
+    address = f"mqtts://localhost:{cloud_broker.tls_port}"
+    options = credential_options(observer_credential)
+    with Ingester(tmp_path, address, f"sqlite:///{tmp_path / 't.db'}", "one", *options) as ingester:
+        assert ingester.stop()["rejected"] == {}
+
+
+def test_wrong_files_end_it_at_the_start(tmp_path: Path, observer_credential: Credential) -> None:
+    credential = Credential(observer_credential.certificate, observer_credential.ca, observer_credential.ca)
+    options = credential_options(credential)
+    ingester = Ingester(tmp_path, "mqtts://localhost", f"sqlite:///{tmp_path / 't.db'}", "one", *options)
+    ingester.start(wait=False)
+    assert ingester.wait() == 78
+    assert "Check that they are PEM, and the key the certificate's." in ingester.log.read_text()
 
 
 def test_a_damaged_sqlite_file_is_put_aside_and_the_rest_goes_on(tmp_path: Path, broker: Mosquitto) -> None:
