@@ -5,7 +5,7 @@ settled CONGESTED, never two of these; QoS 0 beyond the bound is dropped and cou
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edge.messages import Message, Origin, Outcome
 from edge.metrics import Counter
@@ -66,6 +66,22 @@ class Queue:
             self._batches.appendleft(_Batch(messages, origin))
             self.messages += len(messages)
             self.bytes += sum(map(_size, messages))
+
+    def take_out(self, unwanted: Callable[[Message], bool]) -> list[tuple[Sequence[Message], Origin]]:
+        """Remove these wherever they wait; the caller settles them."""
+        out: list[tuple[Sequence[Message], Origin]] = []
+        batches, self._batches = self._batches, deque()
+        for batch in batches:
+            waiting = batch.messages[batch.start :]
+            found = [message for message in waiting if unwanted(message)]
+            if found:
+                out.append((found, batch.origin))
+                self.messages -= len(found)
+                self.bytes -= sum(map(_size, found))
+                batch = _Batch([message for message in waiting if not unwanted(message)], batch.origin)
+            if batch.start < len(batch.messages):
+                self._batches.append(batch)
+        return out
 
     def abandon(self) -> None:
         """Settle all that waits as CONGESTED: its origins keep it. QoS 0 is dropped."""

@@ -64,6 +64,27 @@ def test_what_is_put_back_goes_first_even_when_the_queue_is_full() -> None:
     assert queue.bytes == 0
 
 
+def test_what_is_taken_out_leaves_the_rest_in_order_and_counted() -> None:
+    queue, _, _ = make()
+    one, other = Ledger(), Ledger()
+    queue.put(messages(1, 2, 3), one)
+    queue.put(messages(4), other)
+    queue.put(messages(5, 6), one)
+    queue.advance(1)
+    assert queue.take_out(lambda message: message.receipt in {1, 3, 4, 6}) == [
+        (messages(3), one),
+        (messages(4), other),
+        (messages(6), one),
+    ]
+    assert queue.messages == 2
+    left = []
+    while queue:
+        left.append(queue.head(9))
+        queue.advance(len(left[-1][0]))
+    assert left == [(messages(2), one), (messages(5), one)]
+    assert queue.bytes == 0
+
+
 class QueueAsAList(RuleBasedStateMachine):
     """The queue beside a plain list of messages."""
 
