@@ -67,6 +67,8 @@ class AwsConnection:
             settings.queue_bytes_max,
             dropped=metrics.counter("connection_messages_dropped", connection=name, reason="queue_full"),
             congested=metrics.counter("connection_messages_congested", connection=name),
+            expired=metrics.counter("connection_messages_dropped", connection=name, reason="expired"),
+            clock=_now,
         )
         self._inbox = Inbox(
             self._acknowledge,
@@ -348,6 +350,7 @@ class AwsConnection:
         self._pump()
 
     def _pump(self) -> None:
+        self._queue.expire()
         while self._ready and self._queue.messages and (room := self._window - len(self._in_flight)) > 0:
             messages, origin = self._queue.head(room)
             self._queue.advance(len(messages))

@@ -80,6 +80,8 @@ class CodecConnection:
             settings.queue_bytes_max,
             dropped=metrics.counter("connection_messages_dropped", connection=name, reason="queue_full"),
             congested=metrics.counter("connection_messages_congested", connection=name),
+            expired=metrics.counter("connection_messages_dropped", connection=name, reason="expired"),
+            clock=_now,
         )
         self._inbox = Inbox(
             self._acknowledge,
@@ -302,6 +304,7 @@ class CodecConnection:
     def _pump(self) -> None:
         """Publish from the queue what there is room for."""
         queue, session = self._queue, self._session
+        queue.expire()
         while queue.messages:
             messages, origin = queue.head(max(session.room(), 1))
             taken = session.publish(messages, origin)
