@@ -167,6 +167,10 @@ class Outbound:
     def puback(self, packet: PubAck, now: float) -> bool:
         """False: it answers nothing that is under way."""
         flight = self._flights.get(packet.message_id)
+        if flight is None and not packet.message_id and packet.return_code == INVALID_TOPIC_ID:
+            self._ids.unlearn(packet.topic_id)  # it was QoS 0 and is lost; the next one is registered first
+            self._tally.dropped("topic_id_forgotten")
+            return True
         if flight is None or flight.received:
             return False
         if packet.return_code == CONGESTION:
