@@ -10,7 +10,7 @@ from bisect import bisect_right
 from edge.log.damage import Damage, Damages
 from edge.log.files import Files
 from edge.log.format import BATCH_BYTES, Content, Damaged, NewerVersion, parse_content
-from edge.log.segment import SegmentReader, segment_path
+from edge.log.segment import WINDOW_BYTES, SegmentReader, segment_path
 
 ERRORS_RAISED = 3
 MARK_EVERY_BYTES = 64 * 1024
@@ -137,7 +137,8 @@ class Reader:
                 fresh = True
                 continue
             if found is None or found[1].first + found[1].span > until:
-                self._damages.lost(Damage(segment, expected, until, "bad_header"))
+                damage = Damage(segment, expected, until, "bad_header")
+                self._damages.lost(damage, at=at, body=reader.view(at, WINDOW_BYTES).rstrip(b"\0"))
                 return Stretch(number, until)
             place, batch = found
             if batch.first > expected:

@@ -12,6 +12,7 @@ import errno
 import os
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 SECTOR = 512
@@ -167,14 +168,18 @@ class OpenFile:
 class _Inode:
     """durable: as of the last sync; dirty: what the next makes durable; forgotten: what no sync will."""
 
-    def __init__(self) -> None:
-        self.durable = bytearray()
+    def __init__(self, content: bytes | bytearray = b"") -> None:
+        self.durable = bytearray(content)
         self.dirty: list[tuple[int, bytes]] = []
         self.forgotten: list[tuple[int, bytes]] = []
-        self.size = self.durable_size = 0
+        self.size = self.durable_size = len(content)
 
     def write(self, offset: int, data: bytes) -> None:
         at = 0
+        # What was forgotten in these sectors is written with them.
+        sectors = range(offset // SECTOR, -(-(offset + len(data)) // SECTOR))
+        self.dirty += [write for write in self.forgotten if write[0] // SECTOR in sectors]
+        self.forgotten = [write for write in self.forgotten if write[0] // SECTOR not in sectors]
         while at < len(data):
             piece = min(SECTOR - (offset + at) % SECTOR, len(data) - at)
             self.dirty.append((offset + at, data[at : at + piece]))
@@ -206,14 +211,19 @@ class Cut(NamedTuple):
     disk: Disk
 
 
-def power_cuts(journal: list[Operation], folders: set[str], *, seed: int, random_choices: int = 2) -> Iterator[Cut]:
-    """Every crash image: for each prefix of the journal nothing, everything, and parts of what was not yet synced."""
+def power_cuts(
+    journal: list[Operation], base: Disk, *, seed: int, random_choices: int = 2, since: int = 0
+) -> Iterator[Cut]:
+    """Every crash image: for each prefix of the journal nothing, everything, and parts of what was not yet synced.
+    base: what was there, durable, before the journal; since: the shortest prefix."""
     rng = random.Random(seed)
-    inodes: dict[int, _Inode] = {}
-    names: dict[str, int] = {}
+    folders = base.folders | {operation.path for operation in journal if operation.kind == "sync_dir"}
+    inodes = {number: _Inode(content) for number, content in base.inodes.items()}
+    names = dict(base.names)
     pending: list[Operation] = []
     for count, operation in enumerate([*journal, None]):
-        yield from _cuts(count, inodes, names, pending, folders, rng, random_choices)
+        if count >= since:
+            yield from _cuts(count, inodes, names, pending, folders, rng, random_choices)
         match operation:
             case None:
                 return
@@ -282,7 +292,11 @@ def _cuts(
         for _ in range(random_choices):
             share = rng.choice((0.2, 0.5, 0.9))
             linked = rng.randint(0, len(pending))
-            yield image("some", linked, lambda writes, share=share: [one for one in writes if rng.random() < share])
+            yield image("some", linked, partial(_some, rng, share))
+
+
+def _some(rng: random.Random, share: float, writes: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    return [write for write in writes if rng.random() < share]
 
 
 def _whole(inode: _Inode, chosen: list[tuple[int, bytes]]) -> bytearray:
