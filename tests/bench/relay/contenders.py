@@ -53,8 +53,9 @@ RELAY_CORE, OTHERS_CORE = 0, 1
 class ProcessRelay:
     """A relay that is a process beside the local broker."""
 
-    def __init__(self, command: Sequence[str], local_port: int, log: Path) -> None:
-        self._command, self.local_port, self._log = [*on_core(RELAY_CORE), *command], local_port, log
+    def __init__(self, command: Sequence[str], local_port: int, log: Path, prefix: Sequence[str] | None = None) -> None:
+        in_front = on_core(RELAY_CORE) if prefix is None else prefix
+        self._command, self.local_port, self._log = [*in_front, *command], local_port, log
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -121,8 +122,8 @@ def script(name: str, local: Mosquitto, cloud_port: int, folder: Path, credentia
     return ProcessRelay([sys.executable, program, str(local.port), str(cloud_port), *files], local.port, folder / "log")
 
 
-def gateway(local: Mosquitto, cloud_port: int, folder: Path) -> ProcessRelay:
-    """Ours: the real gateway with a local broker as source."""
+def gateway(local: Mosquitto, cloud_port: int, folder: Path, *, durable: bool = False) -> ProcessRelay:
+    """Ours: the real gateway with a local broker as source. durable: by way of a stream on disk."""
     broker = f"""
 [broker]
 host = "{HOST}"
@@ -131,27 +132,38 @@ tls = false
 client_id = "relay-local"
 session_expiry_s = 0
 window = {WINDOW}
-
-[[route]]
-from = "broker"
-topic = "bench/#"
-to = ["cloud"]
 """
-    return _gateway(cloud_port, None, folder, broker, local.port)
+    return gateway_of(cloud_port, None, folder, broker + _way("broker", "bench/#", durable=durable), local.port)
 
 
-def gateway_with_boards(ports: Sequence[Port], cloud_port: int, folder: Path, credential: Credential) -> ProcessRelay:
-    """Ours: the real gateway with boards as sources, TLS to the cloud."""
+def gateway_with_boards(
+    ports: Sequence[Port], cloud_port: int, folder: Path, credential: Credential | None, *, durable: bool = False
+) -> ProcessRelay:
+    """Ours: the real gateway with boards as sources. durable: by way of a stream on disk."""
     boards = "".join(
         f'[[board]]\nname = "{port.name}"\nport = "{port.path}"\nwindow = {BOARD_WINDOW}\n' for port in ports
     )
-    route = '[[route]]\nfrom = "boards"\ntopic = "bench/{board}"\nto = ["cloud"]\n'
-    return _gateway(cloud_port, credential, folder, boards + route, 0)
+    return gateway_of(cloud_port, credential, folder, boards + _way("boards", "bench/{board}", durable=durable))
 
 
-def _gateway(
-    cloud_port: int, credential: Credential | None, folder: Path, sources: str, local_port: int
+def _way(source: str, topic: str, *, durable: bool) -> str:
+    if durable:
+        return f'[[stream]]\nname = "bench"\nfrom = ["{source}"]\ntopics = ["{topic}"]\n'
+    return f'[[route]]\nfrom = "{source}"\ntopic = "{topic}"\nto = ["cloud"]\n'
+
+
+def gateway_of(
+    cloud_port: int,
+    credential: Credential | None,
+    folder: Path,
+    sections: str,
+    local_port: int = 0,
+    *,
+    cloud: str = "",
+    prefix: Sequence[str] | None = None,
 ) -> ProcessRelay:
+    """Ours with a gateway file of these sections, in that folder, which is its data_dir too. cloud: further lines of
+    that section. prefix: a command in front, instead of the relay's core."""
     tls = "tls = false\n"
     if credential is not None:
         files = {"ca": credential.ca, "certificate": credential.certificate, "key": credential.key}
@@ -166,10 +178,11 @@ host = "{HOST}"
 port = {cloud_port}
 session_expiry_s = 0
 window = {WINDOW}
+{cloud}
 {tls}
-{sources}
+{sections}
 """
     file = folder / "gateway.toml"
     file.write_text(text)
     command = [sys.executable, "-m", "edge.cli", "run", "--config", str(file)]
-    return ProcessRelay(command, local_port, folder / "log")
+    return ProcessRelay(command, local_port, folder / "log", prefix)

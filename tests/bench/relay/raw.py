@@ -9,12 +9,14 @@ import struct
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Final
 
 from edge.mqtt import packets as p
 from edge.mqtt.codes import V311
 from edge.mqtt.packets import Packet, encode
 from edge.mqtt.reader import Parser
+from tests.bench.figures import NoFigure
 
 HOST: Final = "127.0.0.1"
 TOPIC: Final = "bench/relay"
@@ -142,6 +144,13 @@ def packet_bytes(topic: str = TOPIC, size: int = PAYLOAD_BYTES) -> int:
 
 def numbers(found: Sequence[p.Publish]) -> list[int]:
     return [_HEAD.unpack_from(one.payload)[0] for one in found]
+
+
+def check_in_order(what: str, found: Sequence[int]) -> None:
+    """Raise NoFigure unless the numbers rise when each is looked at where it came first (QoS 1 may repeat)."""
+    seen = list(dict.fromkeys(found))
+    if any(later < earlier for earlier, later in pairwise(seen)):
+        raise NoFigure(f"{what}: not in order")
 
 
 def pace(publisher: Publisher, watched: Sequence[Counter], count: int, interval_s: float) -> list[dict[int, int]]:
