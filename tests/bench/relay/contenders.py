@@ -91,8 +91,16 @@ class BridgeRelay:
     """mosquitto's own bridge. What is measured is the whole process from `release` on, when all that is to be carried
     waits in it already: the bridge's work, and nothing of taking the messages in."""
 
-    def __init__(self, folder: Path, cloud: Mosquitto, cloud_port: int, credential: Credential | None) -> None:
-        bridge = Bridge("bridge", cloud_port, ["bench/# out 1"], credential=credential)
+    def __init__(
+        self,
+        folder: Path,
+        cloud: Mosquitto,
+        cloud_port: int,
+        credential: Credential | None,
+        *,
+        options: Sequence[str] = (),
+    ) -> None:
+        bridge = Bridge("bridge", cloud_port, ["bench/# out 1"], credential=credential, options=options)
         self._cloud = cloud
         self._broker = Mosquitto(folder, bridges=[bridge], options=BROKER_OPTIONS, prefix=on_core(RELAY_CORE))
         self.local_port = 0
