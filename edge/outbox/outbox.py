@@ -13,10 +13,12 @@ from edge.messages import Target
 from edge.metrics import Metrics
 from edge.outbox.drain import Drain
 from edge.outbox.marks import GatewayMarks
+from edge.outbox.reserve import Reserve
 from edge.outbox.stream import Stream
 from edge.outbox.uploader import Uploader
 
 FOLDER = "streams"
+RESERVE = "reserve"
 BOOT = "boot"
 _BOOT_MAX = (1 << 32) - 1
 _SEGMENT_BYTES_MAX = 4 * 1024 * 1024
@@ -41,11 +43,13 @@ class Outbox:
         self._config = config
         self.streams: dict[str, Stream] = {}
         self._drains: dict[str, Drain] = {}
+        self._reserve = Reserve(os.path.join(config.gateway.data_dir, RESERVE))
         for settings in config.streams:
             stream = self._open(settings, metrics, now, unix_time)
             self.streams[settings.name] = stream
             if settings.export:
-                self._drain(settings.export, targets).add(Uploader(stream, metrics))
+                topic = f"batch/{config.gateway.name}/{settings.name}"
+                self._drain(settings.export, targets, now).add(Uploader(stream, metrics, topic, now()))
 
     def marks(self, routes: Sequence[RouteSettings]) -> GatewayMarks:
         """Which readings of the boards are settled. routes: all the router has."""
@@ -65,6 +69,8 @@ class Outbox:
 
     def start(self) -> None:
         """On the running loop: what is held from before goes on."""
+        for stream in self.streams.values():
+            stream.start()
         for drain in self._drains.values():
             drain.pump()
 
@@ -79,7 +85,8 @@ class Outbox:
         self, settings: StreamSettings, metrics: Metrics, now: Callable[[], float], unix_time: Callable[[], float]
     ) -> Stream:
         folder = os.path.join(self._config.gateway.data_dir, FOLDER, settings.name)
-        options = LogOptions(segment_bytes=segment_bytes(settings.bytes_max), sync=settings.commit != "never")
+        size = segment_bytes(settings.bytes_max)
+        options = LogOptions(segment_bytes=size, sync=settings.commit != "never")
         try:
             log = Log.open(folder, options=options, metrics=metrics, name=settings.name)
         except OSError as error:
@@ -87,15 +94,26 @@ class Outbox:
             raise ConfigError(self._config.file, "gateway.data_dir", f"{folder}: {error.strerror}", fix) from None
         boot = next_boot(log.state.get(BOOT), unix_time())
         log.put_state(BOOT, msgspec.msgpack.encode(boot))
-        return Stream(settings, log, f"{self._config.gateway.name}/{settings.name}", boot, metrics, now=now)
+        return Stream(
+            settings,
+            log,
+            f"{self._config.gateway.name}/{settings.name}",
+            metrics,
+            boot=boot,
+            system_boot=_system_boot(),
+            segment_bytes=size,
+            now=now,
+            unix_time=unix_time,
+            disk_full=self._reserve.give,
+        )
 
-    def _drain(self, name: str, targets: Mapping[str, Target]) -> Drain:
+    def _drain(self, name: str, targets: Mapping[str, Target], now: Callable[[], float]) -> Drain:
         drain = self._drains.get(name)
         if drain is None:
             settings = self._config.cloud if name == "cloud" else self._config.broker
             assert settings is not None
             window = settings.window + min(settings.window, settings.queue_messages_max // 2)
-            drain = self._drains[name] = Drain(targets[name], window)
+            drain = self._drains[name] = Drain(targets[name], window, now)
         return drain
 
 
@@ -115,3 +133,12 @@ def next_boot(value: bytes | None, unix_s: float) -> int:
     except msgspec.DecodeError:
         last = 0
     return min(max(last + 1, int(unix_s)), _BOOT_MAX)
+
+
+def _system_boot() -> str:
+    """Of the operating system; unique to this process where it does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return os.urandom(8).hex()
