@@ -43,17 +43,17 @@ def number_in(data: bytes) -> int:
 
 
 class Client:
-    """A blocking client with a clean session."""
+    """A blocking client. clean_start: without a session that stays behind."""
 
-    def __init__(self, port: int, name: str) -> None:
+    def __init__(self, port: int, name: str, *, clean_start: bool = True) -> None:
         self.socket = socket.create_connection((HOST, port), 10)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._parser = Parser(V311)
-        self._ask(p.Connect(name, V311), p.Connack)
+        self._ask(p.Connect(name, V311, clean_start=clean_start), p.Connack)
 
-    def subscribe(self, topic_filter: str) -> None:
-        """With QoS 0, which costs the broker least."""
-        self._ask(p.Subscribe(1, (p.Subscription(topic_filter),)), p.Suback)
+    def subscribe(self, topic_filter: str, qos: int = 0) -> None:
+        """QoS 0 costs the broker least."""
+        self._ask(p.Subscribe(1, (p.Subscription(topic_filter, qos=qos),)), p.Suback)
 
     def _ask(self, packet: Packet, answer: type) -> None:
         self.socket.sendall(encode(packet, V311))
@@ -124,12 +124,13 @@ class Counter(Client):
         self._chunks.clear()
         self.bytes = 0
 
-    def receive(self, bytes_min: int, quiet_s: float) -> float:
-        """Read until there are so many bytes, or nothing came for so long; returns when the last ones came."""
+    def receive(self, bytes_min: int, quiet_s: float, until: float = float("inf")) -> float:
+        """Read until there are so many bytes, or nothing came for so long, or that time of the monotonic clock;
+        returns when the last ones came."""
         self.socket.settimeout(quiet_s)
         last = time.monotonic()
         with suppress(TimeoutError):
-            while self.bytes < bytes_min:
+            while self.bytes < bytes_min and last < until:
                 self.take()
                 last = time.monotonic()
         self.socket.settimeout(10)
