@@ -131,12 +131,13 @@ class Reader:
         fresh = False
         while True:
             found = reader.find(at, expected, sequence)
-            if (found is None or found[1].first > expected) and not fresh:
+            beyond = found is not None and found[1].first + found[1].span > until
+            if (found is None or found[1].first > expected or beyond) and not fresh:
                 # The window may be older than what was written since.
                 reader.forget()
                 fresh = True
                 continue
-            if found is None or found[1].first + found[1].span > until:
+            if found is None or beyond:
                 damage = Damage(segment, expected, until, "bad_header")
                 self._damages.lost(damage, at=at, body=reader.view(at, WINDOW_BYTES).rstrip(b"\0"))
                 return Stretch(number, until)
