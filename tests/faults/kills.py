@@ -1,12 +1,14 @@
-"""kill -9 of the gateway at a chosen system call: strace counts the calls and kills at the nth.
+"""kill -9 of the gateway at a chosen system call: strace counts the calls on one path and kills at the nth.
 
-strace counts each kind of call in each thread by itself; so a kill is named (call, n), and strikes in whichever thread
-comes there first. The calls of a run without kills, listed by `calls_of`, say which pairs there are.
+strace counts each kind of call in each thread by itself; a kill is named (path, call, n), and strikes in whichever
+thread comes there first. The calls of a run without kills, listed by `calls_of`, say which there are.
 """
 
 import re
+import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,14 +24,20 @@ CALLS = (
     "openat", "mkdir", "write", "pwrite64", "fdatasync", "fsync", "ftruncate", "fallocate",
     "rename", "renameat", "renameat2", "unlink", "unlinkat",
 )  # fmt: skip
-RECORDS, BURST = 20, 5
+BURST = 5
 DRAIN_S = 30.0
 _LINE = re.compile(r"^(\d+) +(\w+)\((.*)$")
 
 
 class Kill(NamedTuple):
+    """path: below the data folder."""
+
+    path: str
     call: str
     when: int
+
+    def __str__(self) -> str:
+        return f"{self.call} {self.when} of {self.path}"
 
 
 class Struck(msgspec.Struct):
@@ -40,31 +48,22 @@ class Struck(msgspec.Struct):
     verdict: Verdict
 
 
-def _trace(calls: tuple[str, ...], output: Path) -> list[str]:
+def _trace(calls: Sequence[str], output: Path, paths: Sequence[Path] = ()) -> list[str]:
     # Without --seccomp-bpf: with it strace 6.1 does not count `when` right.
+    only = [word for path in paths for word in ("-P", str(path))]
     return [
-        "strace",
-        "-f",
-        "-y",
-        "-qq",
-        "-s",
-        "0",
-        "-e",
-        "signal=none",
-        "-e",
-        f"trace={','.join(calls)}",
-        "-o",
-        str(output),
-    ]
+        "strace", "-f", "-y", "-qq", "-s", "0", "-e", "signal=none", "-e", f"trace={','.join(calls)}", *only,
+        "-o", str(output),
+    ]  # fmt: skip
 
 
 class Run:
-    """One gateway, one board, one cloud, and a short run that is the same each time."""
+    """One gateway, one board, one cloud, and a run that is the same each time: `records` in bursts of BURST."""
 
-    def __init__(self, folder: Path, **stream: Any) -> None:
+    def __init__(self, folder: Path, records: int = 20, payload_bytes: int = 0, **stream: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.boards = Boards(folder / "ports", 1)
+        self.folder, self.records = folder, records
+        self.boards = Boards(folder / "ports", 1, payload_bytes=payload_bytes)
         self.cloud = FakeCloud()
         self.gateway = Gateway(gateway_file(folder, self.boards.ports, self.cloud.port, **stream))
 
@@ -76,16 +75,15 @@ class Run:
     def live(self) -> None:
         """Until all is acknowledged, or the gateway is dead."""
         made = 0
-        while made < RECORDS:
+        while made < self.records:
             self.boards.produce(BURST)
             made += BURST
-            if not wait_until(lambda: self.gateway.ended() or self.boards.idle(), "the boards to be rid of all"):
-                return
+            wait_until(lambda: self.gateway.ended() or self.boards.idle(), "the boards to be rid of all")
             if self.gateway.ended():
-                self.boards.produce(RECORDS - made)
+                self.boards.produce(self.records - made)
                 return
 
-    def drain(self) -> Verdict:
+    def drain(self, patience_s: float = DRAIN_S) -> Verdict:
         """Without faults from here on. The judgement of the whole run."""
         if self.gateway.ended():
             self.gateway.start()
@@ -95,16 +93,16 @@ class Run:
                 self.boards.book().made
             )
 
-        drained = bool(comes_about(at_rest, DRAIN_S))
+        drained = bool(comes_about(at_rest, patience_s))
         self.gateway.stop()
         shed = [*self.boards.shed(), *self.gateway.shed()]
         return judge(Books(self.boards.book(), self.cloud.arrivals(), shed, drained=drained))
 
 
-def calls_of(folder: Path, **stream: Any) -> dict[Kill, str]:
-    """Every write-like call of a run without kills that touches the data folder, as kills: the first thread to come
-    there is the one that is struck. With each the call as strace wrote it."""
-    run = Run(folder, **stream)
+def calls_of(folder: Path, **run_options: Any) -> dict[Kill, str]:
+    """Every write-like call of a run without kills that touches the data folder, as kills, in order of time. With each
+    the call as strace wrote it."""
+    run = Run(folder, **run_options)
     try:
         trace = folder / "trace"
         run.gateway.start(_trace(CALLS, trace))
@@ -116,30 +114,33 @@ def calls_of(folder: Path, **stream: Any) -> dict[Kill, str]:
 
 
 def _kills(trace: str, data: str) -> Iterator[tuple[Kill, str]]:
-    counts: Counter[tuple[str, str]] = Counter()
-    reached: Counter[str] = Counter()
+    counts: Counter[tuple[str, str, str]] = Counter()
+    reached: Counter[tuple[str, str]] = Counter()
+    named = re.compile(re.escape(data) + r"(/[^>\"]*)?(?=[>\"])")
     for line in trace.splitlines():
         found = _LINE.match(line)
         if found is None:
             continue
         thread, call, rest = found.groups()
-        counts[thread, call] += 1
-        count = counts[thread, call]
-        if count <= reached[call]:
-            continue  # another thread came to this number before
-        reached[call] = count
-        reads = call == "openat" and not re.search(r"O_CREAT|O_TRUNC", rest)
-        if data in rest and not reads and ".sock" not in rest:
-            yield Kill(call, count), f"{call}({rest}"
+        for path in dict.fromkeys(match.group().removeprefix(data).strip("/") for match in named.finditer(rest)):
+            counts[thread, call, path] += 1
+            count = counts[thread, call, path]
+            if count <= reached[call, path]:
+                continue  # another thread came to this number before
+            reached[call, path] = count
+            reads = call == "openat" and not re.search(r"O_CREAT|O_TRUNC", rest)
+            if not reads and not path.endswith(".sock"):
+                yield Kill(path, call, count), f"{call}({rest}"
+                break  # rename names two, one is enough
 
 
-def strike(folder: Path, kill: Kill, **stream: Any) -> Struck:
+def strike(folder: Path, kill: Kill, **run_options: Any) -> Struck:
     """A run killed there, started again without faults, drained and judged."""
-    run = Run(folder, **stream)
+    run = Run(folder, **run_options)
     try:
         trace = folder / "trace"
         inject = ["-e", f"inject={kill.call}:signal=SIGKILL:when={kill.when}"]
-        run.gateway.start([*_trace((kill.call,), trace), *inject])
+        run.gateway.start([*_trace((kill.call,), trace, [run.gateway.data / kill.path]), *inject])
         run.live()
         died = run.gateway.ended()
         run.gateway.kill()
@@ -152,3 +153,28 @@ def strike(folder: Path, kill: Kill, **stream: Any) -> Struck:
 def _last_call(trace: str) -> str:
     calls = [line for line in trace.splitlines() if line.rstrip().endswith("= ?")]
     return calls[-1] if calls else trace[-200:]
+
+
+def spread(kills: Sequence[Kill], most: int) -> list[Kill]:
+    """At most so many of them, evenly spread, the first and the last among them."""
+    if len(kills) <= most:
+        return list(kills)
+    return [kills[place * (len(kills) - 1) // (most - 1)] for place in range(most)]
+
+
+def strike_all(folder: Path, kills: Sequence[Kill], *, at_once: int = 2, **run_options: Any) -> list[Struck]:
+    """Every one in a run of its own, some at a time. Raises AssertionError naming the first that broke a promise."""
+
+    def one(number: int) -> Struck:
+        kill = kills[number]
+        place = folder / f"kill{number}"
+        struck = strike(place, kill, **run_options)
+        try:
+            struck.verdict.check()
+        except AssertionError as error:
+            raise AssertionError(f"killed at {kill} ({struck.where}), see {place}: {error}") from error
+        shutil.rmtree(place)
+        return struck
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(one, range(len(kills))))

@@ -6,6 +6,7 @@ given up and why. A record's identity is in its payload, written by the producer
 by is the identity that travels beside it (`named`). Both are compared, so an identity mixed up on the way is found too.
 """
 
+import hashlib
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -241,7 +242,8 @@ def payload(one: Id, bytes_min: int = 0) -> bytes:
     """A record that carries its identity and a check of it; padded to bytes_min."""
     body = b'{"thing":"%b","boot":%d,"seq":%d' % (one.thing.encode(), one.boot, one.sequence)
     padding = max(0, bytes_min - len(body) - 28)
-    body += b',"pad":"%b"' % (b"x" * padding)
+    noise = hashlib.shake_128(body).hexdigest((padding + 1) // 2)[:padding]  # else compression makes nothing of it
+    body += b',"pad":"%b"' % noise.encode()
     return body + b',"check":"%08x"}' % zlib.crc32(body)
 
 
