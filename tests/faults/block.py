@@ -45,8 +45,9 @@ _FIXED_NEWSTYLE, _NO_ZEROES = 1, 2
 _OPT_ABORT, _OPT_INFO, _OPT_GO = 2, 6, 7
 _REP_ACK, _REP_INFO, _REP_UNSUPPORTED = 1, 3, 0x80000001
 _HAS_FLAGS, _SEND_FLUSH, _SEND_FUA = 1, 4, 8
-_READ, _WRITE, _DISCONNECT, _FLUSH = 0, 1, 2, 3
+_WRITE = 1
 _FUA = 1
+_EIO = 5
 
 
 class Missing(RuntimeError):
@@ -90,6 +91,7 @@ class Recorder:
     def __init__(self, path: Path, size: int) -> None:
         self.path, self.size = path, size
         self.journal: list[Write | None] = []
+        self.failing = False
         self.content = bytearray(size)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
@@ -147,6 +149,11 @@ class Recorder:
             match kind:
                 case 0:  # _READ
                     data = bytes(memoryview(self.content)[offset : offset + length])
+                case 1 | 3 if self.failing:
+                    if kind == _WRITE:
+                        _take(client, length)
+                    client.sendall(_REPLY.pack(0x67446698, _EIO, handle))
+                    continue
                 case 1:  # _WRITE
                     written = _take(client, length)
                     self.content[offset : offset + length] = written
@@ -187,6 +194,17 @@ class RecordedDisk:
     @property
     def journal(self) -> list[Write | None]:
         return self._recorder.journal
+
+    def fail_writes(self, failing: bool) -> None:
+        """From now on every write and flush is answered with an error, or no more."""
+        self._recorder.failing = failing
+
+    def mount_again(self) -> None:
+        """As after a reboot: what the kernel had not written is forgotten, and its journal is replayed."""
+        run("umount", self.mount)
+        run("losetup", "--detach", self._loop)
+        self._loop = run("losetup", "--find", "--show", self._shown)
+        run("mount", "-t", "ext4", self._loop, self.mount)
 
     def __enter__(self) -> Self:
         self.mount.mkdir(parents=True)

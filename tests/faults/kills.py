@@ -1,4 +1,5 @@
-"""kill -9 of the gateway at a chosen system call: strace counts the calls on one path and kills at the nth.
+"""A fault at a chosen system call of the gateway, kill -9 first of all: strace counts the calls on one path and strikes
+at the nth.
 
 strace counts each kind of call in each thread by itself; a kill is named (path, call, n), and strikes in whichever
 thread comes there first. The calls of a run without kills, listed by `calls_of`, say which there are.
@@ -24,8 +25,8 @@ CALLS = (
     "openat", "mkdir", "write", "pwrite64", "fdatasync", "fsync", "ftruncate", "fallocate",
     "rename", "renameat", "renameat2", "unlink", "unlinkat",
 )  # fmt: skip
-BURST = 5
 DRAIN_S = 30.0
+KILL = "signal=SIGKILL"
 _LINE = re.compile(r"^(\d+) +(\w+)\((.*)$")
 
 
@@ -41,7 +42,7 @@ class Kill(NamedTuple):
 
 
 class Struck(msgspec.Struct):
-    """where: the call that was not made, as strace wrote it; empty if the run came to its end before."""
+    """where: the call that was struck, as strace wrote it; empty if the run came to its end before."""
 
     kill: Kill
     where: str
@@ -58,14 +59,31 @@ def _trace(calls: Sequence[str], output: Path, paths: Sequence[Path] = ()) -> li
 
 
 class Run:
-    """One gateway, one board, one cloud, and a run that is the same each time: `records` in bursts of BURST."""
+    """One gateway, one board, one cloud, and a run that is the same each time: `records` in bursts."""
 
-    def __init__(self, folder: Path, records: int = 20, payload_bytes: int = 0, **stream: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        records: int = 20,
+        *,
+        burst: int = 5,
+        backlog: int = 0,
+        payload_bytes: int = 0,
+        **stream: Any,
+    ) -> None:
+        """backlog: of so many records from an earlier life, which ended by kill -9 while the cloud was away."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.records = folder, records
+        self.folder, self.records, self.burst = folder, records, burst
         self.boards = Boards(folder / "ports", 1, payload_bytes=payload_bytes)
         self.cloud = FakeCloud()
         self.gateway = Gateway(gateway_file(folder, self.boards.ports, self.cloud.port, **stream))
+        if backlog:
+            self.cloud.stop()
+            self.gateway.start()
+            self.boards.produce(backlog)
+            wait_until(self.boards.idle, "the backlog to be stored")
+            self.gateway.kill()
+            self.cloud.start()
 
     def close(self) -> None:
         self.gateway.close()
@@ -76,8 +94,8 @@ class Run:
         """Until all is acknowledged, or the gateway is dead."""
         made = 0
         while made < self.records:
-            self.boards.produce(BURST)
-            made += BURST
+            self.boards.produce(self.burst)
+            made += self.burst
             wait_until(lambda: self.gateway.ended() or self.boards.idle(), "the boards to be rid of all")
             if self.gateway.ended():
                 self.boards.produce(self.records - made)
@@ -134,25 +152,19 @@ def _kills(trace: str, data: str) -> Iterator[tuple[Kill, str]]:
                 break  # rename names two, one is enough
 
 
-def strike(folder: Path, kill: Kill, **run_options: Any) -> Struck:
-    """A run killed there, started again without faults, drained and judged."""
+def strike(folder: Path, kill: Kill, fault: str = KILL, **run_options: Any) -> Struck:
+    """A run struck there, started again without faults if it ended, drained and judged. fault: strace's words."""
     run = Run(folder, **run_options)
     try:
         trace = folder / "trace"
-        inject = ["-e", f"inject={kill.call}:signal=SIGKILL:when={kill.when}"]
+        inject = ["-e", f"inject={kill.call}:{fault}:when={kill.when}"]
         run.gateway.start([*_trace((kill.call,), trace, [run.gateway.data / kill.path]), *inject])
         run.live()
-        died = run.gateway.ended()
-        run.gateway.kill()
         verdict = run.drain()
     finally:
         run.close()
-    return Struck(kill, _last_call(trace.read_text()) if died else "", verdict)
-
-
-def _last_call(trace: str) -> str:
-    calls = [line for line in trace.splitlines() if line.rstrip().endswith("= ?")]
-    return calls[-1] if calls else trace[-200:]
+    struck = [line for line in trace.read_text().splitlines() if line.endswith(("= ?", "(INJECTED)"))]
+    return Struck(kill, struck[-1] if struck else "", verdict)
 
 
 def spread(kills: Sequence[Kill], most: int) -> list[Kill]:
@@ -162,17 +174,19 @@ def spread(kills: Sequence[Kill], most: int) -> list[Kill]:
     return [kills[place * (len(kills) - 1) // (most - 1)] for place in range(most)]
 
 
-def strike_all(folder: Path, kills: Sequence[Kill], *, at_once: int = 2, **run_options: Any) -> list[Struck]:
+def strike_all(
+    folder: Path, kills: Sequence[Kill], fault: str = KILL, *, at_once: int = 2, **run_options: Any
+) -> list[Struck]:
     """Every one in a run of its own, some at a time. Raises AssertionError naming the first that broke a promise."""
 
     def one(number: int) -> Struck:
         kill = kills[number]
         place = folder / f"kill{number}"
-        struck = strike(place, kill, **run_options)
+        struck = strike(place, kill, fault, **run_options)
         try:
             struck.verdict.check()
         except AssertionError as error:
-            raise AssertionError(f"killed at {kill} ({struck.where}), see {place}: {error}") from error
+            raise AssertionError(f"{fault} at {kill} ({struck.where}), see {place}: {error}") from error
         shutil.rmtree(place)
         return struck
 

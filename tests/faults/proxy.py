@@ -108,38 +108,36 @@ class _Link:
         """One way, until either end is gone; then the other way ends as well."""
         proxy, loop = self._proxy, asyncio.get_running_loop()
         free_at = 0.0
-        waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(64)
+        waiting: asyncio.Queue[tuple[float, bytes, bool]] = asyncio.Queue(64)  # when, what, whether it is the last
 
         async def deliver() -> None:
             while True:
-                due, data = await waiting.get()
+                due, data, last = await waiting.get()
                 await asyncio.sleep(max(0.0, due - loop.time()))
-                if not data:
-                    self.end(reset=False)
-                    return
-                if not proxy.black_hole:
+                if data and not proxy.black_hole and not writer.is_closing():
                     writer.write(data)
                     await writer.drain()
+                if last:
+                    self.end(reset=bool(data))
+                    return
 
         with contextlib.suppress(ConnectionError):
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._quietly(deliver()))
                 while True:
                     data = await self._read(reader)
+                    last = not data
                     if up:
                         proxy.carried_up += len(data)
                         self._up += len(data)
                         bound = proxy.reset_after_bytes
                         if bound and self._up >= bound:
-                            keep = max(0, len(data) - (self._up - bound))
-                            writer.write(data[:keep])
-                            self.end(reset=True)
-                            return
+                            data, last = data[: max(1, len(data) - (self._up - bound))], True
                     if proxy.bytes_per_s:
                         free_at = max(free_at, loop.time()) + len(data) / proxy.bytes_per_s
                         await asyncio.sleep(free_at - loop.time())
-                    await waiting.put((loop.time() + proxy.latency_s, data))
-                    if not data:
+                    await waiting.put((loop.time() + proxy.latency_s, data, last))
+                    if last:
                         return
 
     async def _read(self, reader: asyncio.StreamReader) -> bytes:
