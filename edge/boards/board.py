@@ -349,9 +349,11 @@ class Board:
             self._gateway.note(self._link, "board_refused", logging.WARNING, said=hello.board_id, remedy=fix)
             return
         before, self._hello, self._known = self._known, hello, hello
+        client = self._link.clients.get(b"")
+        if client is not None:
+            client.outbound.greeted(now)
         if before is not None and before.boot != hello.boot:
             self._stats = None
-            client = self._link.clients.get(b"")
             self._requests.lose(client.outbound.requests_under_way() if client is not None else ())
         self._hello_due = float("inf")
         self._link.direct.hello_until = 0.0

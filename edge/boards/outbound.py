@@ -273,6 +273,12 @@ class Outbound:
         self._registering = None
         self.pump(now)
 
+    def greeted(self, now: float) -> None:
+        """The client said hello: a request whose repeat waited for that is due."""
+        for flight in self._flights.values():
+            if flight.request_id is not None and flight.due == self._peer.hello_until:
+                flight.due = now
+
     def answer_for_all(self) -> None:
         """The gateway keeps these for the client from here on; nobody waits for the client any more."""
         for item in (*self._queue, *(flight.item for flight in self._flights.values())):

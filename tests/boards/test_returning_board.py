@@ -113,7 +113,7 @@ def test_a_request_under_way_when_the_port_closed_is_not_sent_as_a_request_befor
     rig.boards["b1"].tick(rig.now)
     assert 5 not in channels(rig)
     rig.boards["b1"].receive(build_frame(encode_link(Hello(16, 512, 1, "b1"))), rig.now)
-    rig.until(lambda: len(answers(rig)) == 2)
+    rig.until(lambda: len(answers(rig)) == 2, 1)
     rig.until(lambda: told.ended == {2: "taken"})
     assert len(fake.commands) == 2
 
