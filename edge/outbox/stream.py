@@ -217,6 +217,20 @@ class Stream:
             self._timer = asyncio.get_running_loop().call_later(CURSOR_S, self._commit)
             self._timer_is_for_cursor = True
 
+    @property
+    def is_busy(self) -> bool:
+        """Something is gathered, being written or thinned."""
+        return bool(self._gathered) or self._air is not None or self._thinning is not None
+
+    def abandon(self) -> None:
+        """End without a commit, as a kill would."""
+        self._closed = True
+        self._cancel_timer()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+        self._worker.stop()
+        self.log.close()
+
     def close(self) -> None:
         """Commit what is gathered, on this thread; then the log is closed."""
         self._closed = True
