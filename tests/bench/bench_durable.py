@@ -10,11 +10,6 @@ stream is sent on. The reference is one fdatasync of 4 KiB over allocated blocks
 
 import os
 import time
-<<<<<<< HEAD
-=======
-from collections.abc import Callable, Mapping
-from pathlib import Path
->>>>>>> outbox
 from statistics import median, quantiles
 
 import msgspec
@@ -121,7 +116,6 @@ def _flow_figures(flows: dict[str, list[Flow]]) -> list[Figure]:
     ]
 
 
-<<<<<<< HEAD
 def _answer_figures(answers: list[Answers]) -> list[Figure]:
     syncs = {"sync_ms": [one.sync_ms for one in answers], "sync_ms_p99": [one.sync_ms_p99 for one in answers]}
     half, last = [one.ms_p50 for one in answers], [one.ms_p99 for one in answers]
@@ -129,68 +123,3 @@ def _answer_figures(answers: list[Answers]) -> list[Figure]:
         figure("puback_ms_p50", half, "ms", "lower", references=syncs),
         figure("puback_ms_p99", last, "ms", "lower", goal=lambda of: of["sync_ms"] + SLACK_MS, references=syncs),
     ]
-=======
-def _allowed(references: Mapping[str, float]) -> float:
-    return references["sync_ms"] + ALLOWED_MS
-
-
-def _wait_figure(waits: list[Wait]) -> Figure:
-    syncs = {"sync_ms": [wait.sync for wait in waits]}
-    p99 = [wait.p99 for wait in waits]
-    return figure("puback_ms_p99", p99, "ms", "lower", goal=_allowed, references=syncs)
-
-
-def _wait(context: Context, cloud_port: int, count: int) -> Wait:
-    folder = context.folder("gateway")
-    port = Port("board0")
-    relay = durable_gateway_with_boards([port], cloud_port, folder)
-    relay.start()
-    try:
-        port.connect()
-        port.load(range(count))
-        waited = _pace(port, count)
-    finally:
-        relay.stop()
-        port.close()
-    return Wait(quantiles(waited, n=100)[98], _sync_ms(folder))
-
-
-def _pace(port: Port, count: int) -> list[float]:
-    """One reading each interval; returns how long each waited for its PUBACK, in ms."""
-    sent: list[float] = []
-    waited: list[float] = []
-    with selectors.DefaultSelector() as selector:
-        selector.register(port, selectors.EVENT_READ)
-        due = time.monotonic()
-        while len(waited) < count:
-            now = time.monotonic()
-            if len(sent) < count and now >= due:
-                port.send_one(len(sent))
-                sent.append(now)
-                due += INTERVAL_S
-            if selector.select(max(due - time.monotonic(), 0) if len(sent) < count else 5.0):
-                before = port.acknowledged
-                port.receive()
-                now = time.monotonic()
-                waited += [1000 * (now - at) for at in sent[before : port.acknowledged]]
-            elif len(sent) == count:
-                raise NoFigure("the gateway acknowledges nothing")
-    return waited
-
-
-def _sync_ms(folder: Path) -> float:
-    """The median of one small write and its fdatasync in a file that has its blocks."""
-    fd = os.open(folder / "sync", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        os.pwrite(fd, bytes(SYNCS * SYNC_BYTES), 0)
-        os.fsync(fd)
-        took: list[float] = []
-        for place in range(SYNCS):
-            began = time.monotonic()
-            os.pwrite(fd, b"x" * SYNC_BYTES, place * SYNC_BYTES)
-            os.fdatasync(fd)
-            took.append(1000 * (time.monotonic() - began))
-        return median(took)
-    finally:
-        os.close(fd)
->>>>>>> outbox
