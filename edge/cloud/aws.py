@@ -239,6 +239,8 @@ class AwsConnection:
         user: list[tuple[str, str]] = list(properties.user) if properties is not None else []
         if reading is not None:
             user += [("thing", reading.thing), ("boot", str(reading.boot)), ("seq", str(reading.sequence))]
+            if message.time_ms:
+                user.append(("t", str(message.time_ms)))
         packet.user_properties = [mqtt5.UserProperty(name=name, value=value) for name, value in user]
         if properties is not None:
             packet.response_topic = properties.response_topic

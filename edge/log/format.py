@@ -270,7 +270,7 @@ def parse_snapshot(raw: bytes) -> Snapshot:
 class Packer:
     """Compresses bodies, and rests after one that did not shrink."""
 
-    REST_BATCHES = 15
+    REST_BATCHES = 31
     PLAIN_BELOW_BYTES = 128
 
     def __init__(self, *, compress: bool) -> None:

@@ -249,7 +249,7 @@ class Log:
         self._forget_freed()
 
     def abandon(self, work: Replacement) -> None:
-        """Give up a replacement that could not be written."""
+        """Give up a replacement that could not be written. It may have taken place all the same: ask `replaced`."""
         if work is not self._work:
             raise RuntimeError("abandoned what was not sealed")
         self._work = None

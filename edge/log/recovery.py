@@ -63,8 +63,17 @@ class Recovery:
             for reader in chain:
                 reader.close()
         doomed = self._look_after(numbers)
+        suspect = next((reader.number for reader in chain if reader.unreadable), 0)
         place = Place(
-            self._held, self._state, self._sequence, self._next, max(numbers, default=0), current, spares, doomed
+            self._held,
+            self._state,
+            self._sequence,
+            self._next,
+            max(numbers, default=0),
+            current,
+            spares,
+            doomed,
+            suspect,
         )
         return Recovered(place, self._keep, self._last_at, last)
 

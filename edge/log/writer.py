@@ -13,6 +13,7 @@ import msgspec
 
 from edge.log.files import File, Files
 from edge.log.format import (
+    ALIGNMENT,
     BATCH_BYTES,
     FLAG_SPARSE,
     KIND_RECORDS,
@@ -28,10 +29,12 @@ from edge.log.format import (
     parse_content,
     segment_head,
 )
-from edge.log.segment import TMP_SUFFIX, SegmentReader, segment_path, spare_path
+from edge.log.segment import QUARANTINE, TMP_SUFFIX, SegmentReader, segment_path, spare_path
 
 Records = Iterable[tuple[int, bytes]]
 THINNED_BATCH_BYTES = 64 * 1024
+AHEAD_PAGES = 16
+_PAGE = bytes(ALIGNMENT)
 
 
 class LogOptions(msgspec.Struct, frozen=True):
@@ -93,7 +96,8 @@ class Held(msgspec.Struct):
 
 class Place(msgspec.Struct):
     """Where the writer goes on after recovery. current: (segment, where its next batch goes), None to begin a new
-    one; last: the highest segment number ever seen; doomed: segments that are in the folder and no longer needed."""
+    one; last: the highest segment number ever seen; doomed: segments that are in the folder and no longer needed;
+    suspect: one that the disk could not read whole (0: none), to be put aside instead of deleted."""
 
     held: dict[int, Held]
     state: dict[str, bytes]
@@ -103,6 +107,7 @@ class Place(msgspec.Struct):
     current: tuple[int, int, int] | None
     spares: list[tuple[str, int]]
     doomed: dict[int, int]
+    suspect: int = 0
 
 
 class Writer:
@@ -110,14 +115,17 @@ class Writer:
 
     def __init__(self, folder: str, files: Files, options: LogOptions, place: Place) -> None:
         self._folder, self._files, self._options = folder, files, options
-        self._held, self._state, self._doomed = place.held, place.state, place.doomed
+        self._held, self._state, self._doomed = dict(sorted(place.held.items())), place.state, place.doomed
         self._sequence, self._next, self._last = place.sequence, place.next, place.last
-        self._spares = place.spares
+        self._spares, self._suspect = place.spares, place.suspect
         self._packer = Packer(compress=options.compress)
+        self._bytes_live, self._recount = 0, True
         self._file: File | None = None
-        self._current, self._at, self._salt = 0, 0, 0
+        # The newest segment is never freed, for it has the state; whether it is written to or not.
+        self._current, self._at, self._salt, self._blocks = max(self._held, default=0), 0, 0, 0
         if place.current is not None:
             self._current, self._at, self._salt = place.current
+            self._blocks = self._at
             self._file = files.open(segment_path(folder, self._current), write=True)
 
     def harden(self, at: int, data: bytes) -> None:
@@ -137,13 +145,18 @@ class Writer:
 
     def free(self, keep: int) -> None:
         """Give up the segments of which nothing is needed. What the file system refuses is tried again next time."""
-        dead = [number for number, held in self._held.items() if number != self._current and held.next <= keep]
-        for number in dead:
-            self._doomed[number] = self._held.pop(number).bytes
+        while (oldest := next(iter(self._held), self._current)) != self._current and self._held[oldest].next <= keep:
+            self._doomed[oldest] = self._held.pop(oldest).bytes
+        if not self._doomed:
+            return
         for number, size in list(self._doomed.items()):
             path = segment_path(self._folder, number)
+            self._recount = True
             with contextlib.suppress(OSError):
-                if size == self._options.segment_bytes and len(self._spares) < self._options.spares_max:
+                if number == self._suspect:
+                    self._files.makedir(os.path.join(self._folder, QUARANTINE))
+                    self._files.rename(path, os.path.join(self._folder, QUARANTINE, os.path.basename(path)))
+                elif size == self._options.segment_bytes and len(self._spares) < self._options.spares_max:
                     spare = spare_path(self._folder, number)
                     self._files.rename(path, spare)
                     self._spares.append((spare, size))
@@ -153,8 +166,9 @@ class Writer:
                 del self._doomed[number]
 
     def outcome(self, created: tuple[int, int, int] | None = None, at: int = 0, written: int = 0) -> Outcome:
-        live = sum([held.bytes for held in self._held.values()])
         spare = sum([size for _, size in self._spares]) + sum(self._doomed.values())
+        live = sum([held.bytes for held in self._held.values()]) if self._recount else self._bytes_live
+        self._bytes_live, self._recount = live, False
         room = self._held[self._current].bytes - self._at if self._file is not None else 0
         return Outcome(created, at, written, live, spare, room)
 
@@ -176,8 +190,8 @@ class Writer:
             created, written = self._begin(batch, head, body)
         else:
             self._file.pwrite(build_batch(head, body, self._salt) + body, self._at)
+            written = size + self._write_ahead(self._file, size)
             self._sync(self._file)
-            written = size
         at = self._at
         self._at += size
         self._sequence += 1
@@ -189,6 +203,22 @@ class Writer:
                 self._state[key] = value
         self.free(batch.keep)
         batch.outcome = self.outcome(created, at, written)
+
+    def _write_ahead(self, file: File, size: int) -> int:
+        """Zeros behind a small batch that reaches blocks never written before: the next ones then find their blocks
+        written, and their sync needs no journal. For large ones the zeros would cost more than the journal does. Page
+        by page, for one large write makes large folios, of which the kernel then counts every touch as a whole.
+        Returns the bytes written."""
+        end = self._at + size
+        if end <= self._blocks:
+            return 0
+        self._blocks = at = min(-(-end // ALIGNMENT) * ALIGNMENT, self._held[self._current].bytes)
+        if size < ALIGNMENT:
+            for _ in range(AHEAD_PAGES):
+                if self._blocks + ALIGNMENT <= self._held[self._current].bytes:
+                    file.pwrite(_PAGE, self._blocks)
+                    self._blocks += ALIGNMENT
+        return self._blocks - at
 
     def _sync(self, file: File) -> None:
         if not self._options.sync:
@@ -250,7 +280,9 @@ class Writer:
         if self._current in self._held and self._held[self._current].first == self._held[self._current].next:
             self._doomed[self._current] = self._held.pop(self._current).bytes
         self._file, self._current, self._salt, self._at = file, number, salt, segment.data
+        self._blocks = capacity if recycled else -(-len(content) // ALIGNMENT) * ALIGNMENT
         self._held[number] = Held(batch.first, batch.first, 0, capacity)
+        self._recount = True
         return (number, batch.first, capacity), len(content)
 
     def _replace(self, work: Replacement) -> None:
@@ -267,7 +299,7 @@ class Writer:
             old.close()
         files.fsync_dir(self._folder)
         held = self._held[row.segment]
-        held.generation = work.generation
+        held.generation, self._recount = work.generation, True
         held.bytes = files.size(target)
         work.outcome = self.outcome(None, 0, written)
 
@@ -297,7 +329,8 @@ class Writer:
                 file.pwrite(build_batch(batch, body, work.salt) + body, at)
                 return at + BATCH_BYTES + len(body)
 
-            for number, data in work.thin(scan.records()):
+            source = scan.records()
+            for number, data in work.thin(source):
                 if held_bytes + len(data) > THINNED_BATCH_BYTES and kept:
                     until = kept[-1][0] + 1
                     at = put(until, {})
@@ -305,6 +338,8 @@ class Writer:
                     kept.clear()
                 kept.append((number, data))
                 held_bytes += len(data)
+            for _ in source:  # it may have had enough early; the state changes are wanted whole
+                pass
             at = put(row.next, scan.changes)
             if self._options.sync:
                 file.fdatasync()

@@ -15,7 +15,7 @@ class Cursor:
 
     def __init__(self, cursor: int) -> None:
         self.cursor = self.position = cursor
-        self._open: dict[int, None] = {}
+        self._open: dict[int, int] = {}  # receipt -> the number after what it stands for
         self._again = 0
 
     @property
@@ -28,29 +28,41 @@ class Cursor:
         return self._again > 0
 
     def sent(self, receipts: Sequence[int], after: int) -> None:
-        """These went out; the next record to send is `after`."""
-        self._open.update(dict.fromkeys(receipts))
+        """These records went out, each by itself; the next to send is `after`."""
+        self._open.update(zip(receipts, receipts, strict=True))
         self.position = after
 
+    def sent_as_one(self, receipt: int, after: int) -> None:
+        """The records receipt … after went out as one."""
+        self._open[receipt] = after - 1
+        self.position = after
+
+    def last_of(self, receipt: int) -> int:
+        """The last record that went with it; below the receipt if it is not under way."""
+        return self._open.get(receipt, receipt - 1)
+
     def settled(self, receipts: Sequence[int]) -> int:
-        """For good, whether taken or refused. Returns how many of them were under way."""
-        opened = self._open
-        before = len(opened)
+        """For good, whether taken or refused. Returns how many records that were."""
+        pop = self._open.pop
+        count = 0
         for receipt in receipts:
-            opened.pop(receipt, None)
+            last = pop(receipt, 0)
+            if last:
+                count += last - receipt + 1
         self._advance()
-        return before - len(opened)
+        return count
 
     def turned_away(self, receipts: Sequence[int]) -> None:
         for receipt in receipts:
-            if receipt in self._open:
-                del self._open[receipt]
+            if self._open.pop(receipt, 0):
                 self._again = min(self._again or receipt, receipt)
         self._advance()
 
     def skip_to(self, number: int) -> None:
         """Nothing below is there any more; what is under way of it is settled all the same when its answer comes."""
         self.position = max(self.position, number)
+        if self._again:
+            self._again = max(self._again, number)
         self._advance()
 
     def _advance(self) -> None:

@@ -8,7 +8,7 @@ thing = GATEWAY/STREAM, boot = the gateway's boot that took it, sequence = the r
 the number gives it, and stays the same however often the record is read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -45,21 +45,38 @@ def decode(data: bytes) -> Record | None:
     return record if record.version == VERSION else None
 
 
-def message_of(record: Record, number: int, own: str) -> Message:
-    """As it is sent on: QoS 1, the record's number as receipt. own: GATEWAY/STREAM."""
-    named = record.reading
-    reading = Reading(own, record.boot, number) if named is None else Reading(*named)
-    return Message(record.topic, record.payload, 1, bool(record.flags & RETAIN), number, record.properties, reading)
+def name_of(record: Record, number: int, own: str) -> tuple[str, int, int]:
+    """(thing, boot, sequence). own: GATEWAY/STREAM."""
+    return record.reading or (own, record.boot, number)
 
 
-def messages_of(rows: Sequence[tuple[int, bytes]], own: str) -> tuple[list[Message], list[int]]:
-    """(messages, numbers of what is no record)."""
+def messages_of(
+    rows: Sequence[tuple[int, bytes]], own: str, unix_ms: Callable[[int, int], int]
+) -> tuple[list[Message], list[int]]:
+    """(messages as they are sent on: QoS 1, the record's number as receipt; numbers of what is no record).
+
+    unix_ms(boot, taken_ms): 0 where it is not known.
+    """
     messages: list[Message] = []
     unknown: list[int] = []
+    decode_one = decode
     for number, data in rows:
-        record = decode(data)
+        record = decode_one(data)
         if record is None:
             unknown.append(number)
-        else:
-            messages.append(message_of(record, number, own))
+            continue
+        boot, named = record.boot, record.reading
+        reading = Reading(own, boot, number) if named is None else Reading(*named)
+        messages.append(
+            Message(
+                record.topic,
+                record.payload,
+                1,
+                record.flags & RETAIN != 0,
+                number,
+                record.properties,
+                reading,
+                unix_ms(boot, record.taken_ms),
+            )
+        )
     return messages, unknown

@@ -10,20 +10,25 @@ Invariants:
 """
 
 import asyncio
+import errno
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
-import msgspec
-
 from edge.config import StreamSettings
-from edge.log import Batch, Log
+from edge.log import Batch, Log, Replacement
 from edge.logs import log_event
 from edge.messages import Message, Origin, Outcome, Reading
 from edge.metrics import Metrics
+from edge.outbox.clock import Clock
+from edge.outbox.lanes import Sent
+from edge.outbox.ledger import REASONS, Ledger
 from edge.outbox.marks import Marks
-from edge.outbox.record import RETAIN, VERSION, encode
+from edge.outbox.record import RETAIN, VERSION, decode, encode, name_of
+from edge.outbox.report import CURSOR
+from edge.outbox.shedder import UNREADABLE, Shedder
 from edge.outbox.tail import Tail
 from edge.outbox.worker import Worker
 
@@ -33,32 +38,61 @@ CURSOR_S: Final = 1.0
 BUFFER_BYTES_MAX: Final = 4 * 1024 * 1024
 RECORD_OVERHEAD_BYTES: Final = 96  # of a record beside topic, payload and properties, at most about
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 5.0
-CURSOR = "cursor"
+TICK_S: Final = 1.0
+RATE_KEPT: Final = 0.8  # of the rate before, each tick
 
 _log = logging.getLogger(__name__)
-_encode_state = msgspec.msgpack.Encoder().encode
 
 
 class Stream:
     """log: open, this stream's alone. own: the thing that records without a reading are named by. boot: the gateway's,
-    higher than at any start before. committed: called after each commit."""
+    higher than at any start before. segment_bytes: of the log. disk_full: called when the disk has no room;
+    disk_well: now and then while it has.
+
+    committed: called after each commit.
+    """
 
     def __init__(
         self,
         settings: StreamSettings,
         log: Log,
         own: str,
-        boot: int,
         metrics: Metrics,
         *,
+        boot: int,
+        system_boot: str,
+        segment_bytes: int,
         now: Callable[[], float] = time.monotonic,
+        unix_time: Callable[[], float] = time.time,
+        disk_full: Callable[[], None] = lambda: None,
+        disk_well: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings, self.name, self.log, self.own, self.boot = settings, settings.name, log, own, boot
         self.marks = Marks(log.state)
         self.tail = Tail()
-        self.committed: Callable[[], None] = _nothing
-        self.cursor: Callable[[], int] = lambda: 0
-        self._now = now
+        self.clock = Clock(log.state, boot, system_boot)
+        self.ledger = Ledger(log.state)
+        self.committed: Callable[[], None] = lambda: None
+        self._sent: Callable[[], Sent] | None = None
+        self._sent_state: Callable[[], bytes] | None = None
+        self._sent_kept = log.state.get(CURSOR, b"")
+        self._given_up: Callable[[int], None] = lambda number: None
+        self._now, self._unix_time, self._disk_full, self._disk_well = now, unix_time, disk_full, disk_well
+        self._shedder = Shedder(
+            settings,
+            log,
+            own,
+            self.clock,
+            self.ledger,
+            now_ms=lambda: int(now() * 1000),
+            sent=self.sent,
+            given_up=self._give_up,
+            commit=self._commit_soon,
+        )
+        self._thinning: Replacement | None = None
+        self._least_room = segment_bytes
+        self._bytes_max = settings.bytes_max
+        self._tick_timer: asyncio.TimerHandle | None = None
         self._worker = Worker(f"commit {settings.name}")
         self._interval_s = settings.commit_interval_s
         self._records_max = settings.commit_records_max
@@ -67,6 +101,9 @@ class Stream:
         self._congested = metrics.counter("stream_messages_congested", stream=self.name)
         self._dropped = metrics.counter("stream_messages_dropped", stream=self.name, reason="full")
         self._refused = metrics.counter("stream_messages_refused", stream=self.name, reason="too_large")
+        self._out = metrics.counter("stream_records_out", stream=self.name)
+        self.rates = 0.0, 0.0  # records a second taken and exported, over the last seconds
+        self._counts = 0, 0
         self._failures = metrics.counter("stream_commits_failed", stream=self.name)
         self._gathered: list[Message] = []
         self._gathered_bytes = 0
@@ -77,11 +114,44 @@ class Stream:
         self._timer_is_for_cursor = False
         self._retry_s = RETRY_S_MIN
         self._room = log.room(settings.bytes_max)
+        self._closed = False
         self.failing = ""
+        for reason in REASONS:
+            metrics.gauge("stream_records_shed", partial(self._shed_count, reason), stream=self.name, reason=reason)
+        metrics.gauge("stream_bytes", lambda: log.bytes_held, stream=self.name)
+        metrics.gauge("stream_records_held", lambda: log.next - log.first, stream=self.name)
 
     @property
     def state(self) -> Mapping[str, bytes]:
         return self.log.state
+
+    def exported(self, sent: Callable[[], Sent], state: Callable[[], bytes], given_up: Callable[[int], None]) -> None:
+        """Someone exports this stream. sent: how far; state: to keep of it; given_up(number): nothing below is there
+        any more."""
+        self._sent, self._sent_state, self._given_up = sent, state, given_up
+
+    def sent(self) -> Sent:
+        """How far the export is; without one nothing ever is."""
+        if self._sent is None:
+            first = self.log.first
+            return Sent(first, first, 0, 0)
+        return self._sent()
+
+    def refused(self, first: int, last: int) -> None:
+        """These records will never be taken where they go."""
+        number = first
+        while number <= last and (rows := self.log.read(number, records_max=256, bytes_max=1 << 20)):
+            for number, data in rows:
+                if number > last:
+                    return
+                record = decode(data)
+                self.ledger.add(*(name_of(record, number, self.own) if record else UNREADABLE), "refused")
+            number += 1
+
+    def start(self) -> None:
+        """On the running loop."""
+        self.clock.learn(self._unix_time(), self._now())
+        self._tick()
 
     def keep(self, key: str, value: bytes) -> None:
         self.log.put_state(key, value)
@@ -93,6 +163,7 @@ class Stream:
             messages, size = self._fitting(messages, origin)
         now = self._now()
         boot, own, taken_ms, advance = self.boot, self.own, int(now * 1000), self.marks.advance
+        time_ms = self.clock.unix_ms(boot, taken_ms)
         number = self.log.next_appended
         records: list[bytes] = []
         taken: list[Message] = []
@@ -117,7 +188,7 @@ class Stream:
             properties = message.properties
             flags = qos | RETAIN if retain else qos
             records.append(encode((VERSION, boot, taken_ms, message.topic, payload, flags, properties, stored)))
-            taken.append(Message(message.topic, payload, 1, retain, number, properties, reading))
+            taken.append(Message(message.topic, payload, 1, retain, number, properties, reading, time_ms))
             number += 1
         self._repeated.value += repeated
         if records:
@@ -131,17 +202,32 @@ class Stream:
         if records:
             self._schedule(now)
 
+    def oldest_age_s(self) -> float | None:
+        """Of the oldest record that is not exported; None where it is not known, or there is none."""
+        age_ms = self._shedder.age_of_oldest()
+        return None if age_ms is None else age_ms / 1000
+
+    def purge(self) -> int:
+        """Give up all that is committed, counted as `purged`. Returns how many records."""
+        return self._shedder.purge("purged")
+
     def cursor_moved(self) -> None:
         """The export is further: free what is behind it before long."""
-        if self._timer is None and self._air is None:
+        if self._timer is None and self._air is None and self._thinning is None:
             self._timer = asyncio.get_running_loop().call_later(CURSOR_S, self._commit)
             self._timer_is_for_cursor = True
 
     def close(self) -> None:
         """Commit what is gathered, on this thread; then the log is closed."""
+        self._closed = True
         self._cancel_timer()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
         self._worker.stop()
         try:
+            if self._thinning is not None:
+                self.log.write(self._thinning)
+                self._end_thinning()
             if self._air is not None:
                 self.log.write(self._air[0])
                 self._settle()
@@ -170,6 +256,8 @@ class Stream:
         refused = [message for message in messages if len(message.payload) > PAYLOAD_BYTES_MAX]
         if refused:
             self._refused.value += len(refused)
+            for message in refused:
+                self._shed(message, "too_large")
             messages = [message for message in messages if len(message.payload) <= PAYLOAD_BYTES_MAX]
             if receipts := [message.receipt for message in refused if message.qos]:
                 origin.settled(receipts, Outcome.REFUSED)
@@ -187,12 +275,15 @@ class Stream:
         receipts = [message.receipt for message in messages if message.qos]
         self._dropped.value += len(messages) - len(receipts)
         self._congested.value += len(receipts)
+        for message in messages:
+            if not message.qos:
+                self._shed(message, "full")
         if receipts:
             origin.settled(receipts, Outcome.CONGESTED)
 
     def _schedule(self, now: float) -> None:
         """See to it that what is gathered is committed in time."""
-        if self._air is not None:
+        if self._air is not None or self._thinning is not None or self._closed:
             return
         full = len(self._gathered) >= self._records_max
         if self._timer is not None:
@@ -210,18 +301,27 @@ class Stream:
 
     def _commit(self) -> None:
         self._timer = None
-        if self._air is None and (batch := self._seal()) is not None:
+        if self._air is None and self._thinning is None and (batch := self._seal()) is not None:
             self._begun_at = self._now()
             self._write(batch)
 
+    def _commit_soon(self) -> None:
+        if not self._closed and self._air is None and self._thinning is None:
+            self._cancel_timer()
+            self._timer = asyncio.get_running_loop().call_soon(self._commit)
+            self._timer_is_for_cursor = False
+
     def _seal(self) -> Batch | None:
         log = self.log
-        for key, value in self.marks.changes():
+        if self._gathered:
+            self.clock.learn(self._unix_time(), self._now())
+        for key, value in (*self.marks.changes(), *self.ledger.changes(), *self.clock.changes()):
             log.put_state(key, value)
-        cursor = min(self.cursor(), log.next)
-        if cursor > log.first:
-            log.put_state(CURSOR, _encode_state(cursor))
+        cursor = min(self.sent().cursor, log.next)
+        if self._sent_state is not None and (state := self._sent_state()) != self._sent_kept:
+            log.put_state(CURSOR, state)
             log.release(cursor)
+            self._sent_kept = state
         batch = log.seal()
         if batch is not None:
             self._air = batch, self._gathered, self._waiting
@@ -229,13 +329,17 @@ class Stream:
         return batch
 
     def _write(self, batch: Batch) -> None:
-        self._worker.submit(lambda: self.log.write(batch), self._written)
+        if not self._closed:
+            self._worker.submit(lambda: self.log.write(batch), self._written)
 
     def _written(self, failure: OSError | None) -> None:
-        if self._air is None:
+        if self._air is None or self._closed:
             return
         if failure is not None:
             self._tell_failure(failure)
+            if failure.errno == errno.ENOSPC:
+                self._bytes_max = min(self._bytes_max, self.log.bytes_held)
+                self._disk_full()
             batch = self._air[0]
             asyncio.get_running_loop().call_later(self._retry_s, self._write, batch)
             self._retry_s = min(2 * self._retry_s, RETRY_S_MAX)
@@ -245,14 +349,69 @@ class Stream:
             self.failing, self._retry_s = "", RETRY_S_MIN
         self._settle()
         self.committed()
-        if self._gathered:
+        work = self._shedder.look_at_room(self.log.room(self._bytes_max), self._least_room)
+        if work is not None:
+            self._thin(work)
+        elif self._gathered:
             self._schedule(self._now())
+        elif self._sent_state is not None and self._sent_state() != self._sent_kept:
+            self.cursor_moved()
+
+    def _thin(self, work: Replacement) -> None:
+        self._cancel_timer()
+        self._thinning = work
+        self._worker.submit(lambda: self.log.write(work), self._thinned)
+
+    def _thinned(self, failure: OSError | None) -> None:
+        if self._thinning is None or self._closed:
+            return
+        if failure is not None:
+            self._tell_failure(failure)
+            self.log.abandon(self._thinning)
+            self._shedder.abandoned()
+            self._thinning = None
+        else:
+            self._end_thinning()
+        self._commit_soon()
+
+    def _end_thinning(self) -> None:
+        assert self._thinning is not None
+        work, self._thinning = self._thinning, None
+        self.log.settle(work)
+        self._shedder.thinned()
+        self._find_room()
+
+    def _tick(self) -> None:
+        self._tick_timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        counts = self._in.value, self._out.value
+        taken, exported = (
+            RATE_KEPT * rate + (1 - RATE_KEPT) * (new - old) / TICK_S
+            for rate, old, new in zip(self.rates, self._counts, counts, strict=True)
+        )
+        self.rates, self._counts = (taken, exported), counts
+        if not self.failing:
+            self._bytes_max = self.settings.bytes_max
+            self._disk_well()
+        if self._air is not None or self._thinning is not None:
+            return
+        try:
+            work = self._shedder.look_at_age()
+        except OSError as error:
+            self._tell_failure(error)
+            return
+        self._find_room()
+        if work is not None:
+            self._thin(work)
+
+    def _find_room(self) -> None:
+        room = 0 if self._shedder.too_old else self.log.room(self._bytes_max)
+        self._room = room - RECORD_OVERHEAD_BYTES * len(self._gathered)
 
     def _settle(self) -> None:
         assert self._air is not None
         (batch, messages, waiting), self._air = self._air, None
         self.log.settle(batch)
-        self._room = self.log.room(self.settings.bytes_max) - RECORD_OVERHEAD_BYTES * len(self._gathered)
+        self._find_room()
         self.tail.put(batch.first, messages)
         for origin, receipts in waiting:
             origin.settled(receipts, Outcome.TAKEN)
@@ -271,11 +430,19 @@ class Stream:
                 remedy="Nothing more is acknowledged until it succeeds; it is tried again. Look at the disk.",
             )
 
+    def _give_up(self, number: int) -> None:
+        self._given_up(number)
+
+    def _shed_count(self, reason: str) -> int:
+        return self.ledger.totals.get(reason, 0)
+
+    def _shed(self, message: Message, reason: str) -> None:
+        """What is never stored."""
+        reading = message.reading
+        name = (reading.thing, reading.boot, reading.sequence) if reading is not None else (self.own, self.boot, 0)
+        self.ledger.add(*name, reason)
+
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _nothing() -> None:
-    return None

@@ -176,6 +176,10 @@ class _Inode:
 
     def write(self, offset: int, data: bytes) -> None:
         at = 0
+        # What was forgotten in these sectors is written with them.
+        sectors = range(offset // SECTOR, -(-(offset + len(data)) // SECTOR))
+        self.dirty += [write for write in self.forgotten if write[0] // SECTOR in sectors]
+        self.forgotten = [write for write in self.forgotten if write[0] // SECTOR not in sectors]
         while at < len(data):
             piece = min(SECTOR - (offset + at) % SECTOR, len(data) - at)
             self.dirty.append((offset + at, data[at : at + piece]))

@@ -45,6 +45,7 @@ class History:
         self.sure = Held({}, {}, 1, 1)
         self.perhaps: list[Held] = []
         self.points: list[tuple[int, Held, list[Held]]] = []
+        self.thinned = self.sure
         self.log = self.open()
 
     def note(self) -> None:
@@ -86,8 +87,7 @@ class History:
         work = self.log.sealed or self.log.seal()
         if work is None:
             return
-        assert isinstance(work, Batch)
-        with self.work(self.after(work)):
+        with self.work(self.after(work) if isinstance(work, Batch) else self.thinned):
             self.log.write(work)
             self.log.settle(work)
 
@@ -98,13 +98,8 @@ class History:
         held = self.sure.copy()
         first, until = work.row.first, work.row.next
         held.records = {n: data for n, data in held.records.items() if not first <= n < until or n % every == 0}
-        with self.work(held):
-            try:
-                self.log.write(work)
-            except OSError:
-                self.log.abandon(work)
-                raise
-            self.log.settle(work)
+        self.thinned = held
+        self.commit()
 
     def restart(self, disk: Disk) -> None:
         """Go on with what a power cut left."""

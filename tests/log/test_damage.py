@@ -286,7 +286,8 @@ def test_a_newest_segment_the_disk_cannot_read_whole_is_not_written_to() -> None
     before = bytes(disk.content(small.names[-1]))
     log.append([b"after"])
     log.commit()
-    assert bytes(disk.content(small.names[-1])) == before
+    aside = small.names[-1].replace("/readings/", "/readings/quarantine/")
+    assert bytes(disk.content(aside if aside in disk.names else small.names[-1])) == before
     assert len(before) == size
 
 

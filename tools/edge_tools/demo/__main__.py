@@ -150,14 +150,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.boards < 1 or (options.seconds is not None and not 0 < options.seconds <= 86_400):
         parser.error("--boards is at least 1, --seconds from above 0 to 86400")
-    stop = Stop()
     folder = Path(tempfile.mkdtemp(prefix="edgeloop-demo-"))
     view = make_view()
-    view.say(f"logs, keys and the boards' flash are in {folder}")
     try:
+        stop = Stop()
+        view.say(f"logs, keys and the boards' flash are in {folder}")
         with start_world(folder, options.boards, ROOT, view.say) as world:
-            view.say(f"all is connected{'' if options.seconds else '; Ctrl-C ends'}")
             stop.orderly = True
+            view.say(f"all is connected{'' if options.seconds else '; Ctrl-C ends'}")
             run = Run(world, view, stop)
             run.flow(options.seconds)
             result = run.finish()
