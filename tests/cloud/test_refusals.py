@@ -237,6 +237,15 @@ def test_a_broker_that_refuses_and_stays_has_no_topic_held() -> None:
     assert not refusals.held
 
 
+def test_a_broker_that_goes_long_after_a_refusal_has_no_topic_held() -> None:
+    now = 0.0
+    refusals = Refusals("cloud", Metrics(), lambda: now)
+    refusals.refused("t", 0x87, "not_authorized")
+    now = 3600.0
+    refusals.ended(CLOSED, None)
+    assert not refusals.held
+
+
 def test_what_is_remembered_is_bounded() -> None:
     refusals = Refusals("cloud", Metrics(), lambda: 0.0)
     for number in range(3 * TOPICS_MAX):
