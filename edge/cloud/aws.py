@@ -5,6 +5,7 @@ What the SDK does differently from our codec, as far as it can be told from outs
 - A PUBACK waits for `settled` as everywhere (the SDK's manual acknowledgement), but carries no reason code: a REFUSED
   message is acknowledged plainly. SDKs too old for manual acknowledgement (0.36 has it) acknowledge on receipt.
 - Which of the two certificates was at fault in a failed TLS handshake the SDK does not say: the cause is `tls_failed`.
+  A server's certificate that is not accepted is told only after 10 to 30 s.
 - Flow control beyond MQTT's own is NONE: AWS_IOT_CORE_DEFAULTS caps at 100 messages a second, whatever the broker.
 
 Invariants: the SDK's threads touch nothing but `_Attempt.post`; all else runs on the asyncio loop. An SDK client lives

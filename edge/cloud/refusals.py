@@ -21,6 +21,7 @@ from edge.metrics import Counter, Metrics
 SUSPECTED = 2
 TRIALS = 3
 HELD_S = 1.0
+AT_ONCE_S = 5.0  # so long after a refusal the end of a connection is taken for its consequence
 HOLD_S_MIN = 60.0
 HOLD_S_MAX = 3600.0
 TOPICS_MAX = 1000  # remembered at most, of each kind
@@ -40,7 +41,7 @@ class Refusals:
         self.held: dict[str, float] = {}  # topic -> until when
         self._holds: dict[str, tuple[float, float]] = {}  # topic -> when its last hold ends, how long it is
         self._told: set[str] = set()
-        self._here: dict[str, None] = {}  # refused on this connection
+        self._here: dict[str, float] = {}  # refused on this connection -> when last
         self._suspect: Message | None = None
         self._ends = 0
         self._given_up = ""
@@ -52,8 +53,11 @@ class Refusals:
 
     def refused(self, topic: str, code: int, reason: str) -> None:
         """The broker refused a message in so many words. One line for each topic."""
-        if code in _BY_ACL and len(self._here) < TOPICS_MAX:
-            self._here[topic] = None
+        if code in _BY_ACL:
+            self._here.pop(topic, None)
+            if len(self._here) >= TOPICS_MAX:
+                del self._here[next(iter(self._here))]
+            self._here[topic] = self._clock()
         if topic not in self._told:
             if len(self._told) >= TOPICS_MAX:
                 self._told.clear()
@@ -67,7 +71,8 @@ class Refusals:
     def ended(self, failure: ConnectionFailed, oldest: Message | None) -> bool:
         """A connection that had opened is over; oldest: the first message sent on it that nobody answered. Tell
         whether that one is given up: the caller settles it REFUSED, and all in `held` too."""
-        here, self._here = self._here, {}
+        since = self._clock() - AT_ONCE_S
+        here, self._here = [topic for topic, at in self._here.items() if at >= since], {}
         if failure.cause not in _BY_THE_BROKER:
             return False
         if here:

@@ -19,6 +19,7 @@ from edge_tools.mosquitto import Mosquitto
 from edge_tools.pki import Credential
 from tests.clock import run_virtual
 from tests.cloud import worlds
+from tests.cloud.test_tls import settings_of, tls_broker
 from tests.cloud.worlds import Ledger, running
 from tests.fakes.broker import FakeBroker
 
@@ -236,6 +237,15 @@ def test_a_broker_that_refuses_and_stays_has_no_topic_held() -> None:
     assert not refusals.held
 
 
+def test_a_broker_that_goes_long_after_a_refusal_has_no_topic_held() -> None:
+    now = 0.0
+    refusals = Refusals("cloud", Metrics(), lambda: now)
+    refusals.refused("t", 0x87, "not_authorized")
+    now = 3600.0
+    refusals.ended(CLOSED, None)
+    assert not refusals.held
+
+
 def test_what_is_remembered_is_bounded() -> None:
     refusals = Refusals("cloud", Metrics(), lambda: 0.0)
     for number in range(3 * TOPICS_MAX):
@@ -288,5 +298,24 @@ def test_a_real_mosquitto_that_denies_a_topic_is_lost_once_and_the_rest_arrives(
             tries = cloud_broker.log_text().count("Denied PUBLISH")
             assert 1 <= tries <= 2 * (SUSPECTED + TRIALS)
             assert metrics.snapshot()['connection_opens{connection="cloud"}'] <= tries + 1
+
+    asyncio.run(main())
+
+
+def test_the_sdks_connection_gives_up_what_the_broker_hangs_up_on_and_sends_the_rest(
+    server_credential: Credential, thing_credential: Credential
+) -> None:
+    async def main() -> None:
+        broker, ledger = FakeBroker(), Ledger()
+        broker.denied.add(DENIED)
+        broker.denied_code = None
+        async with tls_broker(broker, server_credential) as port:
+            connection = AwsConnection(settings_of(thing_credential, port=port), Metrics())
+            async with running(connection):
+                await worlds.until(lambda: connection.state.connected)
+                connection.send([fine(1), denied(2), fine(3)], ledger)
+                await worlds.until(lambda: len(ledger.outcomes) == 3)
+                assert ledger.receipts(Outcome.REFUSED) == [2]
+                assert broker.published.count(b"2") == SUSPECTED + TRIALS
 
     asyncio.run(main())
