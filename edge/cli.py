@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from edge import __version__
+from edge.cli_streams import add_stream_commands
 from edge.config import DEFAULT_FILE, Config, load_config
 from edge.control import ask_status, watch
 from edge.errors import ConfigError, EdgeLoopError, InputRejected
@@ -49,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--config", default=DEFAULT_FILE, metavar="FILE", help="the gateway file (default %(default)s)")
     run.add_argument("--log", choices=("text", "json"), default="text", help="form of the events on stderr")
     run.add_argument("--verbose", action="store_true", help="log details too")
+    run.add_argument(
+        "--discard", action="append", default=[], metavar="STREAM", help="give up this stream's backlog if need be"
+    )
     run.set_defaults(run=_run)
 
     check = commands.add_parser("check-config", help="check a gateway file and what it names")
@@ -66,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_where(watching)
     watching.set_defaults(run=_watch)
+
+    add_stream_commands(commands.add_parser("stream", help="what is held for later: look at it, export it, purge it"))
     return parser
 
 
@@ -81,7 +87,7 @@ def _run(args: argparse.Namespace) -> int:
     set_up_logs(args.log, verbose=args.verbose)
     config = load_config(args.config)
     log_event(logging.getLogger("edge.cli"), "gateway_starting", version=__version__, config=config.file)
-    return run_gateway(config)
+    return run_gateway(config, args.discard)
 
 
 def _check_config(args: argparse.Namespace) -> int:
@@ -124,6 +130,11 @@ def _status_lines(status: dict[str, Any]) -> list[str]:
         lines.append(
             f"board {board['name']} on {board['port']}: {state}, {reset}, last reading {board['last_sequence']}"
         )
+    lines.extend(
+        f"stream {stream['name']}: {stream['backlog_records']} records to export, {stream['bytes']} bytes"
+        + (f", commits fail: {stream['failing']}" if stream["failing"] else "")
+        for stream in status["streams"]
+    )
     lines.extend(f"  {name} {value:g}" for name, value in status["counters"].items() if value)
     return lines
 

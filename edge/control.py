@@ -1,6 +1,7 @@
 """The gateway's control socket: one JSON object a line, asked by `edge status` and `edge watch`.
 
 Ask `{"do": "status"}` for one line; `{"do": "watch", "filter": "dt/#"}` for a line a message until either side closes.
+What else may be asked, with a line for each row of the answer, is given as `asks`: `{"do": "stream", "name": "x"}`.
 A watcher that does not keep up loses lines, is told how many, and slows nobody. The socket is its owner's (0600).
 """
 
@@ -11,7 +12,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from edge.topics import check_filter, matches
 
 LINE_BYTES_MAX = 65_536
 WATCHERS_MAX = 16
+ROWS_A_TURN = 64
 _WATCH_BYTES_MAX = 1024 * 1024
 
 
@@ -31,12 +33,23 @@ class Ask(msgspec.Struct, forbid_unknown_fields=True):
 
     do: str
     filter: str = "#"
+    name: str = ""
+    first: int = 0
+    last: int = (1 << 63) - 1
 
 
 class Control:
-    """Serves one gateway. status: returns what `edge status` shows, as anything msgspec can encode."""
+    """Serves one gateway. status: returns what `edge status` shows, as anything msgspec can encode. asks: by what is
+    asked, what gives the rows of the answer; each may raise InputRejected."""
 
-    def __init__(self, path: str, status: Callable[[], Any], router: Router) -> None:
+    def __init__(
+        self,
+        path: str,
+        status: Callable[[], Any],
+        router: Router,
+        asks: Mapping[str, Callable[[Ask], Iterable[Any]]] | None = None,
+    ) -> None:
+        self._asks = asks or {}
         self._path = path
         self._status = status
         self._router = router
@@ -76,8 +89,15 @@ class Control:
             if self._watchers >= WATCHERS_MAX:
                 raise InputRejected("too_many_watchers", f"{WATCHERS_MAX} watch already")
             await self._watch(ask.filter, reader, writer)
+        elif ask.do in self._asks:
+            for count, row in enumerate(self._asks[ask.do](ask)):
+                _write(writer, row)
+                await writer.drain()
+                if count % ROWS_A_TURN == 0:
+                    await asyncio.sleep(0)
         else:
-            raise InputRejected("unknown_request", f"{ask.do[:40]!r}; known are status, watch")
+            known = ", ".join(("status", "watch", *self._asks))
+            raise InputRejected("unknown_request", f"{ask.do[:40]!r}; known are {known}")
 
     async def _watch(self, topic_filter: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         transport = writer.transport
@@ -161,7 +181,16 @@ def watch(path: str, topic_filter: str) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _ask(path: str, ask: dict[str, str]) -> Iterator[bytes]:
+def ask_rows(path: str, do: str, **fields: str | int) -> Iterator[dict[str, Any]]:
+    """The rows of an answer. Raises TransientError, InputRejected."""
+    for line in _ask(path, {"do": do, **fields}):
+        row: dict[str, Any] = msgspec.json.decode(line)
+        if "error" in row and "detail" in row:
+            raise InputRejected(row["error"], row["detail"])
+        yield row
+
+
+def _ask(path: str, ask: Mapping[str, str | int]) -> Iterator[bytes]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
             sock.connect(path)

@@ -12,8 +12,9 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -21,18 +22,18 @@ from edge import __version__
 from edge.boards.board import Board, BoardStatus
 from edge.boards.gateway import ClientStatus, Gateway
 from edge.boards.port import run_port
-from edge.boards.readings import Marks, MarksInMemory
 from edge.boards.udp import UdpClients
 from edge.cloud.codec import CodecConnection
 from edge.cloud.connection import Connection
 from edge.cloud.tls import check_credentials
 from edge.config import Config, ConnectionSettings
-from edge.control import Control
+from edge.control import Ask, Control
 from edge.errors import ConfigError
 from edge.logs import log_event
 from edge.messages import Message, Origin
 from edge.metrics import Metrics
 from edge.outbox.outbox import Outbox
+from edge.outbox.report import StreamStatus
 from edge.router import Router
 
 _CLOCK_IS_SET_AFTER_S = 1_600_000_000  # earlier than this no gateway ran: its clock stands at the epoch
@@ -63,12 +64,13 @@ class Status(msgspec.Struct, frozen=True):
     boards: tuple[BoardStatus, ...]
     clients: tuple[ClientStatus, ...]
     counters: dict[str, float]
+    streams: tuple[StreamStatus, ...] = ()
 
 
 class Runtime:
     """One gateway: `run` is its life."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, discard: Sequence[str] = ()) -> None:
         self._config = config
         self._started = time.monotonic()
         self._metrics = metrics = Metrics()
@@ -79,8 +81,8 @@ class Runtime:
             if settings is not None
         }
         self._gateway = gateway = Gateway(config.mqttsn, config.boards, router.route, metrics, time.monotonic)
-        self._outbox = Outbox(config, metrics, self._connections) if config.streams else None
-        marks: Marks = MarksInMemory() if self._outbox is None else self._outbox.marks(config.all_routes)
+        self._outbox = Outbox(config, metrics, self._connections, discard=discard)
+        marks = self._outbox.marks(config.all_routes)
         self._boards = [
             Board(
                 settings,
@@ -95,7 +97,7 @@ class Runtime:
         ]
         udp = config.mqttsn.udp
         self._udp = UdpClients(udp, gateway, metrics) if udp is not None else None
-        self._control = Control(config.control_socket, self.status, router)
+        self._control = Control(config.control_socket, self.status, router, self._asks())
         self._wire()
 
     def _wire(self) -> None:
@@ -109,9 +111,8 @@ class Runtime:
             router.attach(name, self._gateway.target(name))
         if self._udp is not None:
             router.attach("udp", self._gateway.target("udp"))
-        if self._outbox is not None:
-            for name, stream in self._outbox.streams.items():
-                router.attach(f"stream:{name}", stream)
+        for name, stream in self._outbox.streams.items():
+            router.attach(f"stream:{name}", stream)
 
     async def run(self) -> None:
         """Until cancelled, or until SIGTERM or SIGINT."""
@@ -119,8 +120,7 @@ class Runtime:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        if self._outbox is not None:
-            self._outbox.start()
+        self._outbox.start()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(connection.run()) for connection in self._connections.values()]
             tasks += [group.create_task(run_port(board, self._metrics)) for board in self._boards]
@@ -134,8 +134,18 @@ class Runtime:
             log_event(_log, "gateway_stopping")
             for task in tasks:
                 task.cancel()
-        if self._outbox is not None:
-            self._outbox.close()
+        self._outbox.close()
+
+    def _asks(self) -> dict[str, Callable[[Ask], Iterable[Any]]]:
+        """What the control socket answers about streams."""
+        outbox = self._outbox
+        return {
+            "streams": lambda ask: outbox.status(),
+            "stream": lambda ask: (outbox.show(ask.name),),
+            "purge": lambda ask: (outbox.purge(ask.name),),
+            "export": lambda ask: outbox.export(ask.name, ask.first, ask.last),
+            "losses": lambda ask: outbox.losses(ask.name),
+        }
 
     def status(self) -> Status:
         return Status(
@@ -147,14 +157,18 @@ class Runtime:
             boards=tuple(board.status() for board in self._boards),
             clients=self._gateway.clients(),
             counters=self._metrics.snapshot(),
+            streams=self._outbox.status(),
         )
 
 
-def run_gateway(config: Config) -> int:
-    """Run one gateway to its end. Returns the exit code. Raises ConfigError for what is wrong at start."""
+def run_gateway(config: Config, discard: Sequence[str] = ()) -> int:
+    """Run one gateway to its end. discard: streams whose backlog may be given up.
+
+    Returns the exit code. Raises ConfigError for what is wrong at start.
+    """
     check_credentials_of(config)
     with _data_dir(config):
-        asyncio.run(Runtime(config).run())
+        asyncio.run(Runtime(config, discard).run())
     log_event(_log, "gateway_stopped")
     return 0
 

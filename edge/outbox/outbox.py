@@ -2,22 +2,24 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from edge.config import Config, RouteSettings, StreamSettings
-from edge.errors import ConfigError
+from edge.errors import ConfigError, InputRejected
 from edge.log import Log, LogOptions
 from edge.messages import Target
 from edge.metrics import Metrics
+from edge.outbox.discard import check_removed, check_shrunk
 from edge.outbox.drain import Drain
 from edge.outbox.marks import GatewayMarks
+from edge.outbox.report import FOLDER, SourceLosses, StreamStatus, losses, rows
 from edge.outbox.reserve import Reserve
 from edge.outbox.stream import Stream
 from edge.outbox.uploader import Uploader
 
-FOLDER = "streams"
 RESERVE = "reserve"
 BOOT = "boot"
 _BOOT_MAX = (1 << 32) - 1
@@ -26,9 +28,10 @@ _SEGMENTS_LEAST = 8
 
 
 class Outbox:
-    """targets: where streams may be exported to, by name. windows: how many messages each takes under way.
+    """targets: where streams may be exported to, by name. discard: streams whose backlog the file may take away.
 
-    Raises ConfigError: a log of a newer version, or a disk that does not let itself be written.
+    Raises ConfigError: a log of a newer version, a disk that cannot be written, a file that leaves no place for what is
+    held.
     """
 
     def __init__(
@@ -37,19 +40,26 @@ class Outbox:
         metrics: Metrics,
         targets: Mapping[str, Target],
         *,
+        discard: Sequence[str] = (),
         now: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
+        self._discard = discard
         self.streams: dict[str, Stream] = {}
+        self._uploaders: dict[str, Uploader] = {}
         self._drains: dict[str, Drain] = {}
         self._reserve = Reserve(os.path.join(config.gateway.data_dir, RESERVE))
+        check_removed(config, discard)
+        if config.streams:
+            self._reserve.take()
         for settings in config.streams:
             stream = self._open(settings, metrics, now, unix_time)
             self.streams[settings.name] = stream
             if settings.export:
                 topic = f"batch/{config.gateway.name}/{settings.name}"
-                self._drain(settings.export, targets, now).add(Uploader(stream, metrics, topic, now()))
+                uploader = self._uploaders[settings.name] = Uploader(stream, metrics, topic, now())
+                self._drain(settings.export, targets, now).add(uploader)
 
     def marks(self, routes: Sequence[RouteSettings]) -> GatewayMarks:
         """Which readings of the boards are settled. routes: all the router has."""
@@ -66,6 +76,53 @@ class Outbox:
             return found, len(found) == len(names)
 
         return GatewayMarks(streams_of)
+
+    def status(self) -> tuple[StreamStatus, ...]:
+        return tuple(self._status_of(stream) for stream in self.streams.values())
+
+    def show(self, name: str) -> StreamStatus:
+        """Raises InputRejected for a name that is no stream's, as those below do."""
+        return self._status_of(self._stream(name))
+
+    def purge(self, name: str) -> dict[str, Any]:
+        """Give up all that the stream holds; counted in its ledger."""
+        return {"stream": name, "purged": self._stream(name).purge()}
+
+    def export(self, name: str, first: int, last: int) -> Iterator[dict[str, Any]]:
+        """Committed records first to last, whether they were exported or not, as long as they are held."""
+        stream = self._stream(name)
+        return rows(stream.log, stream.own, stream.clock, first, min(last, stream.log.next - 1))
+
+    def losses(self, name: str) -> list[SourceLosses]:
+        stream = self._stream(name)
+        return losses(stream.marks, stream.ledger)
+
+    def _stream(self, name: str) -> Stream:
+        try:
+            return self.streams[name]
+        except KeyError:
+            raise InputRejected("no_such_stream", f"{name!r}; there are {', '.join(self.streams)}") from None
+
+    def _status_of(self, stream: Stream) -> StreamStatus:
+        log, uploader = stream.log, self._uploaders.get(stream.name)
+        taken, drained = stream.rates
+        left = uploader.backlog() if uploader is not None else log.next - log.first
+        return StreamStatus(
+            name=stream.name,
+            first=log.first,
+            next=log.next,
+            backlog_records=left,
+            bytes=log.bytes_held,
+            bytes_max=stream.settings.bytes_max,
+            oldest_age_s=stream.oldest_age_s(),
+            records_per_s=round(taken, 3),
+            drained_per_s=round(drained, 3),
+            drain_s=round(left / (drained - taken), 1) if drained > taken and left else (None if left else 0.0),
+            under_way=uploader.under_way if uploader is not None else 0,
+            shed=stream.ledger.totals,
+            damaged_records=sum(damage.next - damage.first for damage in log.damages),
+            failing=stream.failing,
+        )
 
     def start(self) -> None:
         """On the running loop: what is held from before goes on."""
@@ -92,12 +149,14 @@ class Outbox:
         except OSError as error:
             fix = "Make the data_dir a folder on a disk that this user may write."
             raise ConfigError(self._config.file, "gateway.data_dir", f"{folder}: {error.strerror}", fix) from None
+        own = f"{self._config.gateway.name}/{settings.name}"
+        check_shrunk(self._config, settings, log, own, self._discard)
         boot = next_boot(log.state.get(BOOT), unix_time())
         log.put_state(BOOT, msgspec.msgpack.encode(boot))
         return Stream(
             settings,
             log,
-            f"{self._config.gateway.name}/{settings.name}",
+            own,
             metrics,
             boot=boot,
             system_boot=_system_boot(),
@@ -105,6 +164,7 @@ class Outbox:
             now=now,
             unix_time=unix_time,
             disk_full=self._reserve.give,
+            disk_well=self._reserve.take,
         )
 
     def _drain(self, name: str, targets: Mapping[str, Target], now: Callable[[], float]) -> Drain:

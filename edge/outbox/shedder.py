@@ -68,7 +68,7 @@ class Shedder:
         settings = self._settings
         if self._dropping or not (settings.ttl_s or settings.age_max_s):
             return None
-        age_ms = self._age_of_oldest()
+        age_ms = self.age_of_oldest() or 0
         if settings.ttl_s and age_ms > settings.ttl_s * 1000:
             self._drop(self._log.next, int(settings.ttl_s * 1000), "expired")
             return None
@@ -109,12 +109,13 @@ class Shedder:
                 return work
         return None
 
-    def _age_of_oldest(self) -> int:
+    def age_of_oldest(self) -> int | None:
+        """In ms; None where nothing is left to export, or its age is not known."""
         for _, data in self._log.read(max(self._sent().cursor, self._log.first), records_max=1, bytes_max=0):
             record = decode(data)
             if record is not None:
-                return self._clock.age_ms(record.boot, record.taken_ms, self._now_ms())
-        return 0
+                return self._clock.age_ms(record.boot, record.taken_ms, self._now_ms()) or None
+        return None
 
     def _drop(self, until: int, limit_ms: int, reason: str) -> None:
         self._dropping = True

@@ -27,6 +27,7 @@ from edge.outbox.lanes import Sent
 from edge.outbox.ledger import REASONS, Ledger
 from edge.outbox.marks import Marks
 from edge.outbox.record import RETAIN, VERSION, decode, encode, name_of
+from edge.outbox.report import CURSOR
 from edge.outbox.shedder import UNREADABLE, Shedder
 from edge.outbox.tail import Tail
 from edge.outbox.worker import Worker
@@ -38,14 +39,15 @@ BUFFER_BYTES_MAX: Final = 4 * 1024 * 1024
 RECORD_OVERHEAD_BYTES: Final = 96  # of a record beside topic, payload and properties, at most about
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 5.0
 TICK_S: Final = 1.0
-CURSOR = "cursor"
+RATE_KEPT: Final = 0.8  # of the rate before, each tick
 
 _log = logging.getLogger(__name__)
 
 
 class Stream:
     """log: open, this stream's alone. own: the thing that records without a reading are named by. boot: the gateway's,
-    higher than at any start before. segment_bytes: of the log. disk_full: called when the disk has no room.
+    higher than at any start before. segment_bytes: of the log. disk_full: called when the disk has no room;
+    disk_well: now and then while it has.
 
     committed: called after each commit.
     """
@@ -63,6 +65,7 @@ class Stream:
         now: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
         disk_full: Callable[[], None] = lambda: None,
+        disk_well: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings, self.name, self.log, self.own, self.boot = settings, settings.name, log, own, boot
         self.marks = Marks(log.state)
@@ -74,7 +77,7 @@ class Stream:
         self._sent_state: Callable[[], bytes] | None = None
         self._sent_kept = log.state.get(CURSOR, b"")
         self._given_up: Callable[[int], None] = lambda number: None
-        self._now, self._unix_time, self._disk_full = now, unix_time, disk_full
+        self._now, self._unix_time, self._disk_full, self._disk_well = now, unix_time, disk_full, disk_well
         self._shedder = Shedder(
             settings,
             log,
@@ -98,6 +101,9 @@ class Stream:
         self._congested = metrics.counter("stream_messages_congested", stream=self.name)
         self._dropped = metrics.counter("stream_messages_dropped", stream=self.name, reason="full")
         self._refused = metrics.counter("stream_messages_refused", stream=self.name, reason="too_large")
+        self._out = metrics.counter("stream_records_out", stream=self.name)
+        self.rates = 0.0, 0.0  # records a second taken and exported, over the last seconds
+        self._counts = 0, 0
         self._failures = metrics.counter("stream_commits_failed", stream=self.name)
         self._gathered: list[Message] = []
         self._gathered_bytes = 0
@@ -196,6 +202,11 @@ class Stream:
         if records:
             self._schedule(now)
 
+    def oldest_age_s(self) -> float | None:
+        """Of the oldest record that is not exported; None where it is not known, or there is none."""
+        age_ms = self._shedder.age_of_oldest()
+        return None if age_ms is None else age_ms / 1000
+
     def purge(self) -> int:
         """Give up all that is committed, counted as `purged`. Returns how many records."""
         return self._shedder.purge("purged")
@@ -205,6 +216,20 @@ class Stream:
         if self._timer is None and self._air is None and self._thinning is None:
             self._timer = asyncio.get_running_loop().call_later(CURSOR_S, self._commit)
             self._timer_is_for_cursor = True
+
+    @property
+    def is_busy(self) -> bool:
+        """Something is gathered, being written or thinned."""
+        return bool(self._gathered) or self._air is not None or self._thinning is not None
+
+    def abandon(self) -> None:
+        """End without a commit, as a kill would."""
+        self._closed = True
+        self._cancel_timer()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+        self._worker.stop()
+        self.log.close()
 
     def close(self) -> None:
         """Commit what is gathered, on this thread; then the log is closed."""
@@ -372,8 +397,15 @@ class Stream:
 
     def _tick(self) -> None:
         self._tick_timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        counts = self._in.value, self._out.value
+        taken, exported = (
+            RATE_KEPT * rate + (1 - RATE_KEPT) * (new - old) / TICK_S
+            for rate, old, new in zip(self.rates, self._counts, counts, strict=True)
+        )
+        self.rates, self._counts = (taken, exported), counts
         if not self.failing:
             self._bytes_max = self.settings.bytes_max
+            self._disk_well()
         if self._air is not None or self._thinning is not None:
             return
         try:

@@ -14,7 +14,8 @@ from edge.outbox.cursor import Cursor
 from edge.outbox.lanes import Lanes, Sent
 from edge.outbox.rate import Bucket
 from edge.outbox.record import messages_of
-from edge.outbox.stream import CURSOR, Stream
+from edge.outbox.report import CURSOR
+from edge.outbox.stream import Stream
 
 READ_RECORDS: Final = 512
 READ_BYTES: Final = 256 * 1024

@@ -1,0 +1,84 @@
+"""A gateway file that takes room or a whole stream away from what is still held: refused, unless said by name.
+
+Invariants: without `--discard NAME` nothing held and not exported is given up by a change of the file; with it, what is
+given up is counted and told, and of a stream that stays it is in its ledger as `discarded`.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+
+from edge.config import Config, StreamSettings
+from edge.errors import ConfigError
+from edge.log import Log
+from edge.logs import log_event
+from edge.outbox.lanes import Lanes
+from edge.outbox.ledger import Ledger
+from edge.outbox.record import decode, name_of
+from edge.outbox.report import CURSOR, FOLDER, Folder, folders
+from edge.outbox.shedder import UNREADABLE
+
+_log = logging.getLogger(__name__)
+
+
+def check_removed(config: Config, discard: Sequence[str]) -> None:
+    """Streams that have a folder and are no longer in the file. Raises ConfigError for one with a backlog."""
+    known = {stream.name for stream in config.streams}
+    there = folders(config)
+    for name in discard:
+        if name not in known and name not in there:
+            fix = f"There are {', '.join(sorted({*known, *there})) or 'none'}."
+            raise ConfigError(config.file, "stream", f"--discard names no stream {name!r}", fix)
+    for name in there:
+        if name in known:
+            continue
+        folder = Folder(config, name)
+        held = folder.status().backlog_records
+        folder.log.close()
+        if held and name not in discard:
+            problem = f"the stream {name!r} is gone from the file, and {held} records in it are not exported"
+            fix = f"Put it back until they are, or start once with `edge run --discard {name}`."
+            raise ConfigError(config.file, "stream", problem, fix)
+        if held:
+            _tell(name, held)
+            shutil.rmtree(os.path.join(config.gateway.data_dir, FOLDER, name))
+
+
+def check_shrunk(config: Config, settings: StreamSettings, log: Log, own: str, discard: Sequence[str]) -> None:
+    """log: opened, and not used yet. Raises ConfigError when it holds more than the file allows now."""
+    held = sum(segment.bytes for segment in log.segments)
+    if held <= settings.bytes_max:
+        return
+    place = 1 + config.streams.index(settings)
+    sent = Lanes(log.state.get(CURSOR), log.first, live_first=False).sent
+    backlog = log.next - max(sent.cursor, log.first)
+    if settings.name not in discard and backlog:
+        problem = f"{settings.bytes_max} is less than what stream {settings.name!r} holds, {held} bytes"
+        fix = f"Allow more until it is exported, or start once with `edge run --discard {settings.name}`."
+        raise ConfigError(config.file, f"stream[{place}].bytes_max", problem, fix)
+    until = log.first
+    for segment in log.segments[:-1]:
+        until = max(until, segment.next)
+        held -= segment.bytes
+        if held <= settings.bytes_max // 2:
+            break
+    ledger = Ledger(log.state)
+    count, number = 0, max(sent.cursor, log.first)
+    while number < until and (rows := log.read(number, records_max=1024, bytes_max=1 << 20)):
+        for number, data in rows:
+            if number < until and not sent.is_settled(number):
+                record = decode(data)
+                ledger.add(*(name_of(record, number, own) if record is not None else UNREADABLE), "discarded")
+                count += 1
+        number += 1
+    for key, value in ledger.changes():
+        log.put_state(key, value)
+    log.release(until)
+    log.commit()
+    if count:
+        _tell(settings.name, count)
+
+
+def _tell(name: str, count: int) -> None:
+    log_event(_log, "stream_discarded", level=logging.WARNING, stream=name, records=count)
