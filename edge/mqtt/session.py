@@ -37,7 +37,7 @@ from edge.mqtt.events import (
 from edge.mqtt.inbound import Inbound
 from edge.mqtt.packets import ConnectWill, Packet, Subscription
 from edge.mqtt.properties import NONE, PacketProperties
-from edge.mqtt.publisher import Publisher, reason_of
+from edge.mqtt.publisher import Publisher, reason_of, stamp_of
 from edge.mqtt.reader import BulkReader, Run
 
 _WINDOW_MAX: Final = 60_000  # with the requests below always less than there are packet ids
@@ -414,6 +414,7 @@ class Session:
             return 0
         publisher = self._publisher
         forms, heads, limit = publisher.forms, publisher.heads, publisher.remaining_max
+        named, names, time_ms, stamp = publisher.named, publisher.names, 0, b""
         in_flight, requests, out = self._in_flight, self._requests, self._out
         packet_id, room, taken = self._last_id, self._quota - len(in_flight), 0
         for message in messages:
@@ -423,23 +424,50 @@ class Session:
                 packet_id = packet_id + 1 if packet_id < 65535 else 1
                 while packet_id in in_flight or packet_id in requests:
                     packet_id = packet_id + 1 if packet_id < 65535 else 1
-                if message.properties is None and message.reading is None and message.qos == 1 and not message.retain:
-                    form = forms.get(message.topic)
-                    if form is not None:
-                        topic, shift, tail, size, length = form
-                        payload = message.payload
-                        remaining = length + len(payload)
-                        if remaining <= limit:
-                            out += (
-                                heads.get(remaining) or publisher.head(remaining),
-                                topic,
-                                (packet_id << shift | tail).to_bytes(size, "big"),
-                                payload,
-                            )
-                            in_flight[packet_id] = (message, origin)
-                            room -= 1
-                            taken += 1
-                            continue
+                if message.properties is None and message.qos == 1 and not message.retain:
+                    reading, payload = message.reading, message.payload
+                    if reading is None or not names:
+                        form = forms.get(message.topic)
+                        if form is not None:
+                            topic, shift, tail, size, length = form
+                            remaining = length + len(payload)
+                            if remaining <= limit:
+                                out += (
+                                    heads.get(remaining) or publisher.head(remaining),
+                                    topic,
+                                    (packet_id << shift | tail).to_bytes(size, "big"),
+                                    payload,
+                                )
+                                in_flight[packet_id] = (message, origin)
+                                room -= 1
+                                taken += 1
+                                continue
+                    else:
+                        known = named.get(reading.thing)
+                        if known is not None and known[0] == reading.boot and message.topic in known[1]:
+                            way = known[1][message.topic]
+                            topic, _, middles = way
+                            sequence = b"%d" % reading.sequence
+                            if message.time_ms != time_ms:
+                                time_ms = message.time_ms
+                                stamp = stamp_of(time_ms)
+                            size, more = len(sequence), len(stamp)
+                            middle = middles.get(size << 8 | more) or publisher.middle(way, size, more)
+                            remaining = len(topic) + 2 + len(middle) + size + more + len(payload)
+                            if remaining <= limit:
+                                out += (
+                                    heads.get(remaining) or publisher.head(remaining),
+                                    topic,
+                                    packet_id.to_bytes(2, "big"),
+                                    middle,
+                                    sequence,
+                                    stamp,
+                                    payload,
+                                )
+                                in_flight[packet_id] = (message, origin)
+                                room -= 1
+                                taken += 1
+                                continue
             try:
                 fitted = publisher.fitted(message)
                 out.append(publisher.build(fitted, packet_id, dup=False))

@@ -8,7 +8,8 @@ from pathlib import Path
 from edge.config import parse_config
 from edge.messages import Message, Outcome, Reading
 from edge.metrics import Metrics
-from edge.outbox.outbox import FOLDER, Outbox
+from edge.outbox.outbox import Outbox
+from edge.outbox.report import FOLDER
 from tests.bench.figures import NoFigure
 from tests.bench.relay.raw import payload
 

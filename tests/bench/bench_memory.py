@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from edge.log import Log
-from edge.outbox.outbox import FOLDER
+from edge.outbox.report import FOLDER
 from edge_tools.mosquitto import Mosquitto
 from edge_tools.pki import Credential, issue_client, issue_server, make_ca
 from tests.bench.backlog import STREAM, build_backlog, stream_section

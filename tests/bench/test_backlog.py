@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge.log import Log
-from edge.outbox.outbox import FOLDER
 from edge.outbox.record import decode
+from edge.outbox.report import FOLDER
 from tests.bench import cgroup
 from tests.bench.backlog import BOARDS, STREAM, build_backlog
 from tests.bench.cgroup import NoControl, limits

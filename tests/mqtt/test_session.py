@@ -345,6 +345,47 @@ def test_properties_and_the_reading_travel_with_the_message() -> None:
     ]
 
 
+@pytest.mark.parametrize("aliases", [0, 1, 5])
+def test_readings_that_follow_one_another_are_named_as_the_first_one_is(aliases: int) -> None:
+    wire = Wire()
+    wire.connect(topic_alias_maximum=aliases, packet_bytes_max=300)
+    readings = [
+        ("t", "board", 1, 9, 0),
+        ("t", "board", 1, 10, 0),
+        ("t", "other", 1, 11, 1_700_000_000_000),
+        ("u", "board", 1, 4_294_967_295, 1_700_000_000_000),
+        ("t", "board", 2, 1, 1_700_000_000_001),
+        ("t", "board", 2, 2, 1_700_000_000_001),
+        ("t", "board", 2, 3, 0),
+        ("t", "board", 1, 12, 5),
+        ("u", "b" * 128, 1, 7, 5),
+        ("u", "b" * 128, 1, 8, 5),
+    ]
+    batch = [
+        Message(topic, b"x", 1, reading=Reading(thing, boot, sequence), time_ms=time_ms)
+        for topic, thing, boot, sequence, time_ms in readings
+    ]
+    assert wire.session.publish(batch, None) == len(batch)
+    sent = [one for one in wire.sent() if isinstance(one, p.Publish)]
+    assert [one.packet_id for one in sent] == list(range(1, 11))
+    topics: dict[int | None, str] = {}
+    for one, (topic, thing, boot, sequence, time_ms) in zip(sent, readings, strict=True):
+        stamp = (("t", str(time_ms)),) if time_ms else ()
+        assert one.properties.user == (("thing", thing), ("boot", str(boot)), ("seq", str(sequence)), *stamp)
+        assert topic == (one.topic or topics[one.properties.topic_alias])
+        topics[one.properties.topic_alias] = topic
+        assert one.payload == b"x"
+
+
+def test_a_reading_above_the_servers_maximum_is_refused_when_its_thing_is_known_too() -> None:
+    wire = Wire()
+    wire.connect(packet_bytes_max=80)
+    named = [Message("t", bytes(size), 1, receipt=n, reading=Reading("b", 1, n)) for n, size in enumerate((9, 60, 9))]
+    assert wire.session.publish(named, None) == 3
+    assert wire.session.events() == [Settled(None, [1], Outcome.REFUSED, 0x95)]
+    assert len(wire.sent()) == 2
+
+
 def test_under_311_properties_and_readings_are_left_out() -> None:
     wire = Wire(V311)
     wire.connect()

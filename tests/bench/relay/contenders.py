@@ -190,11 +190,6 @@ window = {WINDOW}
 {tls}
 {sections}
 """
-    return edge_run(text, folder, local_port)
-
-
-def edge_run(text: str, folder: Path, local_port: int) -> ProcessRelay:
-    """The real gateway with this gateway file."""
     file = folder / "gateway.toml"
     file.write_text(text)
     command = [sys.executable, "-m", "edge.cli", "run", "--config", str(file)]

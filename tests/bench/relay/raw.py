@@ -144,10 +144,6 @@ class Counter(Client):
         self._chunks.append(chunk)
         self.bytes += len(chunk)
 
-    def lines(self) -> int:
-        """How many line feeds came since `start`: the rows of batches, and what else has some in it."""
-        return sum(chunk.count(b"\n") for chunk in self._chunks)
-
     def found(self) -> list[p.Publish]:
         """What came since `start`."""
         return [one for one in Parser(V311).feed(b"".join(self._chunks)) if isinstance(one, p.Publish)]
