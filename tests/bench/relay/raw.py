@@ -104,12 +104,12 @@ class Counter(Client):
     def __init__(self, port: int, name: str, topic_filter: str) -> None:
         super().__init__(port, name)
         self._chunks: list[bytes] = []
-        self.bytes = 0
+        self.bytes = self._lines = 0
         self.subscribe(topic_filter)
 
     def start(self) -> None:
         self._chunks.clear()
-        self.bytes = 0
+        self.bytes = self._lines = 0
 
     def receive(self, bytes_min: int, quiet_s: float) -> float:
         """Read until there are so many bytes, or nothing came for so long; returns when the last ones came."""
@@ -132,7 +132,9 @@ class Counter(Client):
 
     def lines(self) -> int:
         """How many line feeds came since `start`: the rows of batches, and what else has some in it."""
-        return sum(chunk.count(b"\n") for chunk in self._chunks)
+        self._lines += sum(chunk.count(b"\n") for chunk in self._chunks)
+        self._chunks.clear()
+        return self._lines
 
     def found(self) -> list[p.Publish]:
         """What came since `start`."""
