@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from edge.errors import InputRejected
-from edge.messages import Message
+from edge.messages import Message, Reading
 from edge.mqtt import codes, properties, wire
 from edge.mqtt.codes import PACKET_TOO_LARGE, QOS_NOT_SUPPORTED, RETAIN_NOT_SUPPORTED, V5, V311, ProtocolError
 from edge.mqtt.properties import NONE, PacketProperties
@@ -17,6 +17,8 @@ from edge.topics import check_topic
 FORMS_CACHED_MAX: Final = 4096
 HEADS_CACHED_MAX: Final = 4096
 THINGS_CACHED_MAX: Final = 1024
+_BYTES: Final = [bytes((value,)) for value in range(128)]
+_SHORTS: Final = [value.to_bytes(2, "big") for value in range(24)]
 
 
 class Form(NamedTuple):
@@ -46,6 +48,7 @@ class Publisher:
         self._qos_maximum = qos_maximum
         self._retain_available = retain_available
         self._things: dict[str, tuple[int, bytes]] = {}
+        self._stamped_ms, self._stamp = 0, b""
 
     def head(self, remaining: int) -> bytes:
         """First byte and remaining length of a plain QoS 1 PUBLISH."""
@@ -71,6 +74,11 @@ class Publisher:
         topic = message.topic
         qos, payload = message.qos, message.payload
         form = self.forms.get(topic)
+        reading = message.reading
+        if form is not None and reading is not None and message.properties is None and qos == 1 and not message.retain:
+            named = self._named(form, message, reading, packet_id)
+            if named is not None and not dup:
+                return named
         later = None
         if form is None:
             form, later = self._first(topic)
@@ -95,6 +103,42 @@ class Publisher:
             return b"".join((self.heads.get(remaining) or self.head(remaining), raw, mark, payload))
         first = codes.PUBLISH << 4 | dup << 3 | qos << 1 | message.retain
         return b"".join((bytes((first,)), wire.varint(remaining), raw, mark, payload))
+
+    def _named(self, form: Form, message: Message, reading: Reading, packet_id: int) -> bytes | None:
+        """A plain QoS 1 PUBLISH with a reading's name, the way nearly all streams' messages go; None when it is not."""
+        if self._version != V5:
+            return None
+        thing = self._things.get(reading.thing)
+        if thing is None or thing[0] != reading.boot:
+            thing = self._thing(reading.thing, reading.boot)
+        raw, shift, tail, size, _ = form
+        sequence = b"%d" % reading.sequence
+        if message.time_ms != self._stamped_ms:
+            self._stamped_ms = message.time_ms
+            stamp = b"%d" % message.time_ms
+            self._stamp = b"&\0\1t" + len(stamp).to_bytes(2, "big") + stamp if message.time_ms else b""
+        name, stamp, payload = thing[1], self._stamp, message.payload
+        mark = (packet_id << shift | tail).to_bytes(size, "big")
+        length = size - 1 + len(name) + len(sequence) + len(stamp)  # with 2 of the sequence's length, without 3 of mark
+        if length > 127:
+            return None
+        remaining = len(raw) + 3 + length + len(payload)
+        if remaining > self.remaining_max:
+            return None
+        return b"".join(
+            (
+                self.heads.get(remaining) or self.head(remaining),
+                raw,
+                mark[:2],
+                _BYTES[length],
+                mark[3:],
+                name,
+                _SHORTS[len(sequence)],
+                sequence,
+                stamp,
+                payload,
+            )
+        )
 
     def _first(self, topic: str) -> tuple[Form, Form]:
         """How a topic new to this connection is written now, and how from then on."""
