@@ -18,6 +18,7 @@ from edge.topics import check_filter, check_topic, overlap
 
 DEFAULT_FILE = "/etc/edgeloop/gateway.toml"
 SENDER = "{board}"
+STREAM_BYTES_LEAST = 2 * 1024 * 1024  # some segments, each with room for the largest record
 _SOCKET_PATH_BYTES_MAX = 107  # sun_path, unix(7)
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
@@ -110,6 +111,46 @@ class RouteSettings(_Section, frozen=True, kw_only=True, rename={"source": "from
     to: tuple[str, ...]
 
 
+class StreamSettings(_Section, frozen=True, kw_only=True, rename={"sources": "from"}):
+    """A durable stream: what goes in is on disk before its source is told so, and goes on from there.
+
+    from, topics: routes to this stream (others may name it `stream:NAME`). age_max_s, ttl_s, rates: 0 is none.
+    commit: `every message`, `never` (the operating system decides) or a time such as `100 ms`. export: the connection
+    it goes on by, or nothing. batch_topic: empty means `batch/GATEWAY/STREAM`.
+    """
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    sources: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ("#",)
+    bytes_max: Annotated[int, Meta(ge=STREAM_BYTES_LEAST, le=2**44)] = 256 * 1024 * 1024
+    age_max_s: Annotated[float, Meta(ge=0)] = 0.0
+    when_full: Literal["reject", "drop_oldest", "thin"] = "reject"
+    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+    commit: Annotated[str, Meta(pattern=r"^(every message|never|[0-9]{1,6} (ms|s))$")] = "every message"
+    commit_records_max: Annotated[int, Meta(ge=1, le=100_000)] = 1000
+    export: Literal["cloud", "broker", ""] = "cloud"
+    format: Literal["message", "ndjson", "cbor"] = "message"
+    gzip: bool = False
+    batch_topic: str = ""
+    batch_records_max: Annotated[int, Meta(ge=1, le=100_000)] = 500
+    batch_bytes_max: Annotated[int, Meta(ge=1024, le=128 * 1024)] = 100 * 1024
+    batch_wait_s: Annotated[float, Meta(ge=0, le=86_400)] = 1.0
+    rate_bytes_per_s: Annotated[float, Meta(ge=0)] = 0.0
+    rate_messages_per_s: Annotated[float, Meta(ge=0)] = 0.0
+    ttl_s: Annotated[float, Meta(ge=0)] = 0.0
+    live_first: bool = False
+
+    @property
+    def commit_interval_s(self) -> float:
+        """How long records may wait for others to be committed with."""
+        if self.commit == "every message":
+            return 0.0
+        if self.commit == "never":
+            return 1.0
+        count, unit = self.commit.split()
+        return int(count) / (1000 if unit == "ms" else 1)
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A whole, valid gateway file. Paths are absolute."""
 
@@ -120,6 +161,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     boards: tuple[BoardSettings, ...]
     mqttsn: MqttSnSettings
     routes: tuple[RouteSettings, ...]
+    streams: tuple[StreamSettings, ...] = ()
+
+    @property
+    def all_routes(self) -> tuple[RouteSettings, ...]:
+        """Those of the file, and those that the streams' `from` and `topics` make."""
+        return self.routes + tuple(
+            RouteSettings(source=source, topic=topic, to=(f"stream:{stream.name}",))
+            for stream in self.streams
+            for source in stream.sources
+            for topic in stream.topics
+        )
 
     @property
     def control_socket(self) -> str:
@@ -133,8 +185,9 @@ _SECTIONS = {
     "board": BoardSettings,
     "mqttsn": MqttSnSettings,
     "route": RouteSettings,
+    "stream": StreamSettings,
 }
-_LISTS = {"board", "route"}
+_LISTS = {"board", "route", "stream"}
 
 
 def load_config(file: str) -> Config:
@@ -174,6 +227,7 @@ def parse_config(text: str, file: str) -> Config:
         boards=tuple(_convert(file, f"board[{n}]", one, BoardSettings) for n, one in enumerate(lists["board"], 1)),
         mqttsn=_convert(file, "mqttsn", raw.get("mqttsn", {}), MqttSnSettings),
         routes=tuple(_convert(file, f"route[{n}]", one, RouteSettings) for n, one in enumerate(lists["route"], 1)),
+        streams=tuple(_convert(file, f"stream[{n}]", one, StreamSettings) for n, one in enumerate(lists["stream"], 1)),
     )
     config = _with_absolute_paths(config)
     _check_whole(config)
@@ -236,6 +290,7 @@ def _check_whole(config: Config) -> None:
         _check_predefined(file, "mqttsn.udp", config.mqttsn.udp.predefined)
     for place, route in enumerate(config.routes, 1):
         _check_route(config, f"route[{place}]", route)
+    _check_streams(config)
     _check_loops(config)
 
 
@@ -277,34 +332,84 @@ def _check_predefined(file: str, field: str, table: dict[str, str]) -> None:
             raise ConfigError(file, f"{field}.predefined.{number}", str(error), "Name a topic.") from None
 
 
-def _check_route(config: Config, field: str, route: RouteSettings) -> None:
-    file = config.file
-    ends = {"boards", *(f"board:{board.name}" for board in config.boards)}
+def _sources(config: Config) -> set[str]:
+    found = {"boards", *(f"board:{board.name}" for board in config.boards)}
     for name, there in (("cloud", config.cloud), ("broker", config.broker), ("udp", config.mqttsn.udp)):
         if there is not None:
-            ends.add(name)
+            found.add(name)
+    return found
+
+
+def _check_streams(config: Config) -> None:
+    file, names = config.file, set()
+    for place, stream in enumerate(config.streams, 1):
+        field = f"stream[{place}]"
+        if stream.name in names:
+            raise ConfigError(file, f"{field}.name", f"{stream.name!r} is there already", "Choose another name.")
+        names.add(stream.name)
+        if stream.export and (config.cloud if stream.export == "cloud" else config.broker) is None:
+            fix = f'Add a section [{stream.export}], or write export = "" to keep what is in it here.'
+            raise ConfigError(file, f"{field}.export", f"there is no {stream.export} in this file", fix)
+        for source in stream.sources:
+            if source == stream.export:
+                raise ConfigError(file, f"{field}.from", f"sends {source!r} what came from there", "Remove it.")
+            if not stream.topics:
+                raise ConfigError(file, f"{field}.topics", "is empty", 'Name topic filters, such as "dt/#".')
+            for topic in stream.topics:
+                route = RouteSettings(source=source, topic=topic, to=(f"stream:{stream.name}",))
+                _check_route(config, field, route, topic_field="topics")
+        if stream.batch_topic:
+            try:
+                check_topic(stream.batch_topic)
+            except InputRejected as error:
+                raise ConfigError(file, f"{field}.batch_topic", str(error), "Write an MQTT topic.") from None
+
+
+def _check_route(config: Config, field: str, route: RouteSettings, topic_field: str = "topic") -> None:
+    file = config.file
+    sources = _sources(config)
+    ends = sources | {f"stream:{stream.name}" for stream in config.streams}
     if not route.to:
         raise ConfigError(file, f"{field}.to", "is empty", f"Name one or more of {', '.join(sorted(ends))}.")
     for what, name in (("from", route.source), *(("to", name) for name in route.to)):
-        if name not in ends:
+        if name not in (ends if what == "to" else sources):
             raise ConfigError(file, f"{field}.{what}", f"{name!r} is nowhere in this file", _hint(name, sorted(ends)))
         if what == "to" and name == route.source and name in {"cloud", "broker"}:
             raise ConfigError(file, f"{field}.to", f"sends {name!r} what came from there", "Remove it.")
     if SENDER in route.topic and route.source in {"cloud", "broker"}:
         fix = "Only what boards and UDP clients send has a sender; use + instead."
-        raise ConfigError(file, f"{field}.topic", f"holds {SENDER}", fix)
+        raise ConfigError(file, f"{field}.{topic_field}", f"holds {SENDER}", fix)
     try:
         check_filter(route.topic.replace(SENDER, "board"))
     except InputRejected as error:
-        raise ConfigError(file, f"{field}.topic", str(error), "Write an MQTT topic filter.") from None
+        raise ConfigError(file, f"{field}.{topic_field}", str(error), "Write an MQTT topic filter.") from None
 
 
 def _check_loops(config: Config) -> None:
     """What goes from the cloud to the broker must not come back the same way, and the other way round."""
-    there = [(n, r) for n, r in enumerate(config.routes, 1) if r.source == "cloud" and "broker" in r.to]
-    back = [(n, r) for n, r in enumerate(config.routes, 1) if r.source == "broker" and "cloud" in r.to]
-    for number, route in there:
-        for other, return_route in back:
-            if overlap(route.topic, return_route.topic):
-                problem = f"{return_route.topic!r} sends back what route[{number}] brings by {route.topic!r}"
-                raise ConfigError(config.file, f"route[{other}].topic", problem, "Use topics that do not overlap.")
+    exports = {f"stream:{stream.name}": stream.export for stream in config.streams}
+    ways = [
+        (place, route.source, {exports.get(name, name) for name in route.to}, route.topic)
+        for place, route in _placed_routes(config)
+    ]
+    for field, source, to, topic in ways:
+        if source in to and source in {"cloud", "broker"}:
+            raise ConfigError(config.file, field, f"{topic!r} sends {source!r} what came from there", "Remove it.")
+    there = [(field, topic) for field, source, to, topic in ways if source == "cloud" and "broker" in to]
+    back = [(field, topic) for field, source, to, topic in ways if source == "broker" and "cloud" in to]
+    for field, topic in there:
+        for other, returned in back:
+            if overlap(topic, returned):
+                problem = f"{returned!r} sends back what {field.rpartition('.')[0]} brings by {topic!r}"
+                raise ConfigError(config.file, other, problem, "Use topics that do not overlap.")
+
+
+def _placed_routes(config: Config) -> list[tuple[str, RouteSettings]]:
+    """Every route with the field that makes it, in the order of all_routes."""
+    fields = [f"route[{place}].topic" for place in range(1, len(config.routes) + 1)]
+    fields += [
+        f"stream[{place}].topics"
+        for place, stream in enumerate(config.streams, 1)
+        for _ in range(len(stream.sources) * len(stream.topics))
+    ]
+    return list(zip(fields, config.all_routes, strict=True))

@@ -31,7 +31,8 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """One application message. `receipt` is the origin's own mark, given back by `settled`; no one else reads it."""
+    """One application message. `receipt` is the origin's own mark, given back by `settled`; no one else reads it.
+    time_ms: Unix time when the gateway took it; 0 where that is not known or not told."""
 
     topic: str
     payload: bytes
@@ -40,6 +41,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     receipt: int = 0
     properties: Properties | None = None
     reading: Reading | None = None
+    time_ms: int = 0
 
 
 class Outcome(Enum):

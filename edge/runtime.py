@@ -21,7 +21,7 @@ from edge import __version__
 from edge.boards.board import Board, BoardStatus
 from edge.boards.gateway import ClientStatus, Gateway
 from edge.boards.port import run_port
-from edge.boards.readings import MarksInMemory
+from edge.boards.readings import Marks, MarksInMemory
 from edge.boards.udp import UdpClients
 from edge.cloud.codec import CodecConnection
 from edge.cloud.connection import Connection
@@ -32,6 +32,7 @@ from edge.errors import ConfigError
 from edge.logs import log_event
 from edge.messages import Message, Origin
 from edge.metrics import Metrics
+from edge.outbox.outbox import Outbox
 from edge.router import Router
 
 _CLOCK_IS_SET_AFTER_S = 1_600_000_000  # earlier than this no gateway ran: its clock stands at the epoch
@@ -71,14 +72,15 @@ class Runtime:
         self._config = config
         self._started = time.monotonic()
         self._metrics = metrics = Metrics()
-        self._router = router = Router(config.routes, metrics)
+        self._router = router = Router(config.all_routes, metrics)
         self._connections = {
             name: _connect(name, settings, metrics, config.file)
             for name, settings in (("cloud", config.cloud), ("broker", config.broker))
             if settings is not None
         }
         self._gateway = gateway = Gateway(config.mqttsn, config.boards, router.route, metrics, time.monotonic)
-        marks = MarksInMemory()
+        self._outbox = Outbox(config, metrics, self._connections) if config.streams else None
+        marks: Marks = MarksInMemory() if self._outbox is None else self._outbox.marks(config.all_routes)
         self._boards = [
             Board(
                 settings,
@@ -107,6 +109,9 @@ class Runtime:
             router.attach(name, self._gateway.target(name))
         if self._udp is not None:
             router.attach("udp", self._gateway.target("udp"))
+        if self._outbox is not None:
+            for name, stream in self._outbox.streams.items():
+                router.attach(f"stream:{name}", stream)
 
     async def run(self) -> None:
         """Until cancelled, or until SIGTERM or SIGINT."""
@@ -114,6 +119,8 @@ class Runtime:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        if self._outbox is not None:
+            self._outbox.start()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(connection.run()) for connection in self._connections.values()]
             tasks += [group.create_task(run_port(board, self._metrics)) for board in self._boards]
@@ -127,6 +134,8 @@ class Runtime:
             log_event(_log, "gateway_stopping")
             for task in tasks:
                 task.cancel()
+        if self._outbox is not None:
+            self._outbox.close()
 
     def status(self) -> Status:
         return Status(
@@ -187,7 +196,8 @@ def _connect(name: str, settings: ConnectionSettings, metrics: Metrics, file: st
         from edge.cloud.aws import AwsConnection  # its SDK costs memory that others need not pay
 
         return AwsConnection(settings, metrics, name=name, file=file)
-    return CodecConnection(settings, metrics, name=name, no_local=True)
+    # Not towards the cloud: whether AWS IoT Core takes No Local is not documented, and configured routes make no loop.
+    return CodecConnection(settings, metrics, name=name, no_local=name == "broker")
 
 
 def _receive(router: Router, source: str, messages: Sequence[Message], origin: Origin) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from edge_tools.mosquitto import Mosquitto
 
@@ -99,8 +100,8 @@ class Device:
 
     def __init__(self, port: int, topic: str) -> None:
         self.heard: list[tuple[str, bytes]] = []
-        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-        self._client.on_message = lambda client, data, message: self.heard.append((message.topic, message.payload))
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self._client.on_message = lambda client, data, got: self.heard.append((got.topic, bytes(got.payload)))
         self._client.connect("127.0.0.1", port)
         self._client.subscribe(topic, qos=1)
         self._client.loop_start()

@@ -144,6 +144,9 @@ class Publisher:
                 thing = self._thing(reading.thing, reading.boot)
             sequence = b"%d" % reading.sequence
             block += thing[1] + len(sequence).to_bytes(2, "big") + sequence
+            if message.time_ms:
+                stamp = b"%d" % message.time_ms
+                block += b"&\0\1t" + len(stamp).to_bytes(2, "big") + stamp
         return block
 
     def _thing(self, name: str, boot: int) -> tuple[int, bytes]:

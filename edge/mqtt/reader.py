@@ -197,6 +197,15 @@ class BulkReader(_Framing):
                                         receipts.append(receipt)
                                         pos = stop
                                         continue
+                elif first == 0x30 and size > 1:
+                    mark = body + 2 + (data[body] << 8 | data[body + 1])
+                    start = mark + skip
+                    if start <= stop and not (skip and data[mark]):
+                        topic = topics.get(data[body + 2 : mark])
+                        if topic is not None:
+                            messages.append(Message(topic, data[start:stop]))
+                            pos = stop
+                            continue
                 elif first == 0x40 and size == 2:
                     ids = _puback_ids(data, pos, end)
                     if ids:

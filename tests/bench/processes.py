@@ -7,9 +7,15 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_s(pid: int) -> float:
-    """User and system seconds of all threads of the process so far, to a hundredth; its children are not in it."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    """Seconds on a core of all threads the process has now; its children are not in it.
+
+    Counted to the nanosecond where the kernel does so (schedstat), else by the clock tick, which misses short turns."""
+    try:
+        turns = [task.joinpath("schedstat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    except FileNotFoundError:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    return sum(int(turn.split()[0]) for turn in turns) / 1e9
 
 
 def pss_mb(pid: int) -> float:

@@ -111,6 +111,7 @@ class Cloud:
         return self.readings(board)[before:]
 
     def publish(self, topic: str, payload: bytes = b"", qos: int = 1, properties: Properties | None = None) -> None:
+        wait_until(self._client.is_connected, "the observer to be connected")
         self._client.publish(topic, payload, qos, properties=properties).wait_for_publish(PATIENCE_S)
 
     def ask(self, board: str, command: str, payload: bytes = b"") -> Arrival:

@@ -92,7 +92,7 @@ class Gateway:
             status = self.status()
             if status is None or not all(row["connected"] for row in status["connections"]):
                 return None
-            connected = {row["client_id"] for row in status["boards"] if row["connected"]}
+            connected = {row["name"] for row in status["boards"] if row["connected"] and row["firmware"]}
             listening = {row["id"] for row in status["clients"] if row["state"] == "active" and row["subscriptions"]}
             return status if connected & listening >= set(boards) else None
 

@@ -19,9 +19,9 @@ pytestmark = pytest.mark.system
     ids=["bit-errors", "bytes-lost-and-inserted", "late"],
 )
 def test_a_bad_line_loses_no_reading(board: Board, cloud: Cloud, noise: Noise) -> None:
-    cloud.ask(board.name, "interval", b"25")
+    cloud.ask(board.name, "interval", b"40")
     board.set_noise(noise)
-    cloud.wait_readings(board.name, more=120)
+    cloud.wait_readings(board.name, more=100)
     damage = board.line()
     board.set_noise(Noise())
     counters = cloud.settle(board.name)

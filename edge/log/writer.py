@@ -1,0 +1,396 @@
+"""The log's writing half: it alone changes the folder, and runs in whichever thread has the work in hand.
+
+Invariants: one piece of work at a time; nothing here is shared with the reading half: what that must know travels back
+in the work's outcome. A piece of work that raised OSError has changed nothing that counts, and may be given again.
+"""
+
+import contextlib
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from edge.log.damage import Damage
+from edge.log.files import File, Files
+from edge.log.format import (
+    ALIGNMENT,
+    BATCH_BYTES,
+    FLAG_SPARSE,
+    KIND_RECORDS,
+    VERSION,
+    BatchHead,
+    Damaged,
+    Head,
+    Packer,
+    Row,
+    build_batch,
+    build_content,
+    build_snapshot,
+    parse_content,
+    segment_head,
+)
+from edge.log.segment import QUARANTINE, TMP_SUFFIX, WINDOW_BYTES, SegmentReader, segment_path, spare_path
+
+Records = Iterable[tuple[int, bytes]]
+THINNED_BATCH_BYTES = 64 * 1024
+AHEAD_PAGES = 16
+_PAGE = bytes(ALIGNMENT)
+
+
+class LogOptions(msgspec.Struct, frozen=True):
+    """segment_bytes: a file's size; the smallest stream needs three. spares_max: freed files kept for their blocks.
+    sync: False leaves it to the operating system when things reach the disk (kill -9 is survived, a power cut not).
+    quarantine_bytes_max: beyond it what is damaged is only counted. draw_salt: 32 random bits."""
+
+    segment_bytes: int = 4 * 1024 * 1024
+    spares_max: int = 2
+    sync: bool = True
+    compress: bool = True
+    quarantine_bytes_max: int = 16 * 1024 * 1024
+    draw_salt: Callable[[], int] = lambda: int.from_bytes(os.urandom(4), "little")
+
+
+class Outcome(msgspec.Struct):
+    """What the reading half must know of work done. created: (segment, first, bytes) of the one begun with this
+    batch; at: where the batch stands; bytes_live and bytes_spare: of the files in the folder; damages: found while
+    thinning, with their place and bytes."""
+
+    created: tuple[int, int, int] | None
+    at: int
+    bytes_written: int
+    bytes_live: int
+    bytes_spare: int
+    room: int
+    damages: list[tuple[Damage, int, bytes]] = []
+
+
+class Batch:
+    """Everything buffered when it was sealed. first: the number of its first record; keep: records below are freed."""
+
+    __slots__ = ("changes", "first", "keep", "outcome", "packed", "records")
+
+    def __init__(self, first: int, records: Sequence[bytes], changes: Mapping[str, bytes | None], keep: int) -> None:
+        self.first, self.records, self.changes, self.keep = first, records, changes, keep
+        self.packed: tuple[int, bytes, int] | None = None
+        self.outcome: Outcome | None = None
+
+
+class Replacement:
+    """A segment to be thinned. token: asks the log later whether it was done."""
+
+    __slots__ = ("generation", "outcome", "row", "salt", "thin", "token")
+
+    def __init__(self, row: Row, thin: Callable[[Records], Records], salt: int) -> None:
+        self.row, self.thin, self.salt = row, thin, salt
+        self.token = struct.pack("<QI", row.segment, salt)
+        self.generation = row.generation + 1
+        self.outcome: Outcome | None = None
+
+
+class Held(msgspec.Struct):
+    """A segment in the folder."""
+
+    first: int
+    next: int
+    generation: int
+    bytes: int
+
+
+class Place(msgspec.Struct):
+    """Where the writer goes on after recovery. current: (segment, where its next batch goes), None to begin a new
+    one; last: the highest segment number ever seen; doomed: segments that are in the folder and no longer needed;
+    suspect: one that the disk could not read whole (0: none), to be put aside instead of deleted."""
+
+    held: dict[int, Held]
+    state: dict[str, bytes]
+    sequence: int
+    next: int
+    last: int
+    current: tuple[int, int, int] | None
+    spares: list[tuple[str, int]]
+    doomed: dict[int, int]
+    suspect: int = 0
+
+
+class Writer:
+    """held: every live segment, the current one last; its `next` is kept up to date."""
+
+    def __init__(self, folder: str, files: Files, options: LogOptions, place: Place) -> None:
+        self._folder, self._files, self._options = folder, files, options
+        self._held, self._state, self._doomed = dict(sorted(place.held.items())), place.state, place.doomed
+        self._sequence, self._next, self._last = place.sequence, place.next, place.last
+        self._spares, self._suspect = place.spares, place.suspect
+        self._packer = Packer(compress=options.compress)
+        self._bytes_live, self._recount = 0, True
+        self._file: File | None = None
+        # The newest segment is never freed, for it has the state; whether it is written to or not.
+        self._current, self._at, self._salt, self._blocks = max(self._held, default=0), 0, 0, 0
+        if place.current is not None:
+            self._current, self._at, self._salt = place.current
+            self._blocks = self._at
+            self._file = files.open(segment_path(folder, self._current), write=True)
+
+    def harden(self, at: int, data: bytes) -> None:
+        """Write the last batch once more where it stands: the process before may have died between write and sync, or
+        after a sync that failed, and only memory may hold it. The same bytes: a torn write changes nothing."""
+        if self._file is not None and data:
+            self._file.pwrite(data, at)
+            self._file.fdatasync()
+        self._files.fsync_dir(self._folder)
+
+    def write(self, work: Batch | Replacement) -> None:
+        if work.outcome is None:
+            if isinstance(work, Batch):
+                self._append(work)
+            else:
+                self._replace(work)
+
+    def free(self, keep: int) -> None:
+        """Give up the segments of which nothing is needed. What the file system refuses is tried again next time."""
+        while (oldest := next(iter(self._held), self._current)) != self._current and self._held[oldest].next <= keep:
+            self._doomed[oldest] = self._held.pop(oldest).bytes
+        if not self._doomed:
+            return
+        for number, size in list(self._doomed.items()):
+            path = segment_path(self._folder, number)
+            self._recount = True
+            with contextlib.suppress(OSError):
+                if number == self._suspect:
+                    self._files.makedir(os.path.join(self._folder, QUARANTINE))
+                    self._files.rename(path, os.path.join(self._folder, QUARANTINE, os.path.basename(path)))
+                elif size == self._options.segment_bytes and len(self._spares) < self._options.spares_max:
+                    spare = spare_path(self._folder, number)
+                    self._files.rename(path, spare)
+                    self._spares.append((spare, size))
+                else:
+                    with contextlib.suppress(FileNotFoundError):
+                        self._files.unlink(path)
+                del self._doomed[number]
+
+    def outcome(self, created: tuple[int, int, int] | None = None, at: int = 0, written: int = 0) -> Outcome:
+        spare = sum([size for _, size in self._spares]) + sum(self._doomed.values())
+        live = sum([held.bytes for held in self._held.values()]) if self._recount else self._bytes_live
+        self._bytes_live, self._recount = live, False
+        room = self._held[self._current].bytes - self._at if self._file is not None else 0
+        return Outcome(created, at, written, live, spare, room)
+
+    def close(self) -> None:
+        self._leave()
+
+    def _append(self, batch: Batch) -> None:
+        count = len(batch.records)
+        if batch.packed is None:
+            raw = build_content(batch.records, batch.changes)
+            batch.packed = (*self._packer.pack(raw), len(raw))
+        codec, body, raw_bytes = batch.packed
+        head = BatchHead(
+            KIND_RECORDS, codec, 0, 0, raw_bytes, self._sequence + 1, batch.first, count, count, batch.keep, 0
+        )
+        size = BATCH_BYTES + len(body)
+        created = None
+        if self._file is None or self._at + size > self._held[self._current].bytes:
+            created, written = self._begin(batch, head, body)
+        else:
+            self._file.pwrite(build_batch(head, body, self._salt) + body, self._at)
+            written = size + self._write_ahead(self._file, size)
+            self._sync(self._file)
+        at = self._at
+        self._at += size
+        self._sequence += 1
+        self._next = self._held[self._current].next = batch.first + count
+        for key, value in batch.changes.items():
+            if value is None:
+                self._state.pop(key, None)
+            else:
+                self._state[key] = value
+        self.free(batch.keep)
+        batch.outcome = self.outcome(created, at, written)
+
+    def _write_ahead(self, file: File, size: int) -> int:
+        """Zeros behind a small batch that reaches blocks never written before: the next ones then find their blocks
+        written, and their sync needs no journal. For large ones the zeros would cost more than the journal does. Page
+        by page, for one large write makes large folios, of which the kernel then counts every touch as a whole.
+        Returns the bytes written."""
+        end = self._at + size
+        if end <= self._blocks:
+            return 0
+        self._blocks = at = min(-(-end // ALIGNMENT) * ALIGNMENT, self._held[self._current].bytes)
+        if size < ALIGNMENT:
+            for _ in range(AHEAD_PAGES):
+                if self._blocks + ALIGNMENT <= self._held[self._current].bytes:
+                    file.pwrite(_PAGE, self._blocks)
+                    self._blocks += ALIGNMENT
+        return self._blocks - at
+
+    def _sync(self, file: File) -> None:
+        if not self._options.sync:
+            return
+        try:
+            file.fdatasync()
+        except OSError:
+            # The kernel may now call pages clean that never reached the disk: nothing more goes into this file.
+            self._leave()
+            raise
+
+    def _leave(self) -> None:
+        if self._file is not None:
+            file, self._file = self._file, None
+            with contextlib.suppress(OSError):
+                file.close()
+
+    def _begin(self, batch: Batch, head: BatchHead, body: bytes) -> tuple[tuple[int, int, int], int]:
+        """A new segment with this batch in it."""
+        files, options = self._files, self._options
+        table = [
+            Row(number, held.first, held.next, held.generation)
+            for number, held in self._held.items()
+            if held.next > max(batch.keep, held.first)
+        ]
+        number, salt = self._last + 1, options.draw_salt()
+        segment, content = segment_head(
+            Head(VERSION, 0, salt, number, batch.first, self._sequence, 0, 0),
+            build_snapshot(self._state, table),
+            self._packer,
+        )
+        content += build_batch(head, body, salt) + body
+        capacity = max(options.segment_bytes, len(content))
+        path, target = os.path.join(self._folder, f"{number:010d}{TMP_SUFFIX}"), segment_path(self._folder, number)
+        recycled = bool(self._spares) and capacity == options.segment_bytes
+        if recycled:
+            path, _ = self._spares.pop()
+        file = None
+        try:
+            file = files.open(path, write=True, create=not recycled)
+            if not recycled:
+                file.allocate(capacity)
+            file.pwrite(content, 0)
+            if options.sync:
+                file.fdatasync()
+            self._last = number
+            files.rename(path, target)
+            if options.sync:
+                files.fsync_dir(self._folder)
+        except OSError:
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    file.close()
+            for gone in (path, target):
+                with contextlib.suppress(OSError):
+                    files.unlink(gone)
+            raise
+        self._leave()
+        if self._current in self._held and self._held[self._current].first == self._held[self._current].next:
+            self._doomed[self._current] = self._held.pop(self._current).bytes
+        self._file, self._current, self._salt, self._at = file, number, salt, segment.data
+        self._blocks = capacity if recycled else -(-len(content) // ALIGNMENT) * ALIGNMENT
+        self._held[number] = Held(batch.first, batch.first, 0, capacity)
+        self._recount = True
+        return (number, batch.first, capacity), len(content)
+
+    def _replace(self, work: Replacement) -> None:
+        files, row = self._files, work.row
+        target = segment_path(self._folder, row.segment)
+        old = SegmentReader(files.open(target), row.segment)
+        scan = SegmentScan(old, row)
+        try:
+            written = 0
+            if old.head.salt != work.salt:
+                written = self._thin(work, old, scan, target)
+        except Damaged as error:  # its header: nothing to thin
+            raise OSError(f"{target}: {error}") from error
+        finally:
+            old.close()
+        files.fsync_dir(self._folder)
+        held = self._held[row.segment]
+        held.generation, self._recount = work.generation, True
+        held.bytes = files.size(target)
+        work.outcome = self.outcome(None, 0, written)
+        work.outcome.damages = scan.damages
+
+    def _thin(self, work: Replacement, old: SegmentReader, scan: "SegmentScan", target: str) -> int:
+        files, row = self._files, work.row
+        path = os.path.join(self._folder, f"{row.segment:010d}{TMP_SUFFIX}")
+        snapshot = old.snapshot()
+        packer = Packer(compress=self._options.compress)
+        state, table = (snapshot.state, snapshot.table) if snapshot is not None else (self._state, [])
+        head = old.head._replace(version=VERSION, generation=work.generation, salt=work.salt, twin=0, data=0)
+        head, content = segment_head(head, build_snapshot(state, table), packer)
+        file = files.open(path, write=True, create=True)
+        try:
+            file.pwrite(content, 0)
+            at, sequence, first = len(content), head.sequence, row.first
+            kept: list[tuple[int, bytes]] = []
+            held_bytes = 0
+
+            def put(until: int, changes: Mapping[str, bytes | None]) -> int:
+                raw = build_content([data for _, data in kept], changes, [number - first for number, _ in kept])
+                codec, body = packer.pack(raw)
+                batch = BatchHead(
+                    KIND_RECORDS, codec, FLAG_SPARSE, 0, len(raw), sequence + 1, first, until - first, len(kept),
+                    scan.keep, 0,
+                )  # fmt: skip
+                file.pwrite(build_batch(batch, body, work.salt) + body, at)
+                return at + BATCH_BYTES + len(body)
+
+            source = scan.records()
+            for number, data in work.thin(source):
+                if held_bytes + len(data) > THINNED_BATCH_BYTES and kept:
+                    until = kept[-1][0] + 1
+                    at = put(until, {})
+                    sequence, first, held_bytes = sequence + 1, until, 0
+                    kept.clear()
+                if not max(first, kept[-1][0] + 1 if kept else 0) <= number < row.next:
+                    raise ValueError(f"thinning gave record {number} out of order or out of its segment")
+                kept.append((number, data))
+                held_bytes += len(data)
+            for _ in source:  # it may have had enough early; the state changes are wanted whole
+                pass
+            at = put(row.next, scan.changes)
+            if self._options.sync:
+                file.fdatasync()
+            files.rename(path, target)
+        except BaseException:  # whatever `thin` raises
+            with contextlib.suppress(OSError):
+                files.unlink(path)
+            raise
+        finally:
+            file.close()
+        return at
+
+
+class SegmentScan:
+    """All sound records of a segment in order, and its state changes put together."""
+
+    def __init__(self, reader: SegmentReader, row: Row) -> None:
+        self._reader, self._row = reader, row
+        self.changes: dict[str, bytes | None] = {}
+        self.keep = 0
+        self.damages: list[tuple[Damage, int, bytes]] = []
+
+    def records(self) -> Iterator[tuple[int, bytes]]:
+        """changes, keep and damages are whole when this has ended."""
+        reader, row = self._reader, self._row
+        at, expected, sequence = reader.head.data, row.first, reader.head.sequence
+        while (found := reader.find(at, expected, sequence)) is not None:
+            place, head = found
+            if head.first + head.span > row.next:
+                break
+            if head.first > expected:
+                self._lose(expected, head.first, "bad_header", at, place - at)
+            at, sequence, expected = place + BATCH_BYTES + head.stored, head.sequence, head.first + head.span
+            self.keep = max(self.keep, head.keep)
+            try:
+                content = parse_content(head, reader.raw(place, head))
+            except Damaged as error:
+                self._lose(head.first, expected, str(error), place, BATCH_BYTES + head.stored)
+                continue
+            self.changes.update(content.changes)
+            numbers = content.numbers or range(head.first, head.first + head.records)
+            yield from zip(numbers, content.records, strict=True)
+        if expected < row.next:
+            self._lose(expected, row.next, "bad_header", at, WINDOW_BYTES)
+
+    def _lose(self, first: int, until: int, reason: str, at: int, size: int) -> None:
+        damage = Damage(self._row.segment, first, until, reason)
+        self.damages.append((damage, at, self._reader.view(at, size).rstrip(b"\0")))

@@ -1,0 +1,104 @@
+"""What a stream shed, by thing, with its reason: kept in the stream's state, bounded. Pure.
+
+Invariants: every record shed is counted in `totals` and in one entry. Entries are ranges of one thing, boot and reason;
+beyond ENTRIES_MAX a thing's oldest two are put together (first to last, with the count), beyond THINGS_MAX things the
+rest go under `*`. State values that do not decode are nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+SHED: Final = "shed/"
+ENTRIES_MAX: Final = 64
+THINGS_MAX: Final = 1024
+OTHERS: Final = "*"
+REASONS: Final = (
+    "discarded",
+    "dropped_oldest",
+    "expired",
+    "full",
+    "purged",
+    "refused",
+    "thinned",
+    "too_large",
+    "too_old",
+)
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Shed(msgspec.Struct, array_like=True):
+    """count of the readings first … last of one boot were shed."""
+
+    boot: int
+    first: int
+    last: int
+    count: int
+    reason: str
+
+
+_decode = msgspec.msgpack.Decoder(list[Shed]).decode
+
+
+class Ledger:
+    """Reads itself from a log's state; `changes` says what to put there."""
+
+    def __init__(self, state: Mapping[str, bytes]) -> None:
+        self.things: dict[str, list[Shed]] = {}
+        self._changed: set[str] = set()
+        for key, value in state.items():
+            if key.startswith(SHED):
+                try:
+                    self.things[key.removeprefix(SHED)] = _decode(value)
+                except msgspec.DecodeError:
+                    continue
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """By reason."""
+        found: dict[str, int] = {}
+        for entries in self.things.values():
+            for entry in entries:
+                found[entry.reason] = found.get(entry.reason, 0) + entry.count
+        return found
+
+    def add(self, thing: str, boot: int, sequence: int, reason: str, count: int = 1) -> None:
+        """count: of the readings that end with this sequence."""
+        if thing not in self.things and len(self.things) >= THINGS_MAX:
+            thing, boot, sequence = OTHERS, 0, 0
+        entries = self.things.setdefault(thing, [])
+        first = max(sequence - count + 1, 0)
+        self._changed.add(thing)
+        if entries:
+            last = entries[-1]
+            if last.boot == boot and last.reason == reason and (first == last.last + 1 or sequence == last.last == 0):
+                last.last = max(sequence, last.last)
+                last.count += count
+                return
+        entries.append(Shed(boot, first, sequence, count, reason))
+        if len(entries) > ENTRIES_MAX:
+            _merge(entries)
+
+    def changes(self) -> list[tuple[str, bytes]]:
+        """What to put into the state now."""
+        changed = [(SHED + thing, _encode(self.things[thing])) for thing in self._changed]
+        self._changed.clear()
+        return changed
+
+
+def _merge(entries: list[Shed]) -> None:
+    """Put the oldest two of the same boot and reason together; the oldest two of the same reason if there are none."""
+    for key in (lambda one: (one.boot, one.reason), lambda one: one.reason):
+        seen: dict[object, Shed] = {}
+        for place, entry in enumerate(entries):
+            earlier = seen.setdefault(key(entry), entry)
+            if earlier is not entry:
+                if earlier.boot != entry.boot:
+                    earlier.boot, earlier.first, earlier.last = entry.boot, 0, entry.last
+                else:
+                    earlier.first, earlier.last = min(earlier.first, entry.first), max(earlier.last, entry.last)
+                earlier.count += entry.count
+                del entries[place]
+                return

@@ -1,0 +1,144 @@
+"""All streams of a gateway: opens their logs at start, gives them to the router, closes them at the end."""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from edge.config import Config, RouteSettings, StreamSettings
+from edge.errors import ConfigError
+from edge.log import Log, LogOptions
+from edge.messages import Target
+from edge.metrics import Metrics
+from edge.outbox.drain import Drain
+from edge.outbox.marks import GatewayMarks
+from edge.outbox.reserve import Reserve
+from edge.outbox.stream import Stream
+from edge.outbox.uploader import Uploader
+
+FOLDER = "streams"
+RESERVE = "reserve"
+BOOT = "boot"
+_BOOT_MAX = (1 << 32) - 1
+_SEGMENT_BYTES_MAX = 4 * 1024 * 1024
+_SEGMENTS_LEAST = 8
+
+
+class Outbox:
+    """targets: where streams may be exported to, by name. windows: how many messages each takes under way.
+
+    Raises ConfigError: a log of a newer version, or a disk that does not let itself be written.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        metrics: Metrics,
+        targets: Mapping[str, Target],
+        *,
+        now: Callable[[], float] = time.monotonic,
+        unix_time: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        self.streams: dict[str, Stream] = {}
+        self._drains: dict[str, Drain] = {}
+        self._reserve = Reserve(os.path.join(config.gateway.data_dir, RESERVE))
+        for settings in config.streams:
+            stream = self._open(settings, metrics, now, unix_time)
+            self.streams[settings.name] = stream
+            if settings.export:
+                topic = f"batch/{config.gateway.name}/{settings.name}"
+                self._drain(settings.export, targets, now).add(Uploader(stream, metrics, topic, now()))
+
+    def marks(self, routes: Sequence[RouteSettings]) -> GatewayMarks:
+        """Which readings of the boards are settled. routes: all the router has."""
+
+        boards = {f"board:{board.name}" for board in self._config.boards}
+
+        def streams_of(thing: str) -> tuple[Sequence[Stream], bool]:
+            own = f"board:{thing}"
+            sources = {own} if own in boards else boards  # a further client id comes in by whichever board
+            names = dict.fromkeys(
+                name for route in routes if route.source in sources or route.source == "boards" for name in route.to
+            )
+            found = [self.streams[name[7:]] for name in names if name.startswith("stream:")]
+            return found, len(found) == len(names)
+
+        return GatewayMarks(streams_of)
+
+    def start(self) -> None:
+        """On the running loop: what is held from before goes on."""
+        for stream in self.streams.values():
+            stream.start()
+        for drain in self._drains.values():
+            drain.pump()
+
+    def close(self) -> None:
+        """When the connections have ended: nothing is under way any more."""
+        for drain in self._drains.values():
+            drain.stop()
+        for stream in self.streams.values():
+            stream.close()
+
+    def _open(
+        self, settings: StreamSettings, metrics: Metrics, now: Callable[[], float], unix_time: Callable[[], float]
+    ) -> Stream:
+        folder = os.path.join(self._config.gateway.data_dir, FOLDER, settings.name)
+        size = segment_bytes(settings.bytes_max)
+        options = LogOptions(segment_bytes=size, sync=settings.commit != "never")
+        try:
+            log = Log.open(folder, options=options, metrics=metrics, name=settings.name)
+        except OSError as error:
+            fix = "Make the data_dir a folder on a disk that this user may write."
+            raise ConfigError(self._config.file, "gateway.data_dir", f"{folder}: {error.strerror}", fix) from None
+        boot = next_boot(log.state.get(BOOT), unix_time())
+        log.put_state(BOOT, msgspec.msgpack.encode(boot))
+        return Stream(
+            settings,
+            log,
+            f"{self._config.gateway.name}/{settings.name}",
+            metrics,
+            boot=boot,
+            system_boot=_system_boot(),
+            segment_bytes=size,
+            now=now,
+            unix_time=unix_time,
+            disk_full=self._reserve.give,
+        )
+
+    def _drain(self, name: str, targets: Mapping[str, Target], now: Callable[[], float]) -> Drain:
+        drain = self._drains.get(name)
+        if drain is None:
+            settings = self._config.cloud if name == "cloud" else self._config.broker
+            assert settings is not None
+            window = settings.window + min(settings.window, settings.queue_messages_max // 2)
+            drain = self._drains[name] = Drain(targets[name], window, now)
+        return drain
+
+
+def segment_bytes(bytes_max: int) -> int:
+    """So that a stream has several segments: it frees and drops whole ones."""
+    size = _SEGMENT_BYTES_MAX
+    while size * _SEGMENTS_LEAST > bytes_max and size > 256 * 1024:
+        size //= 2
+    return size
+
+
+def next_boot(value: bytes | None, unix_s: float) -> int:
+    """The number of this start: above the last, and the Unix time in seconds where the clock is set, so that it rises
+    even when a damaged tail took the last one along or the folder was removed."""
+    try:
+        last = msgspec.msgpack.decode(value, type=int) if value else 0
+    except msgspec.DecodeError:
+        last = 0
+    return min(max(last + 1, int(unix_s)), _BOOT_MAX)
+
+
+def _system_boot() -> str:
+    """Of the operating system; unique to this process where it does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return os.urandom(8).hex()

@@ -1,0 +1,82 @@
+"""A stream's record: one message as bytes, and back. Pure.
+
+Version 1, a msgpack array: [1, gateway boot, monotonic ms, topic, payload, qos | retain << 2, properties or nil,
+[thing, boot, sequence] or nil]. Fields may be added at the end; a reader passes over those it does not know.
+
+Identity: a record without a reading (from the broker, by QoS 0, of a plain MQTT-SN client) is named by the gateway:
+thing = GATEWAY/STREAM, boot = the gateway's boot that took it, sequence = the record's number. That name is not stored:
+the number gives it, and stays the same however often the record is read.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from edge.messages import Message, Properties, Reading
+
+VERSION: Final = 1
+QOS, RETAIN = 3, 4
+
+
+class Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What is stored. taken_ms: of the monotonic clock; comparable among records of one gateway boot."""
+
+    version: int
+    boot: int
+    taken_ms: int
+    topic: str
+    payload: bytes
+    flags: int = 0
+    properties: Properties | None = None
+    reading: tuple[str, int, int] | None = None
+
+
+encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Record).decode
+
+
+def decode(data: bytes) -> Record | None:
+    """None for what is no record of a version known here."""
+    try:
+        record = _decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return record if record.version == VERSION else None
+
+
+def name_of(record: Record, number: int, own: str) -> tuple[str, int, int]:
+    """(thing, boot, sequence). own: GATEWAY/STREAM."""
+    return record.reading or (own, record.boot, number)
+
+
+def messages_of(
+    rows: Sequence[tuple[int, bytes]], own: str, unix_ms: Callable[[int, int], int]
+) -> tuple[list[Message], list[int]]:
+    """(messages as they are sent on: QoS 1, the record's number as receipt; numbers of what is no record).
+
+    unix_ms(boot, taken_ms): 0 where it is not known.
+    """
+    messages: list[Message] = []
+    unknown: list[int] = []
+    decode_one = decode
+    for number, data in rows:
+        record = decode_one(data)
+        if record is None:
+            unknown.append(number)
+            continue
+        boot, named = record.boot, record.reading
+        reading = Reading(own, boot, number) if named is None else Reading(*named)
+        messages.append(
+            Message(
+                record.topic,
+                record.payload,
+                1,
+                record.flags & RETAIN != 0,
+                number,
+                record.properties,
+                reading,
+                unix_ms(boot, record.taken_ms),
+            )
+        )
+    return messages, unknown

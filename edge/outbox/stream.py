@@ -1,0 +1,430 @@
+"""A stream: takes messages, stores them, and only then says so. A router Target.
+
+Invariants:
+- A QoS 1 or 2 message is settled TAKEN only after the commit that holds it is on disk. A repeat is settled when what it
+  repeats is: with the commit being gathered or in the air, at once if there is none.
+- What belongs together commits together: records, their sources' marks, the cursor of the export, what was shed.
+- One commit is in the air at a time; what arrives meanwhile is the next one.
+- Of a batch that does not fit, all from the first that does not on is turned away, so that a source's order holds.
+- The cursor, and what it frees, is committed with the next records, or CURSOR_S after it moved when none come.
+"""
+
+import asyncio
+import errno
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+from edge.config import StreamSettings
+from edge.log import Batch, Log, Replacement
+from edge.logs import log_event
+from edge.messages import Message, Origin, Outcome, Reading
+from edge.metrics import Metrics
+from edge.outbox.clock import Clock
+from edge.outbox.lanes import Sent
+from edge.outbox.ledger import REASONS, Ledger
+from edge.outbox.marks import Marks
+from edge.outbox.record import RETAIN, VERSION, decode, encode, name_of
+from edge.outbox.shedder import UNREADABLE, Shedder
+from edge.outbox.tail import Tail
+from edge.outbox.worker import Worker
+
+PAYLOAD_BYTES_MAX: Final = 128 * 1024
+GATHER_S: Final = 0.002  # commits begin no closer together: a hop and a sync each, they would eat the processor
+CURSOR_S: Final = 1.0
+BUFFER_BYTES_MAX: Final = 4 * 1024 * 1024
+RECORD_OVERHEAD_BYTES: Final = 96  # of a record beside topic, payload and properties, at most about
+RETRY_S_MIN, RETRY_S_MAX = 0.1, 5.0
+TICK_S: Final = 1.0
+CURSOR = "cursor"
+
+_log = logging.getLogger(__name__)
+
+
+class Stream:
+    """log: open, this stream's alone. own: the thing that records without a reading are named by. boot: the gateway's,
+    higher than at any start before. segment_bytes: of the log. disk_full: called when the disk has no room.
+
+    committed: called after each commit.
+    """
+
+    def __init__(
+        self,
+        settings: StreamSettings,
+        log: Log,
+        own: str,
+        metrics: Metrics,
+        *,
+        boot: int,
+        system_boot: str,
+        segment_bytes: int,
+        now: Callable[[], float] = time.monotonic,
+        unix_time: Callable[[], float] = time.time,
+        disk_full: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.settings, self.name, self.log, self.own, self.boot = settings, settings.name, log, own, boot
+        self.marks = Marks(log.state)
+        self.tail = Tail()
+        self.clock = Clock(log.state, boot, system_boot)
+        self.ledger = Ledger(log.state)
+        self.committed: Callable[[], None] = lambda: None
+        self._sent: Callable[[], Sent] | None = None
+        self._sent_state: Callable[[], bytes] | None = None
+        self._sent_kept = log.state.get(CURSOR, b"")
+        self._given_up: Callable[[int], None] = lambda number: None
+        self._now, self._unix_time, self._disk_full = now, unix_time, disk_full
+        self._shedder = Shedder(
+            settings,
+            log,
+            own,
+            self.clock,
+            self.ledger,
+            now_ms=lambda: int(now() * 1000),
+            sent=self.sent,
+            given_up=self._give_up,
+            commit=self._commit_soon,
+        )
+        self._thinning: Replacement | None = None
+        self._least_room = segment_bytes
+        self._bytes_max = settings.bytes_max
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._worker = Worker(f"commit {settings.name}")
+        self._interval_s = settings.commit_interval_s
+        self._records_max = settings.commit_records_max
+        self._in = metrics.counter("stream_records_in", stream=self.name)
+        self._repeated = metrics.counter("stream_records_repeated", stream=self.name)
+        self._congested = metrics.counter("stream_messages_congested", stream=self.name)
+        self._dropped = metrics.counter("stream_messages_dropped", stream=self.name, reason="full")
+        self._refused = metrics.counter("stream_messages_refused", stream=self.name, reason="too_large")
+        self._failures = metrics.counter("stream_commits_failed", stream=self.name)
+        self._gathered: list[Message] = []
+        self._gathered_bytes = 0
+        self._waiting: list[tuple[Origin, list[int]]] = []
+        self._air: tuple[Batch, list[Message], list[tuple[Origin, list[int]]]] | None = None
+        self._begun_at = float("-inf")
+        self._timer: asyncio.Handle | None = None
+        self._timer_is_for_cursor = False
+        self._retry_s = RETRY_S_MIN
+        self._room = log.room(settings.bytes_max)
+        self._closed = False
+        self.failing = ""
+        for reason in REASONS:
+            metrics.gauge("stream_records_shed", partial(self._shed_count, reason), stream=self.name, reason=reason)
+        metrics.gauge("stream_bytes", lambda: log.bytes_held, stream=self.name)
+        metrics.gauge("stream_records_held", lambda: log.next - log.first, stream=self.name)
+
+    @property
+    def state(self) -> Mapping[str, bytes]:
+        return self.log.state
+
+    def exported(self, sent: Callable[[], Sent], state: Callable[[], bytes], given_up: Callable[[int], None]) -> None:
+        """Someone exports this stream. sent: how far; state: to keep of it; given_up(number): nothing below is there
+        any more."""
+        self._sent, self._sent_state, self._given_up = sent, state, given_up
+
+    def sent(self) -> Sent:
+        """How far the export is; without one nothing ever is."""
+        if self._sent is None:
+            first = self.log.first
+            return Sent(first, first, 0, 0)
+        return self._sent()
+
+    def refused(self, first: int, last: int) -> None:
+        """These records will never be taken where they go."""
+        number = first
+        while number <= last and (rows := self.log.read(number, records_max=256, bytes_max=1 << 20)):
+            for number, data in rows:
+                if number > last:
+                    return
+                record = decode(data)
+                self.ledger.add(*(name_of(record, number, self.own) if record else UNREADABLE), "refused")
+            number += 1
+
+    def start(self) -> None:
+        """On the running loop."""
+        self.clock.learn(self._unix_time(), self._now())
+        self._tick()
+
+    def keep(self, key: str, value: bytes) -> None:
+        self.log.put_state(key, value)
+
+    def send(self, messages: Sequence[Message], origin: Origin) -> None:
+        size = sum([len(message.payload) + len(message.topic) for message in messages])
+        size += RECORD_OVERHEAD_BYTES * len(messages)
+        if size > self._room or self._gathered_bytes + size > BUFFER_BYTES_MAX or size > PAYLOAD_BYTES_MAX:
+            messages, size = self._fitting(messages, origin)
+        now = self._now()
+        boot, own, taken_ms, advance = self.boot, self.own, int(now * 1000), self.marks.advance
+        time_ms = self.clock.unix_ms(boot, taken_ms)
+        number = self.log.next_appended
+        records: list[bytes] = []
+        taken: list[Message] = []
+        receipts: list[int] = []
+        repeated = 0
+        for message in messages:
+            reading = message.reading
+            payload = message.payload
+            if reading is None:
+                stored = None
+                reading = Reading(own, boot, number)
+            else:
+                stored = (reading.thing, reading.boot, reading.sequence)
+                if not advance(*stored):
+                    repeated += 1
+                    receipts.append(message.receipt)
+                    continue
+            qos = message.qos
+            if qos:
+                receipts.append(message.receipt)
+            retain = message.retain
+            properties = message.properties
+            flags = qos | RETAIN if retain else qos
+            records.append(encode((VERSION, boot, taken_ms, message.topic, payload, flags, properties, stored)))
+            taken.append(Message(message.topic, payload, 1, retain, number, properties, reading, time_ms))
+            number += 1
+        self._repeated.value += repeated
+        if records:
+            self._in.value += len(records)
+            self.log.append(records)
+            self._gathered += taken
+            self._gathered_bytes += size
+            self._room -= size
+        if receipts:
+            self._wait_for(origin, receipts, new=bool(records))
+        if records:
+            self._schedule(now)
+
+    def purge(self) -> int:
+        """Give up all that is committed, counted as `purged`. Returns how many records."""
+        return self._shedder.purge("purged")
+
+    def cursor_moved(self) -> None:
+        """The export is further: free what is behind it before long."""
+        if self._timer is None and self._air is None and self._thinning is None:
+            self._timer = asyncio.get_running_loop().call_later(CURSOR_S, self._commit)
+            self._timer_is_for_cursor = True
+
+    def close(self) -> None:
+        """Commit what is gathered, on this thread; then the log is closed."""
+        self._closed = True
+        self._cancel_timer()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+        self._worker.stop()
+        try:
+            if self._thinning is not None:
+                self.log.write(self._thinning)
+                self._end_thinning()
+            if self._air is not None:
+                self.log.write(self._air[0])
+                self._settle()
+            if (batch := self._seal()) is not None:
+                self.log.write(batch)
+                self._settle()
+        except OSError as error:
+            self._tell_failure(error)
+        self.log.close()
+
+    def _wait_for(self, origin: Origin, receipts: list[int], *, new: bool) -> None:
+        if new or self._gathered:
+            waiting = self._waiting
+        elif self._air is not None:
+            waiting = self._air[2]
+        else:
+            origin.settled(receipts, Outcome.TAKEN)
+            return
+        if waiting and waiting[-1][0] is origin:
+            waiting[-1][1].extend(receipts)
+        else:
+            waiting.append((origin, receipts))
+
+    def _fitting(self, messages: Sequence[Message], origin: Origin) -> tuple[Sequence[Message], int]:
+        """Turn away what is too large for ever, and from the first that finds no room on all."""
+        refused = [message for message in messages if len(message.payload) > PAYLOAD_BYTES_MAX]
+        if refused:
+            self._refused.value += len(refused)
+            for message in refused:
+                self._shed(message, "too_large")
+            messages = [message for message in messages if len(message.payload) <= PAYLOAD_BYTES_MAX]
+            if receipts := [message.receipt for message in refused if message.qos]:
+                origin.settled(receipts, Outcome.REFUSED)
+        room = min(self._room, BUFFER_BYTES_MAX - self._gathered_bytes)
+        size = 0
+        for place, message in enumerate(messages):
+            more = len(message.payload) + len(message.topic) + RECORD_OVERHEAD_BYTES
+            if size + more > room:
+                self._turn_away(messages[place:], origin)
+                return messages[:place], size
+            size += more
+        return messages, size
+
+    def _turn_away(self, messages: Sequence[Message], origin: Origin) -> None:
+        receipts = [message.receipt for message in messages if message.qos]
+        self._dropped.value += len(messages) - len(receipts)
+        self._congested.value += len(receipts)
+        for message in messages:
+            if not message.qos:
+                self._shed(message, "full")
+        if receipts:
+            origin.settled(receipts, Outcome.CONGESTED)
+
+    def _schedule(self, now: float) -> None:
+        """See to it that what is gathered is committed in time."""
+        if self._air is not None or self._thinning is not None or self._closed:
+            return
+        full = len(self._gathered) >= self._records_max
+        if self._timer is not None:
+            if not full and not self._timer_is_for_cursor:
+                return
+            self._cancel_timer()
+        loop = asyncio.get_running_loop()
+        since = now - self._begun_at
+        delay = GATHER_S - since if full else max(self._interval_s, GATHER_S - since)
+        if delay > 0:
+            self._timer = loop.call_later(delay, self._commit)
+        else:
+            self._timer = loop.call_soon(self._commit)  # what this turn of the loop still reads goes with it
+        self._timer_is_for_cursor = False
+
+    def _commit(self) -> None:
+        self._timer = None
+        if self._air is None and self._thinning is None and (batch := self._seal()) is not None:
+            self._begun_at = self._now()
+            self._write(batch)
+
+    def _commit_soon(self) -> None:
+        if not self._closed and self._air is None and self._thinning is None:
+            self._cancel_timer()
+            self._timer = asyncio.get_running_loop().call_soon(self._commit)
+            self._timer_is_for_cursor = False
+
+    def _seal(self) -> Batch | None:
+        log = self.log
+        if self._gathered:
+            self.clock.learn(self._unix_time(), self._now())
+        for key, value in (*self.marks.changes(), *self.ledger.changes(), *self.clock.changes()):
+            log.put_state(key, value)
+        cursor = min(self.sent().cursor, log.next)
+        if self._sent_state is not None and (state := self._sent_state()) != self._sent_kept:
+            log.put_state(CURSOR, state)
+            log.release(cursor)
+            self._sent_kept = state
+        batch = log.seal()
+        if batch is not None:
+            self._air = batch, self._gathered, self._waiting
+            self._gathered, self._waiting, self._gathered_bytes = [], [], 0
+        return batch
+
+    def _write(self, batch: Batch) -> None:
+        if not self._closed:
+            self._worker.submit(lambda: self.log.write(batch), self._written)
+
+    def _written(self, failure: OSError | None) -> None:
+        if self._air is None or self._closed:
+            return
+        if failure is not None:
+            self._tell_failure(failure)
+            if failure.errno == errno.ENOSPC:
+                self._bytes_max = min(self._bytes_max, self.log.bytes_held)
+                self._disk_full()
+            batch = self._air[0]
+            asyncio.get_running_loop().call_later(self._retry_s, self._write, batch)
+            self._retry_s = min(2 * self._retry_s, RETRY_S_MAX)
+            return
+        if self.failing:
+            log_event(_log, "stream_commits_again", stream=self.name)
+            self.failing, self._retry_s = "", RETRY_S_MIN
+        self._settle()
+        self.committed()
+        work = self._shedder.look_at_room(self.log.room(self._bytes_max), self._least_room)
+        if work is not None:
+            self._thin(work)
+        elif self._gathered:
+            self._schedule(self._now())
+        elif self._sent_state is not None and self._sent_state() != self._sent_kept:
+            self.cursor_moved()
+
+    def _thin(self, work: Replacement) -> None:
+        self._cancel_timer()
+        self._thinning = work
+        self._worker.submit(lambda: self.log.write(work), self._thinned)
+
+    def _thinned(self, failure: OSError | None) -> None:
+        if self._thinning is None or self._closed:
+            return
+        if failure is not None:
+            self._tell_failure(failure)
+            self.log.abandon(self._thinning)
+            self._shedder.abandoned()
+            self._thinning = None
+        else:
+            self._end_thinning()
+        self._commit_soon()
+
+    def _end_thinning(self) -> None:
+        assert self._thinning is not None
+        work, self._thinning = self._thinning, None
+        self.log.settle(work)
+        self._shedder.thinned()
+        self._find_room()
+
+    def _tick(self) -> None:
+        self._tick_timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        if not self.failing:
+            self._bytes_max = self.settings.bytes_max
+        if self._air is not None or self._thinning is not None:
+            return
+        try:
+            work = self._shedder.look_at_age()
+        except OSError as error:
+            self._tell_failure(error)
+            return
+        self._find_room()
+        if work is not None:
+            self._thin(work)
+
+    def _find_room(self) -> None:
+        room = 0 if self._shedder.too_old else self.log.room(self._bytes_max)
+        self._room = room - RECORD_OVERHEAD_BYTES * len(self._gathered)
+
+    def _settle(self) -> None:
+        assert self._air is not None
+        (batch, messages, waiting), self._air = self._air, None
+        self.log.settle(batch)
+        self._find_room()
+        self.tail.put(batch.first, messages)
+        for origin, receipts in waiting:
+            origin.settled(receipts, Outcome.TAKEN)
+
+    def _tell_failure(self, error: OSError) -> None:
+        self._failures.value += 1
+        problem = error.strerror or str(error)
+        if problem != self.failing:
+            self.failing = problem
+            log_event(
+                _log,
+                "stream_commit_failed",
+                level=logging.WARNING,
+                stream=self.name,
+                problem=problem,
+                remedy="Nothing more is acknowledged until it succeeds; it is tried again. Look at the disk.",
+            )
+
+    def _give_up(self, number: int) -> None:
+        self._given_up(number)
+
+    def _shed_count(self, reason: str) -> int:
+        return self.ledger.totals.get(reason, 0)
+
+    def _shed(self, message: Message, reason: str) -> None:
+        """What is never stored."""
+        reading = message.reading
+        name = (reading.thing, reading.boot, reading.sequence) if reading is not None else (self.own, self.boot, 0)
+        self.ledger.add(*name, reason)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,65 @@
+"""The newest committed messages in memory, so that an export that keeps up neither reads nor decodes. Pure.
+
+Invariants: what it holds is contiguous and ends with the newest committed record; bounded by messages and by bytes,
+the oldest go first, as the log has them.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from edge.messages import Message
+
+MESSAGES_MAX: Final = 8192
+BYTES_MAX: Final = 2 * 1024 * 1024
+_OVERHEAD_BYTES: Final = 250
+
+
+class Tail:
+    """Filled commit by commit. first: the lowest number held; next: the one after the highest."""
+
+    def __init__(self) -> None:
+        self.first = self.next = 0
+        self._chunks: deque[tuple[int, list[Message], int]] = deque()
+        self._messages = self._bytes = 0
+
+    def put(self, first: int, messages: list[Message]) -> None:
+        """messages: numbered from `first` on without a gap."""
+        if not messages:
+            return
+        size = sum([len(message.payload) for message in messages]) + _OVERHEAD_BYTES * len(messages)
+        if first != self.next:
+            self.clear()
+        self._chunks.append((first, messages, size))
+        self.next = first + len(messages)
+        self._messages += len(messages)
+        self._bytes += size
+        while self._messages > MESSAGES_MAX or self._bytes > BYTES_MAX:
+            self._drop()
+        self.first = self._chunks[0][0] if self._chunks else self.next
+
+    def take(self, number: int, count: int) -> Sequence[Message]:
+        """Messages from `number` on, at most count and of one commit; first <= number < next."""
+        self.forget(number)
+        for first, messages, _ in self._chunks:
+            if number < first + len(messages):
+                start = number - first
+                if not start and count >= len(messages):
+                    return messages
+                return messages[start : start + count]
+        return ()
+
+    def forget(self, before: int) -> None:
+        """Commits wholly below are no longer needed."""
+        while self._chunks and self._chunks[0][0] + len(self._chunks[0][1]) <= before:
+            self._drop()
+        self.first = self._chunks[0][0] if self._chunks else self.next
+
+    def clear(self) -> None:
+        self._chunks.clear()
+        self._messages = self._bytes = 0
+
+    def _drop(self) -> None:
+        _, messages, size = self._chunks.popleft()
+        self._messages -= len(messages)
+        self._bytes -= size

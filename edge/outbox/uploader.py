@@ -1,0 +1,174 @@
+"""Sends a stream on, record by record or in batches, and learns what became of each. An Origin.
+
+The straight line: `next` (from the tail in memory, or from the log) -> target -> `settled` -> the stream's cursor.
+Invariants: what is sent is committed; what is sent again carries the same names; the order is Cursor's.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from edge.messages import Message, Outcome
+from edge.metrics import Metrics
+from edge.outbox import formats
+from edge.outbox.cursor import Cursor
+from edge.outbox.lanes import Lanes, Sent
+from edge.outbox.rate import Bucket
+from edge.outbox.record import messages_of
+from edge.outbox.stream import CURSOR, Stream
+
+READ_RECORDS: Final = 512
+READ_BYTES: Final = 256 * 1024
+BATCHES_UNDER_WAY_MAX: Final = 8
+MESSAGE_OVERHEAD_BYTES: Final = 64
+
+
+class Uploader:
+    """Of one stream. moved: called when something was settled or turned away, to send more."""
+
+    def __init__(self, stream: Stream, metrics: Metrics, batch_topic: str, now: float) -> None:
+        self.stream = stream
+        self.moved: Callable[[Outcome], None] = _nothing
+        settings = stream.settings
+        self._settings = settings
+        self._batch_topic = settings.batch_topic or batch_topic
+        self._lanes = Lanes(stream.state.get(CURSOR), stream.log.first, live_first=settings.live_first)
+        self._messages = Bucket(settings.rate_messages_per_s, now)
+        self._bytes = Bucket(settings.rate_bytes_per_s, now)
+        self._limited = bool(settings.rate_messages_per_s or settings.rate_bytes_per_s)
+        self._batch_since = now
+        self._batch_at = 0
+        self._out = metrics.counter("stream_records_out", stream=stream.name)
+        self._out_bytes = metrics.counter("stream_bytes_out", stream=stream.name)
+        self._unknown = metrics.counter("stream_records_unreadable", stream=stream.name)
+        stream.exported(lambda: self._lanes.sent, self._lanes.state, self._lanes.skip_to)
+        metrics.gauge("stream_backlog_records", self.backlog, stream=stream.name)
+
+    def backlog(self) -> int:
+        """How many records are held and not settled, about (numbers may skip)."""
+        sent, log = self._lanes.sent, self.stream.log
+        return max(log.next - max(sent.cursor, log.first) - (sent.live - sent.split), 0)
+
+    @property
+    def sent(self) -> Sent:
+        return self._lanes.sent
+
+    @property
+    def under_way(self) -> int:
+        return self._lanes.under_way
+
+    def wait_s(self, now: float) -> float:
+        """How long until `next` gives something; 0: now, or only after something else happened."""
+        found = self._lanes.lane(self.stream.log.next)
+        if found is None:
+            return 0.0
+        wait = max(self._messages.wait_s(1, now), self._bytes.wait_s(1, now)) if self._limited else 0.0
+        if self._settings.format != "message":
+            wait = max(wait, self._batch_wait_s(*found, now))
+        return wait
+
+    def next(self, count: int, now: float) -> Sequence[Message]:
+        """At most count, in order; they count as sent. Empty: none, or none for now. Raises OSError."""
+        found = self._lanes.lane(self.stream.log.next)
+        if found is None or count <= 0:
+            return ()
+        lane, end = found
+        if self._limited:
+            count = min(count, int(min(self._messages.room(now), count)))
+            if count < 1 or self._bytes.room(now) < 1:
+                return ()
+        if self._settings.format != "message":
+            return self._next_batch(lane, end, now)
+        messages, after = self._fetch(lane.position, min(count, end - lane.position))
+        if self._limited:
+            messages, after = self._within_rate(messages, after, now)
+        if messages:
+            lane.sent([message.receipt for message in messages], after)
+        else:
+            lane.skip_to(after)
+        return messages
+
+    def settled(self, receipts: Sequence[int], outcome: Outcome) -> None:
+        lanes = self._lanes
+        before = lanes.backlog.cursor
+        given = list(receipts)
+        if outcome is Outcome.CONGESTED:
+            lanes.turned_away(given)
+        elif outcome is Outcome.REFUSED:
+            for receipt in given:
+                self.stream.refused(receipt, lanes.of(receipt).last_of(receipt))
+            lanes.settled(given)
+        else:
+            self._out.value += lanes.settled(given)
+        if lanes.backlog.cursor != before:
+            self.stream.cursor_moved()
+        self.moved(outcome)
+
+    def _fetch(self, position: int, count: int) -> tuple[Sequence[Message], int]:
+        """Messages from position on, and the number after them."""
+        tail, log = self.stream.tail, self.stream.log
+        if tail.first <= position < tail.next:
+            messages = tail.take(position, count)
+            if messages:
+                return messages, messages[-1].receipt + 1
+        rows = log.read(position, records_max=min(count, READ_RECORDS), bytes_max=READ_BYTES)
+        rows = [row for row in rows if row[0] < position + count]
+        if not rows:
+            return (), position + count
+        found, unknown = messages_of(rows, self.stream.own, self.stream.clock.unix_ms)
+        self._unknown.value += len(unknown)
+        return found, rows[-1][0] + 1
+
+    def _within_rate(self, messages: Sequence[Message], after: int, now: float) -> tuple[Sequence[Message], int]:
+        room = self._bytes.room(now)
+        spent = 0.0
+        for place, message in enumerate(messages):
+            size = len(message.payload) + len(message.topic) + MESSAGE_OVERHEAD_BYTES
+            if spent and spent + size > room:
+                messages, after = messages[:place], message.receipt
+                break
+            spent += size
+        self._messages.spend(len(messages))
+        self._bytes.spend(spent)
+        return messages, after
+
+    def _batch_wait_s(self, lane: Cursor, end: int, now: float) -> float:
+        """How long a batch that is not full still waits for more."""
+        settings = self._settings
+        if end - lane.position >= settings.batch_records_max or end < self.stream.log.next:
+            return 0.0
+        if self._batch_at != lane.position:
+            self._batch_at, self._batch_since = lane.position, now
+        return max(self._batch_since + settings.batch_wait_s - now, 0.0)
+
+    def _next_batch(self, lane: Cursor, end: int, now: float) -> Sequence[Message]:
+        settings = self._settings
+        if self.under_way >= BATCHES_UNDER_WAY_MAX or self._batch_wait_s(lane, end, now) > 0:
+            return ()
+        start = position = lane.position
+        batch: list[Message] = []
+        room = settings.batch_bytes_max
+        while position < end and len(batch) < settings.batch_records_max:
+            messages, after = self._fetch(position, min(settings.batch_records_max - len(batch), end - position))
+            fits = len(messages)
+            for place, message in enumerate(messages):
+                room -= formats.size(message)
+                if room < 0 and (batch or place):
+                    fits, after = place, message.receipt
+                    break
+            batch += messages[:fits]
+            position = after
+            if room < 0:
+                break
+        if not batch:
+            lane.skip_to(position)
+            return ()
+        payload, properties = formats.build(batch, settings.format, gzip=settings.gzip)
+        self._messages.spend(len(batch))
+        self._bytes.spend(len(payload))
+        self._out_bytes.value += len(payload)
+        lane.sent_as_one(start, position)
+        return (Message(self._batch_topic, payload, 1, False, start, properties),)
+
+
+def _nothing(outcome: Outcome) -> None:
+    return None
