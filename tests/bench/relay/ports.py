@@ -112,8 +112,13 @@ class Port:
         return self._sent_bytes == stop
 
     def send_one(self, place: int) -> None:
-        """The reading at this place of those loaded."""
-        os.write(self._master, self._stream[self._ends[place] : self._ends[place + 1]])
+        """The reading at this place of those loaded; waits while the line is full."""
+        at, end = self._ends[place], self._ends[place + 1]
+        while at < end:
+            try:
+                at += os.write(self._master, self._stream[at:end])
+            except BlockingIOError:
+                time.sleep(0.0005)
 
     def receive(self) -> None:
         for content in self._read():
