@@ -143,13 +143,16 @@ class Stream:
     def refused(self, first: int, last: int) -> None:
         """These records will never be taken where they go."""
         number = first
-        while number <= last and (rows := self.log.read(number, records_max=256, bytes_max=1 << 20)):
-            for number, data in rows:
-                if number > last:
-                    return
-                record = decode(data)
-                self.ledger.add(*(name_of(record, number, self.own) if record else UNREADABLE), "refused")
-            number += 1
+        try:
+            while number <= last and (rows := self.log.read(number, records_max=256, bytes_max=1 << 20)):
+                for number, data in rows:
+                    if number > last:
+                        return
+                    record = decode(data)
+                    self.ledger.add(*(name_of(record, number, self.own) if record else UNREADABLE), "refused")
+                number += 1
+        except OSError:
+            self.ledger.add(self.own, self.boot, last, "refused", last - number + 1)
 
     def start(self) -> None:
         """On the running loop."""
