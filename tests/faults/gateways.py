@@ -119,11 +119,15 @@ class Gateway:
             timeout=STOP_S,
         )
         assert done.returncode == 0, f"edge {' '.join(words)}: {done.stderr}"
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        return json.loads(done.stdout)
 
-    def shed(self) -> list[Shed]:
+    def shed(self, stream: str = "readings") -> list[Shed]:
         """The shed book, from `edge stream losses`."""
-        return []
+        return [
+            Shed(row["thing"], one["boot"], one["first"], one["last"], one["count"], one["reason"])
+            for row in self.ask("stream", "losses", stream)
+            for one in row["shed"]
+        ]
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")[-4000:] if self.log_path.exists() else ""
