@@ -59,8 +59,8 @@ def status_of(file: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def running(file: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "edge.cli", "run", "--config", str(file), "--log", "json"]
+def running(file: Path, *argv: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "edge.cli", "run", "--config", str(file), "--log", "json", *argv]
     process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     try:
         yield process

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from edge.errors import InputRejected
-from edge.messages import Message
+from edge.messages import Message, Reading
 from edge.mqtt import codes, properties, wire
 from edge.mqtt.codes import PACKET_TOO_LARGE, QOS_NOT_SUPPORTED, RETAIN_NOT_SUPPORTED, V5, V311, ProtocolError
 from edge.mqtt.properties import NONE, PacketProperties
@@ -17,6 +17,7 @@ from edge.topics import check_topic
 FORMS_CACHED_MAX: Final = 4096
 HEADS_CACHED_MAX: Final = 4096
 THINGS_CACHED_MAX: Final = 1024
+THING_TOPICS_CACHED_MAX: Final = 256
 
 
 class Form(NamedTuple):
@@ -30,13 +31,25 @@ class Form(NamedTuple):
     length: int
 
 
+class Named(NamedTuple):
+    """How a reading of one thing and boot is written to one topic: `topic`, the packet id, a middle (by the lengths of
+    sequence and stamp: property length, alias, thing, boot, the name and length of `seq`), the sequence, the stamp."""
+
+    topic: bytes
+    block: bytes
+    middles: dict[int, bytes]
+
+
 class Publisher:
-    """forms and heads are read by the session's loop; a miss in either goes through `build`."""
+    """forms, heads and named (thing -> boot and topics) are read by the session's loop; a miss in one of them goes
+    through `build`. names: whether readings are named, by MQTT 5 user properties."""
 
     def __init__(
         self, version: int, alias_maximum: int, packet_bytes_max: int, qos_maximum: int, retain_available: bool
     ) -> None:
         self.forms: dict[str, Form] = {}
+        self.named: dict[str, tuple[int, dict[str, Named]]] = {}
+        self.names = version == V5
         self.heads: dict[int, bytes] = {}  # remaining length -> first bytes of a plain QoS 1 PUBLISH
         self.remaining_max = min(packet_bytes_max - 5, wire.VARINT_MAX)
         self._version = version
@@ -53,6 +66,12 @@ class Publisher:
             self.heads.clear()
         self.heads[remaining] = head = b"\x32" + wire.varint(remaining)
         return head
+
+    def middle(self, named: Named, sequence: int, stamp: int) -> bytes:
+        """For so many bytes of either."""
+        length = len(named.block) + 2 + sequence + stamp
+        found = named.middles[sequence << 8 | stamp] = wire.varint(length) + named.block + sequence.to_bytes(2, "big")
+        return found
 
     def fitted(self, message: Message) -> Message:
         """The message as this server can take it: QoS 2 becomes 1 where that is its most (3.2.2.3.4). Raises
@@ -79,7 +98,7 @@ class Publisher:
             mark = (packet_id << shift | tail).to_bytes(size, "big")
         else:
             mark = tail.to_bytes(size - 2, "big")
-        if message.properties is not None or (message.reading is not None and self._version == V5):
+        if message.properties is not None or (message.reading is not None and self.names):
             block = self._properties(message)
             if block:
                 # The property length stands right behind the packet id; an alias, 3 bytes, is the first property.
@@ -91,6 +110,9 @@ class Publisher:
             raise ProtocolError("packet_too_large", f"{remaining} bytes", PACKET_TOO_LARGE, "3.2.2.3.6")
         if later is not None:
             self._remember(topic, later)
+            form = later
+        if message.reading is not None and message.properties is None and self.names:
+            self._remember_named(topic, form, message.reading)
         if qos == 1 and not dup and not message.retain:
             return b"".join((self.heads.get(remaining) or self.head(remaining), raw, mark, payload))
         first = codes.PUBLISH << 4 | dup << 3 | qos << 1 | message.retain
@@ -120,6 +142,15 @@ class Publisher:
         if form.size == 6:
             self._aliases[topic] = form.tail & 0xFFFF
 
+    def _remember_named(self, topic: str, form: Form, reading: Reading) -> None:
+        known = self.named.get(reading.thing)
+        if known is None or known[0] != reading.boot or len(known[1]) >= THING_TOPICS_CACHED_MAX:
+            if len(self.named) >= THINGS_CACHED_MAX:
+                self.named.clear()
+            known = self.named[reading.thing] = (reading.boot, {})
+        alias = form.tail.to_bytes(form.size - 2, "big")[1:]
+        known[1][topic] = Named(form.topic, alias + self._things[reading.thing][1], {})
+
     def _properties(self, message: Message) -> bytes:
         """The properties without their length."""
         given, reading = message.properties, message.reading
@@ -144,9 +175,7 @@ class Publisher:
                 thing = self._thing(reading.thing, reading.boot)
             sequence = b"%d" % reading.sequence
             block += thing[1] + len(sequence).to_bytes(2, "big") + sequence
-            if message.time_ms:
-                stamp = b"%d" % message.time_ms
-                block += b"&\0\1t" + len(stamp).to_bytes(2, "big") + stamp
+            block += stamp_of(message.time_ms)
         return block
 
     def _thing(self, name: str, boot: int) -> tuple[int, bytes]:
@@ -158,6 +187,14 @@ class Publisher:
         )
         self._things[name] = entry = (boot, pairs + b"&" + wire.text("seq", "seq"))
         return entry
+
+
+def stamp_of(time_ms: int) -> bytes:
+    """The user property `t`; nothing for 0."""
+    if not time_ms:
+        return b""
+    stamp = b"%d" % time_ms
+    return b"&\0\1t" + len(stamp).to_bytes(2, "big") + stamp
 
 
 def reason_of(error: InputRejected) -> int:

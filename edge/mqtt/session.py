@@ -13,7 +13,7 @@ Invariants:
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Final, TypeVar
 
@@ -37,7 +37,7 @@ from edge.mqtt.events import (
 from edge.mqtt.inbound import Inbound
 from edge.mqtt.packets import ConnectWill, Packet, Subscription
 from edge.mqtt.properties import NONE, PacketProperties
-from edge.mqtt.publisher import Publisher, reason_of
+from edge.mqtt.publisher import Publisher, reason_of, stamp_of
 from edge.mqtt.reader import BulkReader, Run
 
 _WINDOW_MAX: Final = 60_000  # with the requests below always less than there are packet ids
@@ -71,7 +71,8 @@ class Session:
         self._resend_dup = False
         self._requests: dict[int, int] = {}
         self._last_id = 0
-        self._quota = 0
+        self._granted = self._quota = 0
+        self._limit: int | None = None
         self._inbound = Inbound(options.version, self._out, options.receive_maximum + options.receive_excess)
         self._now = self._last_sent = self._last_received = 0.0
         self._keepalive_s = 0
@@ -177,6 +178,17 @@ class Session:
         self._released.clear()
         self._resend.clear()
         self._settle(given_up, outcome, 0)
+        return self.events()
+
+    def refuse(self, unwanted: Callable[[Message], bool], reason: int) -> list[Event]:
+        """Between two connections: never send these of the messages in flight again; they are settled REFUSED. One
+        whose PUBREC came is the server's already, and stays."""
+        found = [
+            packet_id
+            for packet_id, (message, _) in self._in_flight.items()
+            if packet_id not in self._released and unwanted(message)
+        ]
+        self._settle([self._in_flight.pop(packet_id) for packet_id in found], Outcome.REFUSED, reason)
         return self.events()
 
     # Time
@@ -349,7 +361,8 @@ class Session:
             event.qos_maximum,
             event.retain_available,
         )
-        self._quota = min(event.receive_maximum, options.window, _WINDOW_MAX)
+        self._granted = min(event.receive_maximum, options.window, _WINDOW_MAX)
+        self._quota = self._granted if self._limit is None else min(self._granted, self._limit)
         self._state, self._waiting_until = _State.CONNECTED, None
         self._last_sent = self._now
         self._events.append(event)
@@ -370,9 +383,25 @@ class Session:
 
     # Out: publish, and what the server answers
 
+    def restrict(self, limit: int | None) -> None:
+        """Until it is lifted by None, publish() takes nothing, and of what is in flight at most so many go out."""
+        self._limit = limit
+        self._quota = self._granted if limit is None else min(self._granted, limit)
+        if self._state is _State.CONNECTED:
+            self._pump()
+
+    def oldest_sent(self) -> Message | None:
+        """The first message in flight that went out on this connection and got no answer at all."""
+        for packet_id, (message, _) in self._in_flight.items():
+            if self._resend and packet_id == self._resend[0]:
+                break
+            if packet_id not in self._released:
+                return message
+        return None
+
     def room(self) -> int:
         """How many QoS 1 or 2 messages publish() would take now."""
-        if self._state is not _State.CONNECTED:
+        if self._state is not _State.CONNECTED or self._limit is not None:
             return 0
         return max(0, self._quota - len(self._in_flight))
 
@@ -381,10 +410,11 @@ class Session:
 
         A taken QoS 1 or 2 message is settled exactly once by a Settled event, however many connections that takes.
         """
-        if self._state is not _State.CONNECTED:
+        if self._state is not _State.CONNECTED or self._limit is not None:
             return 0
         publisher = self._publisher
         forms, heads, limit = publisher.forms, publisher.heads, publisher.remaining_max
+        named, names, time_ms, stamp = publisher.named, publisher.names, 0, b""
         in_flight, requests, out = self._in_flight, self._requests, self._out
         packet_id, room, taken = self._last_id, self._quota - len(in_flight), 0
         for message in messages:
@@ -394,23 +424,50 @@ class Session:
                 packet_id = packet_id + 1 if packet_id < 65535 else 1
                 while packet_id in in_flight or packet_id in requests:
                     packet_id = packet_id + 1 if packet_id < 65535 else 1
-                if message.properties is None and message.reading is None and message.qos == 1 and not message.retain:
-                    form = forms.get(message.topic)
-                    if form is not None:
-                        topic, shift, tail, size, length = form
-                        payload = message.payload
-                        remaining = length + len(payload)
-                        if remaining <= limit:
-                            out += (
-                                heads.get(remaining) or publisher.head(remaining),
-                                topic,
-                                (packet_id << shift | tail).to_bytes(size, "big"),
-                                payload,
-                            )
-                            in_flight[packet_id] = (message, origin)
-                            room -= 1
-                            taken += 1
-                            continue
+                if message.properties is None and message.qos == 1 and not message.retain:
+                    reading, payload = message.reading, message.payload
+                    if reading is None or not names:
+                        form = forms.get(message.topic)
+                        if form is not None:
+                            topic, shift, tail, size, length = form
+                            remaining = length + len(payload)
+                            if remaining <= limit:
+                                out += (
+                                    heads.get(remaining) or publisher.head(remaining),
+                                    topic,
+                                    (packet_id << shift | tail).to_bytes(size, "big"),
+                                    payload,
+                                )
+                                in_flight[packet_id] = (message, origin)
+                                room -= 1
+                                taken += 1
+                                continue
+                    else:
+                        known = named.get(reading.thing)
+                        if known is not None and known[0] == reading.boot and message.topic in known[1]:
+                            way = known[1][message.topic]
+                            topic, _, middles = way
+                            sequence = b"%d" % reading.sequence
+                            if message.time_ms != time_ms:
+                                time_ms = message.time_ms
+                                stamp = stamp_of(time_ms)
+                            size, more = len(sequence), len(stamp)
+                            middle = middles.get(size << 8 | more) or publisher.middle(way, size, more)
+                            remaining = len(topic) + 2 + len(middle) + size + more + len(payload)
+                            if remaining <= limit:
+                                out += (
+                                    heads.get(remaining) or publisher.head(remaining),
+                                    topic,
+                                    packet_id.to_bytes(2, "big"),
+                                    middle,
+                                    sequence,
+                                    stamp,
+                                    payload,
+                                )
+                                in_flight[packet_id] = (message, origin)
+                                room -= 1
+                                taken += 1
+                                continue
             try:
                 fitted = publisher.fitted(message)
                 out.append(publisher.build(fitted, packet_id, dup=False))
@@ -449,7 +506,8 @@ class Session:
             if origin is not current or not receipts:
                 receipts = []
                 current = origin
-                self._events.append(Settled(origin, receipts, outcome, code))
+                topic = message.topic if outcome is Outcome.REFUSED else ""
+                self._events.append(Settled(origin, receipts, outcome, code, topic))
             receipts.append(message.receipt)
 
     def _acknowledged(self, packet_ids: list[int]) -> None:

@@ -34,6 +34,8 @@ from edge.outbox.worker import Worker
 
 PAYLOAD_BYTES_MAX: Final = 128 * 1024
 GATHER_S: Final = 0.002  # commits begin no closer together: a hop and a sync each, they would eat the processor
+GATHER_BUSY_S: Final = 0.005  # when there is much to gather
+BUSY_RECORDS: Final = 64
 CURSOR_S: Final = 1.0
 BUFFER_BYTES_MAX: Final = 4 * 1024 * 1024
 RECORD_OVERHEAD_BYTES: Final = 96  # of a record beside topic, payload and properties, at most about
@@ -110,6 +112,7 @@ class Stream:
         self._waiting: list[tuple[Origin, list[int]]] = []
         self._air: tuple[Batch, list[Message], list[tuple[Origin, list[int]]]] | None = None
         self._begun_at = float("-inf")
+        self._gather_s = GATHER_S
         self._timer: asyncio.Handle | None = None
         self._timer_is_for_cursor = False
         self._retry_s = RETRY_S_MIN
@@ -140,13 +143,16 @@ class Stream:
     def refused(self, first: int, last: int) -> None:
         """These records will never be taken where they go."""
         number = first
-        while number <= last and (rows := self.log.read(number, records_max=256, bytes_max=1 << 20)):
-            for number, data in rows:
-                if number > last:
-                    return
-                record = decode(data)
-                self.ledger.add(*(name_of(record, number, self.own) if record else UNREADABLE), "refused")
-            number += 1
+        try:
+            while number <= last and (rows := self.log.read(number, records_max=256, bytes_max=1 << 20)):
+                for number, data in rows:
+                    if number > last:
+                        return
+                    record = decode(data)
+                    self.ledger.add(*(name_of(record, number, self.own) if record else UNREADABLE), "refused")
+                number += 1
+        except OSError:
+            self.ledger.add(self.own, self.boot, last, "refused", last - number + 1)
 
     def start(self) -> None:
         """On the running loop."""
@@ -216,6 +222,20 @@ class Stream:
         if self._timer is None and self._air is None and self._thinning is None:
             self._timer = asyncio.get_running_loop().call_later(CURSOR_S, self._commit)
             self._timer_is_for_cursor = True
+
+    @property
+    def is_busy(self) -> bool:
+        """Something is gathered, being written or thinned."""
+        return bool(self._gathered) or self._air is not None or self._thinning is not None
+
+    def abandon(self) -> None:
+        """End without a commit, as a kill would."""
+        self._closed = True
+        self._cancel_timer()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+        self._worker.stop()
+        self.log.close()
 
     def close(self) -> None:
         """Commit what is gathered, on this thread; then the log is closed."""
@@ -292,7 +312,7 @@ class Stream:
             self._cancel_timer()
         loop = asyncio.get_running_loop()
         since = now - self._begun_at
-        delay = GATHER_S - since if full else max(self._interval_s, GATHER_S - since)
+        delay = self._gather_s - since if full else max(self._interval_s, self._gather_s - since)
         if delay > 0:
             self._timer = loop.call_later(delay, self._commit)
         else:
@@ -303,6 +323,7 @@ class Stream:
         self._timer = None
         if self._air is None and self._thinning is None and (batch := self._seal()) is not None:
             self._begun_at = self._now()
+            self._gather_s = GATHER_BUSY_S if len(batch.records) >= BUSY_RECORDS else GATHER_S
             self._write(batch)
 
     def _commit_soon(self) -> None:

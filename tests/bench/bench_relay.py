@@ -6,50 +6,24 @@ everything waits in the local broker first; the clock and the CPU time run from 
 the cloud) is let go until the last message has arrived. So no figure holds the work of taking the messages in.
 """
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from statistics import quantiles
+from collections.abc import Callable
 
 import msgspec
 
 from edge_tools.mosquitto import Mosquitto
 from edge_tools.pki import Credential, issue_client, issue_server, make_ca
-from tests.bench.figures import Context, Figure, Goal, NoFigure, check_all_arrived, figure, times
-from tests.bench.processes import cpu_s, pss_mb
-from tests.bench.relay.contenders import (
-    BROKER_OPTIONS,
-    CORES,
-    OTHERS_CORE,
-    RELAY_CORE,
-    BridgeRelay,
-    Contender,
-    gateway,
-    gateway_with_boards,
-    on_core,
-    script,
-)
+from tests.bench.figures import Context, Figure, Goal, check_all_arrived, figure, times
+from tests.bench.processes import cpu_s
+from tests.bench.relay.contenders import BridgeRelay, Contender, gateway, gateway_with_boards, script
+from tests.bench.relay.flow import QUIET_S, SETTLING_S, Flow, brokers, measure, on_the_others_core
 from tests.bench.relay.ports import Port, serve
-from tests.bench.relay.raw import HOST, TOPIC, Counter, Publisher, numbers, pace, packet_bytes
+from tests.bench.relay.raw import HOST, Counter, numbers, packet_bytes
 
 DESCRIPTION = "QoS 1 messages of 100 bytes relayed to a mosquitto, beside its own bridge, gmqtt and paho"
 OURS = "edgeloop"
 PORTS = 8
 SLOWER = {"gmqtt": 2, "paho": 4}  # so many times fewer messages for the same time
-READY_S = 20.0
-QUIET_S = 10.0
-SETTLING_S = 0.15
-
-
-class Flow(msgspec.Struct, frozen=True):
-    """One run of one contender."""
-
-    msgs_per_s: float
-    cpu_s_per_100k: float
-    pss_mb: float
-    delay_ms_p50: float
-    delay_ms_p99: float
 
 
 class Frames(msgspec.Struct, frozen=True):
@@ -70,25 +44,6 @@ def run(context: Context) -> list[Figure]:
             {OURS: lambda: _measure_frames(context, cloud, client), **_tls_references(context, local, cloud, client)}
         )
     return [*_broker_figures(plain), *_frames_figures(secure)]
-
-
-@contextmanager
-def on_the_others_core() -> Iterator[None]:
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {CORES[OTHERS_CORE % len(CORES)]})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-@contextmanager
-def brokers(context: Context, server: Credential) -> Iterator[tuple[Mosquitto, Mosquitto]]:
-    with (
-        Mosquitto(context.folder("local"), options=BROKER_OPTIONS, prefix=on_core(RELAY_CORE)) as local,
-        Mosquitto(context.folder("cloud"), tls=server, options=BROKER_OPTIONS, prefix=on_core(OTHERS_CORE)) as cloud,
-    ):
-        yield local, cloud
 
 
 def _references(
@@ -153,65 +108,6 @@ def _measure_frames(context: Context, cloud: Mosquitto, credential: Credential) 
         counter.close()
         for port in ports:
             port.close()
-
-
-def measure(relay: Contender, cloud: Mosquitto, count: int, paced: int) -> Flow:
-    relay.start()
-    counter = Counter(cloud.port, "counter", "bench/#")
-    publisher: Publisher | None = None
-    try:
-        publisher = Publisher(relay.local_port, "publisher")
-        _wait_until_it_carries(publisher, counter)
-        p50, p99 = _delay(relay, publisher, counter, paced) if paced else (0.0, 0.0)
-        rate, cpu = _throughput(relay, publisher, counter, count)
-        return Flow(rate, cpu * 100_000 / count, pss_mb(relay.pid), p50, p99)
-    finally:
-        relay.release()
-        counter.close()
-        if publisher is not None:
-            publisher.close()
-        relay.stop()
-
-
-def _wait_until_it_carries(publisher: Publisher, counter: Counter) -> None:
-    end = time.monotonic() + READY_S
-    counter.start()
-    while not counter.bytes:
-        if time.monotonic() > end:
-            raise NoFigure("the relay carried nothing")
-        publisher.publish([0])
-        counter.receive(1, 0.1)
-    counter.receive(1 << 40, 0.12)
-
-
-def _throughput(relay: Contender, publisher: Publisher, counter: Counter, count: int) -> tuple[float, float]:
-    """Messages a second, and the relay's CPU seconds for all of them."""
-    counter.start()
-    relay.hold()
-    publisher.publish(range(1, count + 1))
-    before_s = cpu_s(relay.pid)
-    began = time.monotonic()
-    relay.release()
-    ended = counter.receive(count * packet_bytes(), QUIET_S)
-    time.sleep(SETTLING_S)  # what was carried is still to be acknowledged to the local broker
-    spent_s = cpu_s(relay.pid) - before_s
-    found = numbers(counter.found())
-    check_all_arrived("relayed", count, len(set(found)))
-    return count / (ended - began), spent_s
-
-
-def _delay(relay: Contender, publisher: Publisher, counter: Counter, count: int) -> tuple[float, float]:
-    """Median and 99th percentile of what the relay adds, in ms, at 1,000 messages a second: the time from a message's
-    arrival at a subscriber of the local broker to its arrival at one of the cloud."""
-    direct = Counter(relay.local_port, "direct", TOPIC)
-    try:
-        here, there = pace(publisher, [direct, counter], count, 0.001)
-    finally:
-        direct.close()
-    check_all_arrived("paced", count, len(there))
-    added = [(there[number] - here[number]) / 1e6 for number in there]
-    cuts = quantiles(added, n=100)
-    return cuts[49], cuts[98]
 
 
 def _broker_figures(results: dict[str, list[Flow]]) -> list[Figure]:

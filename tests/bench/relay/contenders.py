@@ -53,8 +53,9 @@ RELAY_CORE, OTHERS_CORE = 0, 1
 class ProcessRelay:
     """A relay that is a process beside the local broker."""
 
-    def __init__(self, command: Sequence[str], local_port: int, log: Path) -> None:
-        self._command, self.local_port, self._log = [*on_core(RELAY_CORE), *command], local_port, log
+    def __init__(self, command: Sequence[str], local_port: int, log: Path, prefix: Sequence[str] | None = None) -> None:
+        in_front = on_core(RELAY_CORE) if prefix is None else prefix
+        self._command, self.local_port, self._log = [*in_front, *command], local_port, log
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -90,8 +91,16 @@ class BridgeRelay:
     """mosquitto's own bridge. What is measured is the whole process from `release` on, when all that is to be carried
     waits in it already: the bridge's work, and nothing of taking the messages in."""
 
-    def __init__(self, folder: Path, cloud: Mosquitto, cloud_port: int, credential: Credential | None) -> None:
-        bridge = Bridge("bridge", cloud_port, ["bench/# out 1"], credential=credential)
+    def __init__(
+        self,
+        folder: Path,
+        cloud: Mosquitto,
+        cloud_port: int,
+        credential: Credential | None,
+        *,
+        options: Sequence[str] = (),
+    ) -> None:
+        bridge = Bridge("bridge", cloud_port, ["bench/# out 1"], credential=credential, options=options)
         self._cloud = cloud
         self._broker = Mosquitto(folder, bridges=[bridge], options=BROKER_OPTIONS, prefix=on_core(RELAY_CORE))
         self.local_port = 0
@@ -121,26 +130,9 @@ def script(name: str, local: Mosquitto, cloud_port: int, folder: Path, credentia
     return ProcessRelay([sys.executable, program, str(local.port), str(cloud_port), *files], local.port, folder / "log")
 
 
-def gateway(local: Mosquitto, cloud_port: int, folder: Path) -> ProcessRelay:
-    """Ours: the real gateway with a local broker as source."""
-    route = '[[route]]\nfrom = "broker"\ntopic = "bench/#"\nto = ["cloud"]\n'
-    return _gateway(cloud_port, None, folder, _source(local) + route, local.port)
-
-
-def durable_gateway(local: Mosquitto, cloud_port: int, folder: Path) -> ProcessRelay:
-    """Ours with a durable stream between the local broker and the cloud: acknowledged after the commit."""
-    stream = '[[stream]]\nname = "bench"\nfrom = ["broker"]\ntopics = ["bench/#"]\n'
-    return _gateway(cloud_port, None, folder, _source(local) + stream, local.port)
-
-
-def durable_gateway_with_boards(ports: Sequence[Port], cloud_port: int, folder: Path) -> ProcessRelay:
-    """Ours with a durable stream between boards and the cloud."""
-    stream = '[[stream]]\nname = "bench"\nfrom = ["boards"]\ntopics = ["bench/#"]\n'
-    return _gateway(cloud_port, None, folder, _boards(ports) + stream, 0)
-
-
-def _source(local: Mosquitto) -> str:
-    return f"""
+def gateway(local: Mosquitto, cloud_port: int, folder: Path, *, durable: bool = False) -> ProcessRelay:
+    """Ours: the real gateway with a local broker as source. durable: by way of a stream on disk."""
+    broker = f"""
 [broker]
 host = "{HOST}"
 port = {local.port}
@@ -148,25 +140,38 @@ tls = false
 client_id = "relay-local"
 session_expiry_s = 0
 window = {WINDOW}
-
 """
+    return gateway_of(cloud_port, None, folder, broker + _way("broker", "bench/#", durable=durable), local.port)
 
 
-def gateway_with_boards(ports: Sequence[Port], cloud_port: int, folder: Path, credential: Credential) -> ProcessRelay:
-    """Ours: the real gateway with boards as sources, TLS to the cloud."""
-    route = '[[route]]\nfrom = "boards"\ntopic = "bench/{board}"\nto = ["cloud"]\n'
-    return _gateway(cloud_port, credential, folder, _boards(ports) + route, 0)
-
-
-def _boards(ports: Sequence[Port]) -> str:
-    return "".join(
+def gateway_with_boards(
+    ports: Sequence[Port], cloud_port: int, folder: Path, credential: Credential | None, *, durable: bool = False
+) -> ProcessRelay:
+    """Ours: the real gateway with boards as sources. durable: by way of a stream on disk."""
+    boards = "".join(
         f'[[board]]\nname = "{port.name}"\nport = "{port.path}"\nwindow = {BOARD_WINDOW}\n' for port in ports
     )
+    return gateway_of(cloud_port, credential, folder, boards + _way("boards", "bench/{board}", durable=durable))
 
 
-def _gateway(
-    cloud_port: int, credential: Credential | None, folder: Path, sources: str, local_port: int
+def _way(source: str, topic: str, *, durable: bool) -> str:
+    if durable:
+        return f'[[stream]]\nname = "bench"\nfrom = ["{source}"]\ntopics = ["{topic}"]\n'
+    return f'[[route]]\nfrom = "{source}"\ntopic = "{topic}"\nto = ["cloud"]\n'
+
+
+def gateway_of(
+    cloud_port: int,
+    credential: Credential | None,
+    folder: Path,
+    sections: str,
+    local_port: int = 0,
+    *,
+    cloud: str = "",
+    prefix: Sequence[str] | None = None,
 ) -> ProcessRelay:
+    """Ours with a gateway file of these sections, in that folder, which is its data_dir too. cloud: further lines of
+    that section. prefix: a command in front, instead of the relay's core."""
     tls = "tls = false\n"
     if credential is not None:
         files = {"ca": credential.ca, "certificate": credential.certificate, "key": credential.key}
@@ -181,10 +186,11 @@ host = "{HOST}"
 port = {cloud_port}
 session_expiry_s = 0
 window = {WINDOW}
+{cloud}
 {tls}
-{sources}
+{sections}
 """
     file = folder / "gateway.toml"
     file.write_text(text)
     command = [sys.executable, "-m", "edge.cli", "run", "--config", str(file)]
-    return ProcessRelay(command, local_port, folder / "log")
+    return ProcessRelay(command, local_port, folder / "log", prefix)

@@ -96,10 +96,16 @@ class Port:
             self._ends.append(self._ends[-1] + len(frames[-1]))
         self._stream = memoryview(b"".join(frames))
         self.acknowledged, self._sent_bytes = 0, 0
+        self.sent_ns: list[int] = []
+        self.acknowledged_ns: list[int] = []
+
+    @property
+    def loaded(self) -> int:
+        return len(self._ends) - 1
 
     @property
     def done(self) -> bool:
-        return self.acknowledged == len(self._ends) - 1
+        return self.acknowledged == self.loaded
 
     def send(self) -> bool:
         """What the window allows; whether it all went out."""
@@ -111,16 +117,22 @@ class Port:
                 return False
         return self._sent_bytes == stop
 
-    def send_one(self, place: int) -> None:
-        """The reading at this place of those loaded."""
-        os.write(self._master, self._stream[self._ends[place] : self._ends[place + 1]])
+    def send_one(self) -> None:
+        """The next reading, stamped with the time."""
+        at, stop = self._sent_bytes, self._ends[len(self.sent_ns) + 1]
+        self.sent_ns.append(time.monotonic_ns())
+        self._sent_bytes += os.write(self._master, self._stream[at:stop])
+        if self._sent_bytes != stop:
+            raise NoFigure(f"{self.name}: the gateway does not read")
 
     def receive(self) -> None:
+        now_ns = time.monotonic_ns()
         for content in self._read():
             if content[0] == MQTTSN and content[2] == 0x0D:  # PUBACK
                 if content[7]:
                     raise NoFigure(f"{self.name}: the gateway answered with return code {content[7]}")
                 self.acknowledged += 1
+                self.acknowledged_ns.append(now_ns)
             elif not isinstance(decode_link(content), Time):
                 raise NoFigure(f"{self.name}: the gateway sent {content.hex()}")
 
@@ -148,3 +160,25 @@ def serve(ports: Sequence[Port], counter: Counter, bytes_min: int, patience_s: f
                 if key.events != wanted:
                     selector.modify(port, wanted, port)
     return last
+
+
+def pace_readings(ports: Sequence[Port], interval_s: float, patience_s: float) -> list[float]:
+    """Send all that is loaded, one reading each interval, the ports in turn; returns when all is acknowledged. The
+    delays in ms from a reading's first byte to the board's having read its PUBACK; PUBACKs come in order of reading."""
+    due = time.monotonic()
+    turns = [port for _ in range(ports[0].loaded) for port in ports]
+    with selectors.DefaultSelector() as selector:
+        for one in ports:
+            selector.register(one, selectors.EVENT_READ, one)
+        place, last = 0, due
+        while not all(port.done for port in ports):
+            now = time.monotonic()
+            if place < len(turns) and now >= due:
+                turns[place].send_one()
+                place, due, last = place + 1, due + interval_s, now
+            elif now > last + patience_s:
+                raise NoFigure("the gateway acknowledges nothing")
+            for key, _ in selector.select(max(0.0, due - time.monotonic()) if place < len(turns) else 0.1):
+                key.data.receive()
+    pairs = [pair for port in ports for pair in zip(port.sent_ns, port.acknowledged_ns, strict=True)]
+    return [(acknowledged - sent) / 1e6 for sent, acknowledged in pairs]

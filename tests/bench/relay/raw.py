@@ -1,46 +1,59 @@
 """Raw MQTT 3.1.1 clients for a bench: packets are built beforehand, and looked at afterwards.
 
-A payload is 8 bytes of number, 8 bytes of time (monotonic, ns), and filling up to PAYLOAD_BYTES.
+A payload is JSON as a board would send it, PAYLOAD_BYTES long, with the message's number in it.
 """
 
 import selectors
 import socket
-import struct
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Final
 
 from edge.mqtt import packets as p
 from edge.mqtt.codes import V311
 from edge.mqtt.packets import Packet, encode
 from edge.mqtt.reader import Parser
+from tests.bench.figures import NoFigure
 
 HOST: Final = "127.0.0.1"
 TOPIC: Final = "bench/relay"
 PAYLOAD_BYTES: Final = 100
 READ_BYTES: Final = 1 << 18
 PUBACK_BYTES: Final = 4
-_HEAD: Final = struct.Struct(">QQ")
-_FILLING: Final = bytes(range(65, 65 + 26)) * 4
+_NUMBER: Final = slice(6, 16)
 
 
-def payload(number: int, now_ns: int = 0) -> bytes:
-    return (_HEAD.pack(number, now_ns) + _FILLING)[:PAYLOAD_BYTES]
+def payload(number: int) -> bytes:
+    """number: at most ten digits; the values vary with it."""
+    celsius, humid = 1000 + number * 7919 % 8999, 1000 + number * 104729 % 8999
+    up_ms = 10**10 + number * 100
+    return b'{"n":"%010d","c":%.4f,"rh":%.4f,"up_ms":%d,"state":"running","place":"hall 4 W"}' % (
+        number,
+        celsius / 100,
+        humid / 100,
+        up_ms,
+    )
+
+
+def number_in(data: bytes) -> int:
+    """Of a payload."""
+    return int(data[_NUMBER])
 
 
 class Client:
-    """A blocking client with a clean session."""
+    """A blocking client. clean_start: without a session that stays behind."""
 
-    def __init__(self, port: int, name: str) -> None:
+    def __init__(self, port: int, name: str, *, clean_start: bool = True) -> None:
         self.socket = socket.create_connection((HOST, port), 10)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._parser = Parser(V311)
-        self._ask(p.Connect(name, V311), p.Connack)
+        self._ask(p.Connect(name, V311, clean_start=clean_start), p.Connack)
 
-    def subscribe(self, topic_filter: str) -> None:
-        """With QoS 0, which costs the broker least."""
-        self._ask(p.Subscribe(1, (p.Subscription(topic_filter),)), p.Suback)
+    def subscribe(self, topic_filter: str, qos: int = 0) -> None:
+        """QoS 0 costs the broker least."""
+        self._ask(p.Subscribe(1, (p.Subscription(topic_filter, qos=qos),)), p.Suback)
 
     def _ask(self, packet: Packet, answer: type) -> None:
         self.socket.sendall(encode(packet, V311))
@@ -60,7 +73,7 @@ class Publisher(Client):
 
     def publish(self, numbers: Iterable[int]) -> None:
         """Returns when the broker has acknowledged all."""
-        built = [_publish(number, 0) for number in numbers]
+        built = [_publish(number) for number in numbers]
         stream, at = memoryview(b"".join(built)), 0
         self._owed_bytes += PUBACK_BYTES * len(built)
         self.socket.setblocking(False)
@@ -79,8 +92,8 @@ class Publisher(Client):
         self.socket.setblocking(True)
 
     def publish_one(self, number: int) -> None:
-        """Stamped with the time; its acknowledgement is read by some later call."""
-        self.socket.sendall(_publish(number, time.monotonic_ns()))
+        """Its acknowledgement is read by some later call."""
+        self.socket.sendall(_publish(number))
         self._owed_bytes += PUBACK_BYTES
         self.socket.setblocking(False)
         with suppress(BlockingIOError):
@@ -94,8 +107,8 @@ class Publisher(Client):
         self._owed_bytes -= len(data)
 
 
-def _publish(number: int, now_ns: int) -> bytes:
-    return encode(p.Publish(TOPIC, payload(number, now_ns), 1, packet_id=number % 65535 + 1), V311)
+def _publish(number: int) -> bytes:
+    return encode(p.Publish(TOPIC, payload(number), 1, packet_id=number % 65535 + 1), V311)
 
 
 class Counter(Client):
@@ -111,12 +124,13 @@ class Counter(Client):
         self._chunks.clear()
         self.bytes = 0
 
-    def receive(self, bytes_min: int, quiet_s: float) -> float:
-        """Read until there are so many bytes, or nothing came for so long; returns when the last ones came."""
+    def receive(self, bytes_min: int, quiet_s: float, until: float = float("inf")) -> float:
+        """Read until there are so many bytes, or nothing came for so long, or that time of the monotonic clock;
+        returns when the last ones came."""
         self.socket.settimeout(quiet_s)
         last = time.monotonic()
         with suppress(TimeoutError):
-            while self.bytes < bytes_min:
+            while self.bytes < bytes_min and last < until:
                 self.take()
                 last = time.monotonic()
         self.socket.settimeout(10)
@@ -141,7 +155,14 @@ def packet_bytes(topic: str = TOPIC, size: int = PAYLOAD_BYTES) -> int:
 
 
 def numbers(found: Sequence[p.Publish]) -> list[int]:
-    return [_HEAD.unpack_from(one.payload)[0] for one in found]
+    return [number_in(one.payload) for one in found]
+
+
+def check_in_order(what: str, found: Sequence[int]) -> None:
+    """Raise NoFigure unless the numbers rise when each is looked at where it came first (QoS 1 may repeat)."""
+    seen = list(dict.fromkeys(found))
+    if any(later < earlier for earlier, later in pairwise(seen)):
+        raise NoFigure(f"{what}: not in order")
 
 
 def pace(publisher: Publisher, watched: Sequence[Counter], count: int, interval_s: float) -> list[dict[int, int]]:
