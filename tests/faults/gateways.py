@@ -125,11 +125,12 @@ class Gateway:
         return json.loads(done.stdout)
 
     def shed(self, stream: str = "readings") -> list[Shed]:
-        """The shed book, from `edge stream losses`."""
+        """The shed book, from `edge stream losses`, but for what boards shed: they keep books of their own."""
         return [
             Shed(row["thing"], one["boot"], one["first"], one["last"], one["count"], one["reason"])
             for row in self.ask("stream", "losses", stream)
             for one in row["shed"]
+            if one["reason"] != "shed_by_board"
         ]
 
     def log(self) -> str:
