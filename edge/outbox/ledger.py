@@ -2,7 +2,8 @@
 
 Invariants: every record shed is counted in `totals` and in one entry. Entries are ranges of one thing, boot and reason;
 beyond ENTRIES_MAX a thing's oldest two are put together (first to last, with the count), beyond THINGS_MAX things the
-rest go under `*`. `damaged` records have lost their names: they go under `*` by the stream's own numbers. State values that do not decode are nothing.
+rest go under `*`. Damaged records have lost their names: they are under `*`, by the stream's own numbers. State values
+that do not decode are nothing.
 """
 
 from collections.abc import Mapping
