@@ -13,7 +13,7 @@ from tests.log.disk import Operation
 
 ROOT = Path(__file__).parents[2]
 CALLS = "openat,write,pwrite64,fdatasync,fsync,ftruncate,unlink,rename"
-_LINE = re.compile(r"^(\w+)\((.*)\) += (\d+)(?:<(.*)>)?$")
+_LINE = re.compile(r"^(\w+)\((.*)\) += (\d+)(?:<.*>)?$")
 _TEXT = re.compile(r"\"((?:\\x[0-9a-f]{2})*)\"")
 _FILE = re.compile(r"^(\d+)<((?:\\x[0-9a-f]{2})*)>")
 
@@ -52,7 +52,7 @@ def _read(trace: str, folder: str) -> Recorded:
         found = _LINE.match(line)
         if found is None:
             continue
-        call, given, result, opened = found.groups()
+        call, given, result = found.groups()
         texts = [bytes.fromhex(one.replace("\\x", "")) for one in _TEXT.findall(given)]
         file = _FILE.match(given)
         path = bytes.fromhex(file[2].replace("\\x", "")).decode() if file else ""

@@ -15,7 +15,7 @@ from tests.fleet.writer import record as row
 from tests.log.disk import Cut, Disk, power_cuts
 
 COUNT = LIVES * COMMITS * RECORDS
-MEMORY = Path("/dev/shm")  # noqa: S108 -- thousands of small files, each synced by SQLite
+MEMORY = Path("/dev/shm")
 
 
 def recorded(folder: Path) -> Recorded:
