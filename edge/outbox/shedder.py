@@ -77,7 +77,7 @@ class Shedder:
         if old and settings.when_full == "drop_oldest":
             self._drop(self._log.next, int(settings.age_max_s * 1000), "too_old")
         elif old and settings.when_full == "thin":
-            return self._thin(0)
+            return self._thin_old()
         return None
 
     def purge(self, reason: str) -> int:
@@ -109,9 +109,24 @@ class Shedder:
                 return work
         return None
 
+    def _thin_old(self) -> Replacement | None:
+        """The oldest segment not thinned yet, if what it begins with is too old; what was thinned is left in peace."""
+        work = self._thin(0)
+        if work is None:
+            return None
+        age_ms = self._age_from(max(work.row.first, self._sent().cursor)) or 0
+        if age_ms > self._settings.age_max_s * 1000:
+            return work
+        self._log.abandon(work)
+        self.abandoned()
+        return None
+
     def age_of_oldest(self) -> int | None:
         """In ms; None where nothing is left to export, or its age is not known."""
-        for _, data in self._log.read(max(self._sent().cursor, self._log.first), records_max=1, bytes_max=0):
+        return self._age_from(max(self._sent().cursor, self._log.first))
+
+    def _age_from(self, number: int) -> int | None:
+        for _, data in self._log.read(number, records_max=1, bytes_max=0):
             record = decode(data)
             if record is not None:
                 return self._clock.age_ms(record.boot, record.taken_ms, self._now_ms()) or None

@@ -40,8 +40,8 @@ def judge(cut: Cut, home: Path, sure: int) -> None:
     finally:
         store.close()
     assert not [path for path in home.iterdir() if "t.db" not in path.name or "damaged" in path.name]
-    for path in home.iterdir():
-        path.unlink()
+    for left in home.iterdir():
+        left.unlink()
     home.rmdir()
 
 
