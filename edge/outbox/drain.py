@@ -25,6 +25,7 @@ class Drain:
 
     def __init__(self, target: Target, window: int, now: Callable[[], float]) -> None:
         self._target, self._window, self._now = target, window, now
+        self._refill = min(CHUNK, max(window // 4, 1))
         self._uploaders: list[Uploader] = []
         self._pumping = self._again_due = self._stopped = False
         self._away: asyncio.TimerHandle | None = None
@@ -62,6 +63,8 @@ class Drain:
 
     def _pump(self) -> None:
         room = self._window - sum([one.under_way for one in self._uploaders])
+        if room < self._refill:
+            return  # enough is under way; a few at a time would cost as much as many
         now = self._now()
         ranks: dict[int, list[Uploader]] = {}
         for uploader in self._uploaders:

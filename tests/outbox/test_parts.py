@@ -1,0 +1,224 @@
+"""The pure parts of the outbox, each beside what it promises."""
+
+import gzip
+import json
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.messages import Message, Properties, Reading
+from edge.outbox import formats
+from edge.outbox.clock import Clock
+from edge.outbox.cursor import Cursor
+from edge.outbox.ledger import ENTRIES_MAX, Ledger
+from edge.outbox.marks import GatewayMarks, Marks
+from edge.outbox.rate import Bucket
+from edge.outbox.record import VERSION, decode, encode, messages_of
+from edge.outbox.tail import Tail
+from edge.outbox.thin import Thinner
+from edge_tools.fleet import batches
+
+SOME = Message("dt/x", b"\xff\x00", 1, False, 1, None, Reading("b1", 3, 7), 1_700_000_000_000)
+
+
+def test_a_record_of_version_one_reads_the_same_for_ever() -> None:
+    data = bytes.fromhex("98010507a464742f78c402ff0001c093a262310307")
+    record = decode(data)
+    assert record is not None
+    assert encode((VERSION, 5, 7, "dt/x", b"\xff\x00", 1, None, ("b1", 3, 7))) == data
+    assert (record.boot, record.taken_ms, record.topic, record.payload) == (5, 7, "dt/x", b"\xff\x00")
+    assert record.reading == ("b1", 3, 7)
+    assert decode(data[:-1]) is None
+    assert decode(b"\x98\x02" + data[2:]) is None
+
+
+@given(
+    topic=st.text(min_size=1, max_size=20),
+    payload=st.binary(max_size=50),
+    retain=st.booleans(),
+    reading=st.one_of(st.none(), st.tuples(st.text(max_size=5), st.integers(0, 2**32), st.integers(1, 2**32))),
+    content_type=st.one_of(st.none(), st.text(max_size=5)),
+)
+def test_a_message_comes_back_from_its_record(
+    topic: str, payload: bytes, retain: bool, reading: tuple[str, int, int] | None, content_type: str | None
+) -> None:
+    properties = Properties(content_type=content_type) if content_type is not None else None
+    data = encode((VERSION, 5, 7, topic, payload, 1 | retain << 2, properties, reading))
+    (message,), unknown = messages_of([(9, data)], "g/s", lambda boot, ms: boot * 1000 + ms)
+    assert unknown == []
+    assert message == Message(topic, payload, 1, retain, 9, properties, Reading(*(reading or ("g/s", 5, 9))), 5007)
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 60)), max_size=60))
+def test_marks_let_nothing_pass_twice_and_survive_their_state(given_readings: list[tuple[int, int]]) -> None:
+    marks = Marks({})
+    highest: dict[int, int] = {}
+    for boot, sequence in given_readings:
+        assert marks.advance("b", boot, sequence) is (sequence > highest.get(boot, 0))
+        highest[boot] = max(highest.get(boot, 0), sequence)
+    assert Marks(dict(marks.changes())).things == marks.things
+
+
+def test_a_sequence_far_below_the_mark_is_a_boot_number_used_again() -> None:
+    marks = Marks({})
+    assert marks.advance("b", 1, 300)
+    assert marks.advance("b", 1, 1)
+    assert marks.last("b") == (1, 1)
+
+
+class Keeper:
+    def __init__(self, *readings: tuple[int, int]) -> None:
+        self.marks = Marks({})
+        self.state: dict[str, bytes] = {}
+        for boot, sequence in readings:
+            self.marks.advance("b", boot, sequence)
+
+    def keep(self, key: str, value: bytes) -> None:
+        self.state[key] = value
+
+
+def test_the_lowest_mark_of_all_streams_counts_and_only_if_they_are_all_there_is() -> None:
+    low, high, none = Keeper((1, 4)), Keeper((1, 9)), Keeper()
+    assert GatewayMarks(lambda thing: ([low, high], True)).last("b") == (1, 4)
+    assert GatewayMarks(lambda thing: ([low, high], False)).last("b") is None
+    assert GatewayMarks(lambda thing: ([low, none], True)).last("b") is None
+    first = GatewayMarks(lambda thing: ([low, high], True))
+    first.store("b", 1, 8)
+    assert first.last("b") == (1, 8)
+    assert GatewayMarks(lambda thing: ([low, high], True)).last("b") == (1, 8)
+    assert GatewayMarks(lambda thing: ([low, high], False)).last("b") == (1, 8)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 3), st.sampled_from(["x", "y"])), max_size=400))
+def test_the_ledger_counts_every_one_and_stays_bounded(shed: list[tuple[str, int, str]]) -> None:
+    ledger = Ledger({})
+    for place, (thing, boot, reason) in enumerate(shed):
+        ledger.add(thing, boot, place + 1, reason)
+    again = Ledger(dict(ledger.changes()))
+    assert sum(again.totals.values()) == len(shed)
+    assert all(len(entries) <= ENTRIES_MAX for entries in again.things.values())
+    for reason in ("x", "y"):
+        assert again.totals.get(reason, 0) == sum(1 for _, _, found in shed if found == reason)
+
+
+@given(st.data())
+def test_the_cursor_never_passes_what_is_not_settled(data: st.DataObject) -> None:
+    cursor, settled, open_numbers, last = Cursor(1), set[int](), list[int](), 1
+    for _ in range(data.draw(st.integers(0, 30))):
+        match data.draw(st.sampled_from(["send", "settle", "away"])):
+            case "send" if not cursor.is_held:
+                count = data.draw(st.integers(1, 5))
+                numbers = list(range(cursor.position, cursor.position + count))
+                cursor.sent(numbers, cursor.position + count)
+                open_numbers += numbers
+            case "settle" | "away" as what if open_numbers:
+                some = data.draw(st.lists(st.sampled_from(open_numbers), unique=True))
+                open_numbers = [number for number in open_numbers if number not in some]
+                if what == "settle":
+                    settled.update(some)
+                    cursor.settled(some)
+                else:
+                    cursor.turned_away(some)
+        assert cursor.cursor >= last
+        assert all(number in settled for number in range(1, cursor.cursor))
+        assert cursor.under_way == len(open_numbers)
+        last = cursor.cursor
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(min_size=1, max_size=5).filter(lambda t: not set(t) & set("+#\0")), st.binary(max_size=300)),
+        min_size=1,
+        max_size=20,
+    ),
+    st.sampled_from(["ndjson", "cbor"]),
+    st.booleans(),
+    st.sampled_from([0, 1_700_000_000_000]),
+)
+def test_the_receiving_side_reads_every_row_of_a_batch(
+    given_rows: list[tuple[str, bytes]], form: str, packed: bool, time_ms: int
+) -> None:
+    messages = [
+        Message(topic, payload, 1, False, place, None, Reading("g/s", 2**31, place + 1), time_ms)
+        for place, (topic, payload) in enumerate(given_rows)
+    ]
+    data, properties = formats.build(messages, form, gzip=packed)
+    encoding = dict(properties.user).get("encoding", "")
+    assert (encoding == "gzip") is packed
+    found = batches.decode_batch("batch/g/s", data, properties.content_type or "", encoding, 1)
+    assert found.rejections == []
+    assert [(row.topic, row.payload, row.thing, row.boot, row.seq, row.t) for row in found.records] == [
+        (one.topic, one.payload, "g/s", 2**31, place + 1, time_ms or None) for place, one in enumerate(messages)
+    ]
+
+
+def test_a_row_of_json_says_bytes_that_are_no_text_in_base64() -> None:
+    data, _ = formats.build([SOME], "ndjson", gzip=True)
+    row = json.loads(gzip.decompress(data))
+    assert row == {
+        "topic": "dt/x",
+        "thing": "b1",
+        "boot": 3,
+        "seq": 7,
+        "t": 1_700_000_000_000,
+        "payload_base64": "/wA=",
+    }
+
+
+@given(st.lists(st.tuples(st.floats(0, 2), st.floats(1, 30)), max_size=50))
+def test_no_stretch_of_time_lets_more_go_than_the_rate_and_one_burst(steps: list[tuple[float, float]]) -> None:
+    bucket, now, spent = Bucket(10.0, 0.0), 0.0, 0.0
+    for wait, units in steps:
+        now += wait
+        if bucket.wait_s(units, now) == 0:
+            bucket.spend(units)
+            spent += units
+    assert spent <= 10 * (now + 1) + 30
+
+
+def test_the_tail_gives_what_was_put_and_forgets_the_oldest_first() -> None:
+    tail = Tail()
+    for first in range(1, 20_001, 100):
+        tail.put(first, [Message("t", b"", 1, False, first + place) for place in range(100)])
+    assert tail.next == 20_001
+    assert tail.next - tail.first <= 8192
+    assert [one.receipt for one in tail.take(19_950, 30)] == list(range(19_950, 19_980))
+    assert tail.first == 19_901
+
+
+def test_a_clock_that_is_set_later_dates_what_came_before_it_in_the_same_system_boot() -> None:
+    early = Clock({}, 1, "system")
+    early.learn(100.0, 50.0)
+    assert early.unix_ms(1, 50_000) == 0
+    later = Clock(dict(early.changes()), 2, "system")
+    later.learn(1_700_000_100.0, 60.0)
+    assert later.unix_ms(1, 50_000) == 1_700_000_090_000
+    assert later.age_ms(1, 50_000, 60_000) == 10_000
+    other = Clock(dict(later.changes()), 3, "another system boot")
+    other.learn(1_700_000_200.0, 5.0)
+    assert other.unix_ms(1, 50_000) == 1_700_000_090_000
+    assert other.age_ms(1, 50_000, 5_000) == 110_000
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.sampled_from([b"1", b"2.5", b'{"c":3}', b"text", b"[1]"])), max_size=80))
+def test_thinning_loses_no_record_that_it_does_not_tell(given_rows: list[tuple[int, bytes]]) -> None:
+    rows = [
+        (place + 1, encode((VERSION, 1, second * 1000, "t", payload, 1, None, ("b", 1, place + 1))))
+        for place, (second, payload) in enumerate(given_rows)
+    ]
+    thinner = Thinner("g/s")
+    kept = list(thinner.thin(rows))
+    numbers = [number for number, _ in kept]
+    assert numbers == sorted(numbers)
+    names = {record.reading for _, data in kept if (record := decode(data)) is not None}
+    assert names | set(thinner.shed) == {("b", 1, number) for number, _ in rows}
+    assert len(kept) + len(thinner.shed) == len(rows)
+    again = Thinner("g/s")
+    weight = 0
+    for _, data in again.thin(kept):
+        record = decode(data)
+        assert record is not None
+        body = msgspec.json.decode(record.payload) if record.payload != b"text" else None
+        weight += body["thinned"]["count"] if isinstance(body, dict) and "thinned" in body else 1
+    assert weight + sum(1 for one in (*thinner.shed, *again.shed) if one[2] and given_rows[one[2] - 1][1] in {b"text", b"[1]"}) == len(rows)
