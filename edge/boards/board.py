@@ -6,7 +6,8 @@ Invariants:
   with a window of one, to which nothing else is sent than one HELLO_REQUEST at open.
 - What waits to be written is bounded: from half the bound on no more messages are sent (QoS 0 is dropped, QoS 1 and 2
   wait), at the bound answers too are dropped and counted; the board asks again.
-- Closing the port ends nothing but the hello: sessions end by their keep-alive.
+- Closing the port ends nothing but the hello: sessions end by their keep-alive. A board that said hello before is
+  asked again for a while, as is whatever speaks as only such a board does; what wants its answer waits so long.
 """
 
 import logging
@@ -47,6 +48,7 @@ from edge.metrics import Metrics
 INTER_BYTE_TIMEOUT_S: Final = 0.25
 STATS_EVERY_S: Final = 10.0
 TIME_EVERY_S: Final = 600.0
+HELLO_AGAIN_S: Final = 1.0
 TIME_AGAIN_S: Final = 10.0  # while the gateway itself does not know it
 CLIENTS_MAX: Final = 64
 LINES_A_SECOND_MAX: Final = 100
@@ -62,9 +64,11 @@ class PortState(Enum):
 class BoardStatus(msgspec.Struct, frozen=True):
     """One board, for `edge status`.
 
-    port_cause: why the port is closed, '' while it is open; client_id, boot, firmware, reset_reason: as the board said
-    hello, '' or None before; last_sequence: of the last reading accepted, of the boot reading_boot;
-    counters: the board's own, by the names of link.STATS; rejected: frames and messages refused, by reason.
+    port_cause: why the port is closed, '' while it is open; client_id, boot, firmware, reset_reason: as the board last
+    said hello, '' or None before it ever did; counters (the board's own, by the names of link.STATS) and uptime_ms: of
+    that boot; connected: by an open port, with a session; client_state: of the session, which outlasts the port for a
+    while; last_sequence: of the last reading accepted, of the boot reading_boot; rejected: frames and messages refused,
+    by reason.
     """
 
     name: str
@@ -126,12 +130,14 @@ class Board:
         self._readings: Readings | None = None
         self._requests = Requests()
         self._hello: Hello | None = None
+        self._known: Hello | None = None
+        self._hello_asked = 0.0
         self._stats: Stats | None = None
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._starved = False
         self._heard = 0.0
-        self._stats_due = self._time_due = self._advertise_due = float("inf")
+        self._stats_due = self._time_due = self._advertise_due = self._hello_due = float("inf")
         self._dropped = metrics.counter("output_dropped", board=self.name)
         self._bytes_in = metrics.counter("link_bytes_in", board=self.name)
         self._bytes_out = metrics.counter("link_bytes_out", board=self.name)
@@ -143,6 +149,7 @@ class Board:
         metrics.gauge("frames_accepted", lambda: self._reader.frames, board=self.name)
         metrics.gauge("link_up", lambda: self.port_state is PortState.OPEN, board=self.name)
         metrics.gauge("requests_expired", lambda: self._requests.expired, board=self.name)
+        metrics.gauge("requests_lost", lambda: self._requests.lost, board=self.name)
 
     # The port.
 
@@ -151,7 +158,10 @@ class Board:
         self.port_state, self.port_cause = PortState.OPEN, ""
         self._heard = now
         self._link.settling_until = now + SETTLING_S
-        self._control(HelloRequest())
+        self._ask_hello(now)
+        if self._known is not None:
+            self._link.direct.hello_until = now + SETTLING_S
+            self._hello_due = now + HELLO_AGAIN_S
         self._advertise(now)
 
     def closed(self, cause: str) -> None:
@@ -212,6 +222,10 @@ class Board:
             self._tell_time(now)
         if now >= self._advertise_due:
             self._advertise(now)
+        if now >= self._hello_due:
+            self._ask_hello(now)
+            again = now + HELLO_AGAIN_S
+            self._hello_due = again if again < self._link.direct.hello_until else float("inf")
 
     def deadline(self) -> float | None:
         """When `tick` has something to do."""
@@ -219,7 +233,7 @@ class Board:
         if self._reader.pending:
             due.append(self._heard + INTER_BYTE_TIMEOUT_S)
         if self.port_state is PortState.OPEN:
-            due.append(min(self._stats_due, self._time_due, self._advertise_due))
+            due.append(min(self._stats_due, self._time_due, self._advertise_due, self._hello_due))
         return min((at for at in due if at is not None), default=None)
 
     # The runtime.
@@ -231,7 +245,7 @@ class Board:
             self._control(StatsRequest())
 
     def status(self) -> BoardStatus:
-        hello, stats = self._hello, self._stats
+        hello, stats = self._known, self._stats
         client = self._link.clients.get(b"")
         last = self._readings.last if self._readings is not None else self._marks.last(self.name)
         reason = stats.reset_reason if stats is not None else hello.reset_reason if hello is not None else 0
@@ -243,9 +257,9 @@ class Board:
             port_state=self.port_state.value,
             port_cause=self.port_cause,
             client_id=client.id if client is not None else hello.board_id if hello is not None else "",
-            connected=client is not None and client.connected,
+            connected=client is not None and client.connected and self.port_state is PortState.OPEN,
             client_state=client.state.value if client is not None else "disconnected",
-            boot=stats.boot if stats is not None else hello.boot if hello is not None else None,
+            boot=hello.boot if hello is not None else None,
             reading_boot=last[0] if last is not None else None,
             last_sequence=last[1] if last is not None else None,
             firmware=hello.firmware_version if hello is not None else "",
@@ -277,7 +291,17 @@ class Board:
 
     # Within.
 
+    def _ask_hello(self, now: float) -> None:
+        self._hello_asked = now
+        self._control(HelloRequest())
+
+    def _miss_hello(self, now: float) -> None:
+        """The board speaks as only one does that has said hello: its hello, or our asking for it, was lost."""
+        self._hello_due = min(self._hello_due, max(now, self._hello_asked + HELLO_AGAIN_S))
+
     def _take_readings(self, contents: Sequence[bytes], now: float) -> None:
+        if self._hello is None:
+            self._miss_hello(now)
         client = self._link.clients.get(b"")
         if client is None or not client.connected:
             for _ in contents:
@@ -310,7 +334,11 @@ class Board:
         if isinstance(message, Hello):
             self._on_hello(message, now)
         elif isinstance(message, Stats):
-            self._stats = message
+            if self._hello is not None and self._hello.boot == message.boot:
+                self._stats = message
+            else:
+                self._gateway.count_rejected(self._link, "link_before_hello")
+                self._miss_hello(now)
         else:
             self._gateway.count_rejected(self._link, "link_unexpected")
 
@@ -320,9 +348,15 @@ class Board:
             fix = "Plug in the board that belongs here, or correct the port or the name in the gateway file."
             self._gateway.note(self._link, "board_refused", logging.WARNING, said=hello.board_id, remedy=fix)
             return
-        before, self._hello = self._hello, hello
-        if before is None or before.boot != hello.boot:
+        before, self._hello, self._known = self._known, hello, hello
+        client = self._link.clients.get(b"")
+        if client is not None:
+            client.outbound.greeted(now)
+        if before is not None and before.boot != hello.boot:
             self._stats = None
+            self._requests.lose(client.outbound.requests_under_way() if client is not None else ())
+        self._hello_due = float("inf")
+        self._link.direct.hello_until = 0.0
         if self._readings is not None:
             self._readings.reset()
         peer = self._link.direct
@@ -338,7 +372,7 @@ class Board:
 
     def _forget_hello(self) -> None:
         self._hello = None
-        self._stats_due = self._time_due = self._advertise_due = float("inf")
+        self._stats_due = self._time_due = self._advertise_due = self._hello_due = float("inf")
         peer = self._link.direct
         peer.window, peer.requests = 1, None
         self._link.message_bytes_max = CONTENT_BYTES_MAX_BEFORE_HELLO - 1

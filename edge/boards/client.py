@@ -153,6 +153,7 @@ class Client:
         )
         self._connect: Connect | None = None
         self._will_topic: WillTopic | None = None
+        self._will_asked = False
         self._receipt = 0
         self._inbound: dict[int, _Inbound] = {}
         self._by_message_id: dict[int, int] = {}
@@ -181,6 +182,7 @@ class Client:
         if packet.clean_session:
             self._forget()
         self._connect = packet
+        self._will_asked = packet.will
         if packet.will:
             self._become(State.CONNECTING)
             self._will_topic = None
@@ -320,7 +322,7 @@ class Client:
 
     def _on_will_topic(self, packet: WillTopic, now: float) -> None:
         if self.state is not State.CONNECTING:
-            self._host.rejected(self, "unexpected")
+            self._say_again(self._will_asked and self.will is None and not packet.topic)
         elif not packet.topic:
             self.will = None
             self._accept(now)
@@ -331,7 +333,8 @@ class Client:
     def _on_will_message(self, packet: WillMsg, now: float) -> None:
         topic = self._will_topic
         if self.state is not State.CONNECTING or topic is None:
-            self._host.rejected(self, "unexpected")
+            known = self.will is not None and self.will.payload == packet.message
+            self._say_again(self._will_asked and known and self.state is State.ACTIVE)
             return
         if len(packet.message) > WILL_BYTES_MAX:
             self._host.rejected(self, "will_too_large")
@@ -340,6 +343,13 @@ class Client:
             return
         self.will = Will(topic.topic, packet.message, topic.qos, topic.retain)
         self._accept(now)
+
+    def _say_again(self, repeated: bool) -> None:
+        """A repeat of what ended the handshake means that its CONNACK was lost (6.13)."""
+        if repeated:
+            self._send(ConnAck())
+        else:
+            self._host.rejected(self, "unexpected")
 
     def _on_will_topic_update(self, packet: WillTopicUpd, now: float) -> None:
         if not packet.topic:
@@ -449,7 +459,7 @@ class Client:
         self._send(UnsubAck(packet.message_id))
 
     def _on_pingreq(self, packet: PingReq, now: float) -> None:
-        if self.state is not State.ASLEEP or not packet.client_id:
+        if self.state not in {State.ASLEEP, State.AWAKE} or not packet.client_id:
             self._send(PingResp())
             return
         if packet.client_id != self.id:

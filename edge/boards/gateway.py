@@ -6,6 +6,8 @@ Invariants:
   is refused while the former is connected.
 - What one link's clients published in one turn goes to the router as one batch a client; what became of messages to
   clients is told to each origin in bulk, at the end of the turn.
+- A full table has room for a newcomer as long as some session is kept for nobody, or some client that is not, or
+  hardly, supervised by keep-alive has been silent for IDLE_S.
 - Sessions, retained messages, and wills that find no room are bounded; what a bound sheds is counted.
 """
 
@@ -46,6 +48,8 @@ from edge.topics import TopicTree
 
 TELL_EVERY_S: Final = 0.5
 SETTLING_S: Final = 10.0
+IDLE_S: Final = 60.0
+KEEP_ALIVE_LONG_S: Final = 3600
 LOG_LINES_A_MINUTE_MAX: Final = 20
 _TOLD_MAX = 256
 _SUBSCRIBERS_REMEMBERED_MAX = 1024
@@ -343,7 +347,7 @@ class Gateway:
                 there.lose()
             self._leave(former, keep_session=not there.clean)
         if place is None:
-            if not self._make_room(link):
+            if not self._make_room(link, now):
                 self.count_rejected(link, "clients_exhausted")
                 link.transmit(key, (encode(ConnAck(CONGESTION)),))
                 return
@@ -369,8 +373,11 @@ class Gateway:
             return "client_id_in_use"
         return ""
 
-    def _make_room(self, link: Link) -> bool:
-        """Whether one more session fits on the link; one that is away and kept gives way."""
+    def _make_room(self, link: Link, now: float) -> bool:
+        """Whether one more session fits on the link; one that is away and kept gives way, else the one silent longest.
+
+        Only a client whose keep-alive would not end it within the hour is ended for its silence; its will is published.
+        """
         ours = [place for place in self._places.values() if place.link is link]
         if len(ours) < link.clients_max:
             return True
@@ -380,7 +387,15 @@ class Gateway:
                 place.client.end()
                 self._leave(place)
                 return True
-        return False
+        silent = min(filter(_is_unsupervised, ours), key=lambda place: place.client.heard, default=None)
+        if silent is None or now - silent.client.heard < IDLE_S:
+            return False
+        self._metrics.counter("sessions_evicted", board=link.name).value += 1
+        silent.client.peer.send((encode(Disconnect()),))
+        silent.client.lose()
+        silent.client.end()
+        self._leave(silent)
+        return True
 
     def _leave(self, place: _Place, *, keep_session: bool = False) -> None:
         if place.link.clients.get(place.key) is place.client:
@@ -485,6 +500,11 @@ class Gateway:
         ended, self._ended = self._ended, {}
         for (origin, outcome), receipts in ended.items():
             origin.settled(receipts, outcome)
+
+
+def _is_unsupervised(place: _Place) -> bool:
+    client = place.client
+    return client.state is State.ACTIVE and not 0 < client.keep_alive_s <= KEEP_ALIVE_LONG_S
 
 
 def _outcome(delivery: Delivery) -> Outcome:

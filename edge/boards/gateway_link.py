@@ -13,12 +13,13 @@ FORWARDER_BYTES: Final = 3  # length, type, control (MQTT-SN 1.2, 5.5)
 class LinkPeer:
     """The way to one client on a link. key: which one there; b'' for whoever is on the line itself."""
 
-    __slots__ = ("_envelope_bytes", "_link", "key", "requests", "window")
+    __slots__ = ("_envelope_bytes", "_link", "hello_until", "key", "requests", "window")
 
     def __init__(self, link: "Link", key: Hashable, envelope_bytes: int = 0) -> None:
         self._link, self.key, self._envelope_bytes = link, key, envelope_bytes
         self.window = 1
         self.requests: Requests | None = None
+        self.hello_until = 0.0
 
     @property
     def message_bytes_max(self) -> int:

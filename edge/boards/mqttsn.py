@@ -129,7 +129,10 @@ class PubRel(msgspec.Struct, frozen=True, gc=False):
 
 
 class Subscribe(msgspec.Struct, frozen=True, gc=False):
-    """topic: the filter (NORMAL) or the two-character name (SHORT); topic_id: for PREDEFINED. The other is empty."""
+    """topic: the filter (NORMAL) or the two-character one (SHORT); topic_id: for PREDEFINED. The other is empty.
+
+    A SHORT one may be a filter such as `/#`: stock clients call every two characters a short topic.
+    """
 
     message_id: int
     topic: str = ""
@@ -509,7 +512,15 @@ def _asked_topic(body: bytes, topic_type: int, answer: Packet | None) -> tuple[s
     _sized(body, 5, 5)
     if topic_type == PREDEFINED:
         return "", _u16(body, 3)
-    return _topic(body[3:], answer=answer), 0
+    return _topic(body[3:], _check_short_filter, answer), 0
+
+
+def _check_short_filter(name: str) -> None:
+    """A wildcard that makes no filter is refused as one in any short topic."""
+    try:
+        check_filter(name)
+    except InputRejected:
+        check_topic(name)
 
 
 def _subscribe(body: bytes) -> Packet:

@@ -4,6 +4,7 @@ Invariants:
 - Messages leave in the order in which they came, and REGISTER before the first PUBLISH under a new topic id.
 - At most `peer.window` QoS 1 and 2 messages are under way: one to a plain client, as the standard has it.
 - A message whose delivery someone waits for is settled exactly once.
+- What asks for an answer waits while the client may yet say that it can answer by request id.
 - The queue is bounded. Full: QoS 0 is dropped and counted; QoS 1 and 2 of an active client are offered back.
 """
 
@@ -32,11 +33,13 @@ from edge.messages import Message, Origin, Outcome
 class Peer(Protocol):
     """The way to one client: what the link it hangs on can take.
 
-    message_bytes_max: of one MQTT-SN message; requests: None when the client cannot answer by request id.
+    message_bytes_max: of one MQTT-SN message; requests: None when the client cannot answer by request id;
+    hello_until: until when one that could before may say hello and can again.
     """
 
     window: int
     requests: Requests | None
+    hello_until: float
 
     @property
     def message_bytes_max(self) -> int: ...
@@ -103,6 +106,7 @@ class Outbound:
         self._registering: tuple[int, _Flight] | None = None
         self._message_id = 0
         self._allowance: int | None = None
+        self._awaits_hello = False
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._flights)
@@ -138,6 +142,7 @@ class Outbound:
     def pump(self, now: float) -> None:
         """Send what window, room and allowance let through."""
         queue, peer = self._queue, self._peer
+        self._awaits_hello = False
         while queue and self.open and self._allowance != 0:
             item = queue[0]
             if item.expires is not None and item.expires <= now:
@@ -162,6 +167,10 @@ class Outbound:
     def puback(self, packet: PubAck, now: float) -> bool:
         """False: it answers nothing that is under way."""
         flight = self._flights.get(packet.message_id)
+        if flight is None and not packet.message_id and packet.return_code == INVALID_TOPIC_ID:
+            self._ids.unlearn(packet.topic_id)  # it was QoS 0 and is lost; the next one is registered first
+            self._tally.dropped("topic_id_forgotten")
+            return True
         if flight is None or flight.received:
             return False
         if packet.return_code == CONGESTION:
@@ -227,6 +236,8 @@ class Outbound:
         for flight in flights:
             if flight.due > now or not self.open:
                 continue
+            if flight.request_id is not None and self._peer.requests is None and not self._as_plain(flight, now):
+                continue
             if not self._peer.room():
                 flight.due = now + self._retry_s
                 continue
@@ -244,16 +255,29 @@ class Outbound:
         due = [flight.due for flight in self._flights.values()]
         if self._registering is not None:
             due.append(self._registering[1].due)
+        if self._awaits_hello:
+            due.append(self._peer.hello_until)
         return min(due, default=None)
+
+    def requests_under_way(self) -> set[int]:
+        """The ids of the requests that the client has not acknowledged."""
+        return {flight.request_id for flight in self._flights.values() if flight.request_id is not None}
 
     def resume(self, now: float) -> None:
         """The client is back with its session: what was under way is sent again at once."""
         self.open = True
         for flight in self._flights.values():
             flight.due, flight.tries = now + self._retry_s, 0
-            self._send(flight, again=True)
+            if flight.request_id is None or self._peer.requests is not None or self._as_plain(flight, now):
+                self._send(flight, again=True)
         self._registering = None
         self.pump(now)
+
+    def greeted(self, now: float) -> None:
+        """The client said hello: a request whose repeat waited for that is due."""
+        for flight in self._flights.values():
+            if flight.request_id is not None and flight.due == self._peer.hello_until:
+                flight.due = now
 
     def answer_for_all(self) -> None:
         """The gateway keeps these for the client from here on; nobody waits for the client any more."""
@@ -262,6 +286,10 @@ class Outbound:
 
     def clear(self) -> None:
         """The session is over. Whoever waits keeps its message; what nobody waits for is counted."""
+        if (requests := self._peer.requests) is not None:
+            for request_id in self.requests_under_way():
+                requests.close(request_id)
+        self._awaits_hello = False
         items = [*(flight.item for flight in self._flights.values()), *self._queue]
         self._flights.clear()
         self._queue.clear()
@@ -277,9 +305,13 @@ class Outbound:
         message = item.message
         properties, requests = message.properties, self._peer.requests
         request_id: int | None = None
-        if requests is not None and properties is not None and properties.response_topic:
-            request_id = requests.open(properties, now)
-            if request_id is None:
+        if properties is not None and properties.response_topic:
+            if requests is not None:
+                request_id = requests.open(properties, now)
+                if request_id is None:
+                    return False
+            elif now < self._peer.hello_until:
+                self._awaits_hello = True
                 return False
         message_id = self._next_message_id() if item.qos else 0
         publish = Publish(topic_id, message.payload, message_id, item.qos, topic_type, item.retain)
@@ -321,6 +353,14 @@ class Outbound:
             self._peer.send((packet,))
         else:
             self._peer.send_request(flight.request_id, packet)
+
+    def _as_plain(self, flight: _Flight, now: float) -> bool:
+        """Whether a request under way may go as a plain message: the client had its time to say hello again."""
+        if now < self._peer.hello_until:
+            flight.due = self._peer.hello_until
+            return False
+        flight.request_id = None
+        return True
 
     def _sized(self, packet: Publish | Register) -> bytes | None:
         try:

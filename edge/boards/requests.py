@@ -3,8 +3,11 @@
 Invariants:
 - At most REQUESTS_MAX wait at a time; one that is not answered within REQUEST_EXPIRES_S is forgotten and counted.
 - An answer under an id that no request has is counted, never routed.
+- A request that the board had acknowledged when it was reset is forgotten and counted; it is not done twice.
 - The answer to one request is routed once: its repeats are answered as the first one was.
 """
+
+from collections.abc import Collection
 
 import msgspec
 
@@ -27,12 +30,12 @@ class Request(msgspec.Struct):
 class Requests:
     """Of one board. Ids run from 1 to 65,535 and around, past those still waiting."""
 
-    __slots__ = ("_last", "_open", "expired")
+    __slots__ = ("_last", "_open", "expired", "lost")
 
     def __init__(self) -> None:
         self._open: dict[int, Request] = {}
         self._last = 0
-        self.expired = 0
+        self.expired = self.lost = 0
 
     def open(self, properties: Properties, now: float) -> int | None:
         """A new request's id; None when too many wait."""
@@ -54,8 +57,12 @@ class Requests:
     def close(self, request_id: int) -> None:
         self._open.pop(request_id, None)
 
-    def clear(self) -> None:
-        self._open.clear()
+    def lose(self, under_way: Collection[int]) -> None:
+        """The board was reset: what it had acknowledged and not answered is lost; it gets what is under way again."""
+        for number, request in tuple(self._open.items()):
+            if number not in under_way and not request.receipt:
+                del self._open[number]
+                self.lost += request.settled is None
 
     def deadline(self) -> float | None:
         """When the oldest expires."""

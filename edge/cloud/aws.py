@@ -5,6 +5,7 @@ What the SDK does differently from our codec, as far as it can be told from outs
 - A PUBACK waits for `settled` as everywhere (the SDK's manual acknowledgement), but carries no reason code: a REFUSED
   message is acknowledged plainly. SDKs too old for manual acknowledgement (0.36 has it) acknowledge on receipt.
 - Which of the two certificates was at fault in a failed TLS handshake the SDK does not say: the cause is `tls_failed`.
+  A server's certificate that is not accepted is told only after 10 to 30 s.
 - Flow control beyond MQTT's own is NONE: AWS_IOT_CORE_DEFAULTS caps at 100 messages a second, whatever the broker.
 
 Invariants: the SDK's threads touch nothing but `_Attempt.post`; all else runs on the asyncio loop. An SDK client lives
@@ -12,6 +13,7 @@ for one connection, so that renewed certificates count; what it had not delivere
 """
 
 import asyncio
+import functools
 import importlib
 import itertools
 import logging
@@ -27,6 +29,7 @@ from edge.cloud.connection import REQUEST_TIMEOUT_S, SUBSCRIBE_QOS, ConnectionSt
 from edge.cloud.inbox import Inbox, Receive
 from edge.cloud.queue import Queue
 from edge.cloud.reconnect import Reconnect
+from edge.cloud.refusals import HELD_S, Refusals
 from edge.cloud.requests import Requests
 from edge.cloud.subscriptions import Subscriptions, packets
 from edge.cloud.tls import alpn_of, read_password, require_usable
@@ -65,6 +68,8 @@ class AwsConnection:
             settings.queue_bytes_max,
             dropped=metrics.counter("connection_messages_dropped", connection=name, reason="queue_full"),
             congested=metrics.counter("connection_messages_congested", connection=name),
+            expired=metrics.counter("connection_messages_dropped", connection=name, reason="expired"),
+            clock=_now,
         )
         self._inbox = Inbox(
             self._acknowledge,
@@ -84,6 +89,10 @@ class AwsConnection:
         self._handles: dict[int, Any] = {}
         self._attempt: _Attempt | None = None
         self._ready = False
+        self._refusals = Refusals(name, metrics, _now)
+        self._careful = False
+        self._window = settings.window  # less on a careful connection: see refusals.py
+        self._oldest: Message | None = None
         self._bootstrap: Any = None
         metrics.gauge("connection_queue_messages", lambda: self._queue.messages, connection=name)
         metrics.gauge("connection_queue_bytes", lambda: self._queue.bytes, connection=name)
@@ -103,19 +112,21 @@ class AwsConnection:
         threads = self._io.EventLoopGroup(1)
         self._bootstrap = self._io.ClientBootstrap(threads, self._io.DefaultHostResolver(threads))
         try:
-            await self._reconnect.run(self._once)
+            await self._reconnect.run(self._once, self._ended)
         finally:
             self._reconnect.closed()
             self._queue.abandon()
 
     def send(self, messages: Sequence[Message], origin: Origin) -> None:
-        if self._ready and not self._queue.messages:
-            room = self._settings.window - len(self._in_flight)
+        if self._refusals.held:
+            messages = self._refusals.passing(messages, origin)
+        if self._ready and not self._queue.messages and not self._careful:
+            room = max(self._window - len(self._in_flight), 0)
             for message in messages[:room]:
                 self._publish(message, origin)
             if room >= len(messages):
                 return
-            messages = messages[max(room, 0) :]
+            messages = messages[room:]
         self._queue.put(messages, origin)
 
     def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
@@ -147,6 +158,8 @@ class AwsConnection:
         client = self._make_client(attempt)
         attempt.client = client
         self._attempt = attempt
+        self._careful = self._refusals.careful
+        self._window = 0 if self._careful else self._settings.window
         client.start()
         try:
             await attempt.ended
@@ -158,7 +171,32 @@ class AwsConnection:
             attempt.over = True
             self._inbox.lost()
             self._handles.clear()
+            self._oldest = next((message for message, _ in self._in_flight.values() if message.qos), None)
             self._take_back()
+
+    def _ended(self, failure: ConnectionFailed) -> None:
+        """A connection that had opened is over: take out of the way what the broker ended it for."""
+        oldest, self._oldest = self._oldest, None
+        given_up = self._refusals.ended(failure, oldest)
+        if given_up or self._refusals.held:
+            unwanted = self._queue.take_out(
+                lambda message: self._refusals.holds(message) or (given_up and message is oldest)
+            )
+            for messages, origin in unwanted:
+                self._refusals.settle(messages, origin)
+
+    def _try_alone(self, attempt: "_Attempt") -> None:
+        """The broker stayed while nothing was published: now the message under suspicion."""
+        if self._attempt is attempt and self._careful:
+            if self._queue.messages:
+                self._window = 1
+            else:
+                self._acquit()
+            self._pump()
+
+    def _acquit(self) -> None:
+        self._careful, self._window = False, self._settings.window
+        self._refusals.answered()
 
     def _take_back(self) -> None:
         """What was in flight waits again, at the front of the queue, in its order; QoS 0 is gone, and counted."""
@@ -268,6 +306,8 @@ class AwsConnection:
             self._inbox.resumed()
         self._reconnect.opened(session_present=session_present)
         self._ready = True
+        if self._careful:
+            _call_later(HELD_S, functools.partial(self._try_alone, self._attempt))
         self._ask(self._subscriptions.missing(session_present=session_present))
         self._pump()
 
@@ -305,12 +345,16 @@ class AwsConnection:
         else:
             outcome = Outcome.REFUSED
             self._count("connection_messages_refused", f"0x{code:02x}")
+            self._refusals.refused(message.topic, code, f"0x{code:02x}")
+        if self._careful and message.qos:
+            self._acquit()
         if message.qos:
             origin.settled([message.receipt], outcome)
         self._pump()
 
     def _pump(self) -> None:
-        while self._ready and self._queue.messages and (room := self._settings.window - len(self._in_flight)) > 0:
+        self._queue.expire()
+        while self._ready and self._queue.messages and (room := self._window - len(self._in_flight)) > 0:
             messages, origin = self._queue.head(room)
             self._queue.advance(len(messages))
             for message in messages:
@@ -466,6 +510,10 @@ def _load_sdk(file: str, section: str) -> tuple[Any, Any]:
         problem = 'is "aws", but awsiotsdk is not installed'
         fix = "Install it: pip install 'edgeloop[aws]'."
         raise ConfigError(file, f"{section}.implementation", problem, fix) from None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _call_later(delay_s: float, call: Callable[[], None]) -> object:

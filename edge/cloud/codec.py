@@ -19,6 +19,7 @@ from edge.cloud.connection import REQUEST_TIMEOUT_S, SUBSCRIBE_QOS, ConnectionSt
 from edge.cloud.inbox import Inbox, Receive
 from edge.cloud.queue import Queue
 from edge.cloud.reconnect import Reconnect
+from edge.cloud.refusals import HELD_S, Refusals
 from edge.cloud.requests import Requests
 from edge.cloud.subscriptions import Subscriptions, packets
 from edge.cloud.tls import open_context, read_password
@@ -27,7 +28,7 @@ from edge.errors import ConnectionFailed
 from edge.logs import log_event
 from edge.messages import Message, Origin, Outcome
 from edge.metrics import Metrics
-from edge.mqtt.codes import NOT_AUTHORIZED, V5, V311, name_of
+from edge.mqtt.codes import NOT_AUTHORIZED, UNSPECIFIED_ERROR, V5, V311, name_of
 from edge.mqtt.events import (
     AuthChallenge,
     Connected,
@@ -79,6 +80,8 @@ class CodecConnection:
             settings.queue_bytes_max,
             dropped=metrics.counter("connection_messages_dropped", connection=name, reason="queue_full"),
             congested=metrics.counter("connection_messages_congested", connection=name),
+            expired=metrics.counter("connection_messages_dropped", connection=name, reason="expired"),
+            clock=_now,
         )
         self._inbox = Inbox(
             self._acknowledge,
@@ -95,6 +98,9 @@ class CodecConnection:
         self._taken = metrics.counter("connection_messages_taken", connection=name)
         self._link: _Link | None = None
         self._ready = False
+        self._refusals = Refusals(name, metrics, _now)
+        self._careful = False
+        self._oldest: Message | None = None
         metrics.gauge("connection_queue_messages", lambda: self._queue.messages, connection=name)
         metrics.gauge("connection_queue_bytes", lambda: self._queue.bytes, connection=name)
         metrics.gauge("connection_in_flight", lambda: self._session.in_flight, connection=name)
@@ -111,13 +117,15 @@ class CodecConnection:
 
     async def run(self) -> None:
         try:
-            await self._reconnect.run(self._once)
+            await self._reconnect.run(self._once, self._ended)
         finally:
             self._reconnect.closed()
             self._handle(self._session.abandon(Outcome.CONGESTED))
             self._queue.abandon()
 
     def send(self, messages: Sequence[Message], origin: Origin) -> None:
+        if self._refusals.held:
+            messages = self._refusals.passing(messages, origin)
         if self._ready and not self._queue.messages:
             taken = self._session.publish(messages, origin)
             self._out.value += taken
@@ -157,6 +165,8 @@ class CodecConnection:
         self._session.options = msgspec.structs.replace(self._session.options, password=read_password(self._settings))
         patience_s = self._settings.keepalive_s + _ping_timeout_s(self._settings)
         link = _Link(self._session, self._handle, self._can_write, loop, patience_s)
+        self._careful = self._refusals.careful
+        self._session.restrict(0 if self._careful else None)
         try:
             self._link = link
             async with asyncio.timeout(self._settings.connect_timeout_s):
@@ -168,6 +178,7 @@ class CodecConnection:
             raise
         finally:
             self._ready, self._link = False, None
+            self._oldest = self._session.oldest_sent()
             link.abort()
             self._inbox.lost()
             self._handle(self._session.transport_lost())
@@ -222,8 +233,36 @@ class CodecConnection:
             reason = name_of(event.reason_code)
             counter = self._metrics.counter(f"connection_messages_{name}", connection=self._name, reason=reason)
             counter.value += len(event.receipts)
+            if event.topic and self._link is not None:
+                self._refusals.refused(event.topic, event.reason_code, reason)
         if event.origin is not None:
             event.origin.settled(event.receipts, event.outcome)
+        if self._careful and self._link is not None:
+            self._acquit()
+
+    def _acquit(self) -> None:
+        self._careful = False
+        self._refusals.answered()
+        self._session.restrict(None)
+
+    def _ended(self, failure: ConnectionFailed) -> None:
+        """A connection that had opened is over: take out of the way what the broker ended it for."""
+        oldest, self._oldest = self._oldest, None
+        if self._refusals.ended(failure, oldest):
+            self._handle(self._session.refuse(lambda message: message is oldest, UNSPECIFIED_ERROR))
+        if self._refusals.held:
+            self._handle(self._session.refuse(self._refusals.holds, NOT_AUTHORIZED))
+            for messages, origin in self._queue.take_out(self._refusals.holds):
+                self._refusals.settle(messages, origin)
+
+    def _try_alone(self, link: "_Link") -> None:
+        """The broker stayed while nothing was published: now the message under suspicion."""
+        if self._link is link and self._careful and self._session.connected:
+            if self._session.in_flight:
+                self._session.restrict(1)
+            else:
+                self._acquit()
+            link.dirty()
 
     def _opened(self, event: Connected) -> None:
         if event.session_present:
@@ -232,6 +271,8 @@ class CodecConnection:
         self._ask(self._subscriptions.missing(session_present=event.session_present))
         if self._link is not None:
             self._link.arm()
+            if self._careful:
+                asyncio.get_running_loop().call_later(HELD_S, self._try_alone, self._link)
         self._can_write(True)
 
     def _ask(self, filters: Sequence[str]) -> None:
@@ -263,6 +304,7 @@ class CodecConnection:
     def _pump(self) -> None:
         """Publish from the queue what there is room for."""
         queue, session = self._queue, self._session
+        queue.expire()
         while queue.messages:
             messages, origin = queue.head(max(session.room(), 1))
             taken = session.publish(messages, origin)
@@ -426,6 +468,10 @@ def _options(settings: ConnectionSettings) -> Options:
 
 def _ping_timeout_s(settings: ConnectionSettings) -> float:
     return min(10.0, settings.keepalive_s)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _call_later(delay_s: float, call: Callable[[], None]) -> object:

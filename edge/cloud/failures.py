@@ -23,6 +23,8 @@ _FOREIGN = (
     "DECRYPT_ERROR",
 )
 
+_CLOSED = "See the broker's log: it restarted, or does not allow something that this gateway publishes."
+
 _CONNACK: dict[int, tuple[str, str]] = {
     0x84: ("protocol_version_refused", "Set protocol to the version that the broker speaks."),
     0x85: ("client_id_refused", "Choose a client_id that the broker allows."),
@@ -40,6 +42,7 @@ _CONNACK: dict[int, tuple[str, str]] = {
 }
 
 _DISCONNECT: dict[int, tuple[str, str]] = {
+    **dict.fromkeys((0x81, 0x82, 0x83, 0x90, 0x99, 0x9A, 0x9B), ("packet_refused", "See the broker's log.")),
     0x87: ("refused_not_authorized", "Allow what this client does there."),
     0x89: ("server_busy", "Nothing to do here: the broker says that it is busy."),
     0x8B: ("broker_closed", "Nothing to do here: the broker is shutting down."),
@@ -97,7 +100,7 @@ def classify(error: BaseException | None, settings: ConnectionSettings, *, conne
     if isinstance(error, ConnectionRefusedError):
         return ConnectionFailed("unreachable", f"{place} refuses connections", "See whether the broker runs there.")
     if connected and (error is None or isinstance(error, ConnectionError)):
-        return ConnectionFailed("broker_closed", "the broker closed the connection", "See the broker's log.")
+        return ConnectionFailed("broker_closed", "the broker closed the connection", _CLOSED)
     if error is None or isinstance(error, ConnectionError):
         hint = "See the broker's log: it may not accept this client_id or certificate"
         hint += "." if settings.tls else ", or expect TLS (tls = true)."

@@ -1,11 +1,15 @@
 """What waits in memory for the connection, bounded by messages and by bytes.
 
 Invariants: what leaves comes in the order it was put in; each QoS 1 or 2 message is either in here, handed on, or
-settled CONGESTED, never two of these; QoS 0 beyond the bound is dropped and counted. A durable outbox can stand here.
+settled, never two of these; QoS 0 beyond the bound is dropped and counted. A message that waits grows old: its expiry
+interval is lowered by the whole seconds it waited (MQTT 5.0, 3.3.2.3.3). A durable outbox can stand here.
 """
 
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import msgspec
 
 from edge.messages import Message, Origin, Outcome
 from edge.metrics import Counter
@@ -14,18 +18,32 @@ _OVERHEAD_BYTES = 64  # of a message beside its topic and payload, about
 
 
 class _Batch:
-    __slots__ = ("messages", "origin", "start")
+    """since: when it was put in, None when nothing in it expires."""
 
-    def __init__(self, messages: Sequence[Message], origin: Origin) -> None:
-        self.messages, self.origin, self.start = messages, origin, 0
+    __slots__ = ("messages", "origin", "since", "start")
+
+    def __init__(self, messages: Sequence[Message], origin: Origin, since: float | None = None) -> None:
+        self.messages, self.origin, self.start, self.since = messages, origin, 0, since
 
 
 class Queue:
-    """messages_max and bytes_max: at most so much waits. dropped: QoS 0 lost; congested: QoS 1 and 2 turned away."""
+    """messages_max and bytes_max: at most so much waits. dropped: QoS 0 lost; congested: QoS 1 and 2 turned away;
+    expired: those that waited too long, whatever their QoS."""
 
-    def __init__(self, messages_max: int, bytes_max: int, dropped: Counter, congested: Counter) -> None:
+    def __init__(
+        self,
+        messages_max: int,
+        bytes_max: int,
+        dropped: Counter,
+        congested: Counter,
+        *,
+        expired: Counter | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._messages_max, self._bytes_max = messages_max, bytes_max
         self._dropped, self._congested = dropped, congested
+        self._expired, self._clock = expired or Counter(), clock
+        self._expiring = False
         self._batches: deque[_Batch] = deque()
         self.messages = 0
         self.bytes = 0
@@ -37,7 +55,10 @@ class Queue:
         """Take what fits from the front. From the first that does not fit on all are turned away, to keep the order."""
         fits, bytes_new = self._fitting(messages)
         if fits:
-            self._batches.append(_Batch(messages if fits == len(messages) else messages[:fits], origin))
+            taken = messages if fits == len(messages) else messages[:fits]
+            expiring = any(m.properties is not None and m.properties.expiry_s is not None for m in taken)
+            self._expiring |= expiring
+            self._batches.append(_Batch(taken, origin, self._clock() if expiring else None))
             self.messages += fits
             self.bytes += bytes_new
         if fits < len(messages):
@@ -46,6 +67,9 @@ class Queue:
     def head(self, count: int) -> tuple[Sequence[Message], Origin]:
         """At most count from the front, all of one origin; not empty as long as the queue is not."""
         batch = self._batches[0]
+        if batch.since is not None:
+            waited_s = int(self._clock() - batch.since)
+            return [_older(m, waited_s) for m in batch.messages[batch.start : batch.start + count]], batch.origin
         if batch.start == 0 and len(batch.messages) <= count:
             return batch.messages, batch.origin
         return batch.messages[batch.start : batch.start + count], batch.origin
@@ -66,6 +90,37 @@ class Queue:
             self._batches.appendleft(_Batch(messages, origin))
             self.messages += len(messages)
             self.bytes += sum(map(_size, messages))
+
+    def take_out(self, unwanted: Callable[[Message], bool]) -> list[tuple[Sequence[Message], Origin]]:
+        """Remove these wherever they wait; the caller settles them."""
+        return self._take_out(lambda message, _: unwanted(message))
+
+    def expire(self) -> None:
+        """Before the next `head`: drop what waited longer than it may. To its origin it is REFUSED."""
+        if not self._expiring:
+            return
+        now = self._clock()
+        for messages, origin in self._take_out(lambda m, since: since is not None and _lives_s(m) <= now - since):
+            self._expired.value += len(messages)
+            if receipts := [message.receipt for message in messages if message.qos]:
+                origin.settled(receipts, Outcome.REFUSED)
+        self._expiring = any(batch.since is not None for batch in self._batches)
+
+    def _take_out(self, unwanted: Callable[[Message, float | None], bool]) -> list[tuple[Sequence[Message], Origin]]:
+        out: list[tuple[Sequence[Message], Origin]] = []
+        batches, self._batches = self._batches, deque()
+        for batch in batches:
+            waiting = batch.messages[batch.start :]
+            found = [message for message in waiting if unwanted(message, batch.since)]
+            if found:
+                out.append((found, batch.origin))
+                self.messages -= len(found)
+                self.bytes -= sum(map(_size, found))
+                left = [message for message in waiting if not unwanted(message, batch.since)]
+                batch = _Batch(left, batch.origin, batch.since)
+            if batch.start < len(batch.messages):
+                self._batches.append(batch)
+        return out
 
     def abandon(self) -> None:
         """Settle all that waits as CONGESTED: its origins keep it. QoS 0 is dropped."""
@@ -94,6 +149,19 @@ class Queue:
         self._congested.value += len(receipts)
         if receipts:
             origin.settled(receipts, Outcome.CONGESTED)
+
+
+def _lives_s(message: Message) -> float:
+    properties = message.properties
+    return float("inf") if properties is None or properties.expiry_s is None else properties.expiry_s
+
+
+def _older(message: Message, waited_s: int) -> Message:
+    properties = message.properties
+    if not waited_s or properties is None or properties.expiry_s is None:
+        return message
+    properties = msgspec.structs.replace(properties, expiry_s=max(properties.expiry_s - waited_s, 1))
+    return msgspec.structs.replace(message, properties=properties)
 
 
 def _size(message: Message) -> int:

@@ -43,7 +43,8 @@ class Reconnect:
         self.state = ConnectionState(since_s=wall_clock())
         metrics.gauge("connection_up", lambda: float(self.state.connected), connection=name)
 
-    async def run(self, once: Callable[[], Awaitable[None]]) -> Never:
+    async def run(self, once: Callable[[], Awaitable[None]], ended: Callable[[ConnectionFailed], None]) -> Never:
+        """ended: told of the end of each connection that had opened."""
         while True:
             try:
                 await once()
@@ -52,7 +53,8 @@ class Reconnect:
                 failure = classify(error, self._settings, connected=self.state.connected)
                 if failure.cause == "internal_error":
                     _log.exception("connection_broke")
-            await asyncio.sleep(self._failed(failure))
+            delay_s = self._failed(failure, ended)
+            await asyncio.sleep(delay_s)
 
     def opened(self, *, session_present: bool) -> None:
         self._opened_at = asyncio.get_running_loop().time()
@@ -75,9 +77,10 @@ class Reconnect:
             self.state = msgspec.structs.replace(self.state, connected=False, since_s=self._wall_clock())
             self._event("connection_closed")
 
-    def _failed(self, failure: ConnectionFailed) -> float:
+    def _failed(self, failure: ConnectionFailed, ended: Callable[[ConnectionFailed], None]) -> float:
         """Return the delay before the next try."""
         self._metrics.counter("connection_failures", connection=self._name, cause=failure.cause).value += 1
+        had_opened = self._opened_at is not None
         if self._opened_at is not None:
             if self._backoff.lasted(asyncio.get_running_loop().time() - self._opened_at):
                 self._logged_cause = ""
@@ -103,6 +106,8 @@ class Reconnect:
             failures=self.state.failures + 1,
             backoff_s=delay_s,
         )
+        if had_opened:
+            ended(failure)
         return delay_s
 
     def _event(self, event: str, *, level: int = logging.INFO, **fields: object) -> None:

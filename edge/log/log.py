@@ -66,7 +66,11 @@ class Log:
         self._bytes_spare, self._room = 0, 0
         if not read_only:
             self._writer = Writer(folder, files, options, place)
-            self._writer.harden(recovered.last_at, recovered.last_bytes)
+            try:
+                self._writer.harden(recovered.last_at, recovered.last_bytes)
+            except OSError:
+                self._writer.close()
+                raise
             self._writer.free(self._keep)
             outcome = self._writer.outcome()
             self._bytes_live, self._bytes_spare, self._room = outcome.bytes_live, outcome.bytes_spare, outcome.room
@@ -229,11 +233,15 @@ class Log:
         if isinstance(work, Replacement):
             self._reader.drop(work.row.segment)
             self._stretch = Stretch(0, 0)
+            for damage, at, body in outcome.damages:
+                self._damages.lost(damage, at=at, body=body)
             for segment in self._segments:
                 if segment.number == work.row.segment:
                     segment.generation = work.generation
             return
         self._commits.value += 1
+        if self._segments:
+            self._reader.written(self._segments[-1].number)
         if outcome.created is not None:
             number, first, size = outcome.created
             if self._segments and self._segments[-1].first == self._segments[-1].next:

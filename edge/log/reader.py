@@ -104,6 +104,11 @@ class Reader:
         if self._position[0] == segment:
             self._position = (0, 0, 0, 0)
 
+    def written(self, segment: int) -> None:
+        """It, or a newer one, was written to: what was looked at before may be old."""
+        if self._open is not None and self._open.number >= segment:
+            self._open.forget()
+
     def close(self) -> None:
         for reader in (self._open, self._pinned):
             if reader is not None:
@@ -128,14 +133,8 @@ class Reader:
     def _find(self, reader: SegmentReader, number: int, first: int, until: int) -> Stretch:
         segment, head = reader.number, reader.head
         expected, at, sequence = self._start(segment, number, (first, head.data, head.sequence))
-        fresh = False
         while True:
             found = reader.find(at, expected, sequence)
-            if (found is None or found[1].first > expected) and not fresh:
-                # The window may be older than what was written since.
-                reader.forget()
-                fresh = True
-                continue
             if found is None or found[1].first + found[1].span > until:
                 damage = Damage(segment, expected, until, "bad_header")
                 self._damages.lost(damage, at=at, body=reader.view(at, WINDOW_BYTES).rstrip(b"\0"))
@@ -155,11 +154,6 @@ class Reader:
             try:
                 content = parse_content(batch, reader.raw(place, batch))
             except Damaged as error:
-                if not fresh:
-                    reader.forget()
-                    fresh = True
-                    at, sequence, expected = place, sequence - 1, batch.first
-                    continue
                 body = reader.view(place, BATCH_BYTES + batch.stored)
                 self._damages.lost(Damage(segment, batch.first, expected, str(error)), at=place, body=body)
                 return Stretch(batch.first, expected)

@@ -111,7 +111,6 @@ class SegmentReader:
     def forget(self) -> None:
         """What the window holds may have been written meanwhile."""
         self._start, self._window = 0, b""
-        self.size = self.file.size()
 
     def _look(self, at: int, size: int = BATCH_BYTES) -> tuple[bytes, int]:
         """(the window, where `at` is in it)."""

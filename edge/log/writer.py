@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from edge.log.damage import Damage
 from edge.log.files import File, Files
 from edge.log.format import (
     ALIGNMENT,
@@ -29,7 +30,7 @@ from edge.log.format import (
     parse_content,
     segment_head,
 )
-from edge.log.segment import QUARANTINE, TMP_SUFFIX, SegmentReader, segment_path, spare_path
+from edge.log.segment import QUARANTINE, TMP_SUFFIX, WINDOW_BYTES, SegmentReader, segment_path, spare_path
 
 Records = Iterable[tuple[int, bytes]]
 THINNED_BATCH_BYTES = 64 * 1024
@@ -52,7 +53,8 @@ class LogOptions(msgspec.Struct, frozen=True):
 
 class Outcome(msgspec.Struct):
     """What the reading half must know of work done. created: (segment, first, bytes) of the one begun with this
-    batch; at: where the batch stands; bytes_live and bytes_spare: of the files in the folder."""
+    batch; at: where the batch stands; bytes_live and bytes_spare: of the files in the folder; damages: found while
+    thinning, with their place and bytes."""
 
     created: tuple[int, int, int] | None
     at: int
@@ -60,6 +62,7 @@ class Outcome(msgspec.Struct):
     bytes_live: int
     bytes_spare: int
     room: int
+    damages: list[tuple[Damage, int, bytes]] = []
 
 
 class Batch:
@@ -289,10 +292,11 @@ class Writer:
         files, row = self._files, work.row
         target = segment_path(self._folder, row.segment)
         old = SegmentReader(files.open(target), row.segment)
+        scan = SegmentScan(old, row)
         try:
             written = 0
             if old.head.salt != work.salt:
-                written = self._thin(work, old, target)
+                written = self._thin(work, old, scan, target)
         except Damaged as error:  # its header: nothing to thin
             raise OSError(f"{target}: {error}") from error
         finally:
@@ -302,11 +306,11 @@ class Writer:
         held.generation, self._recount = work.generation, True
         held.bytes = files.size(target)
         work.outcome = self.outcome(None, 0, written)
+        work.outcome.damages = scan.damages
 
-    def _thin(self, work: Replacement, old: SegmentReader, target: str) -> int:
+    def _thin(self, work: Replacement, old: SegmentReader, scan: "SegmentScan", target: str) -> int:
         files, row = self._files, work.row
         path = os.path.join(self._folder, f"{row.segment:010d}{TMP_SUFFIX}")
-        scan = SegmentScan(old, row)
         snapshot = old.snapshot()
         packer = Packer(compress=self._options.compress)
         state, table = (snapshot.state, snapshot.table) if snapshot is not None else (self._state, [])
@@ -336,6 +340,8 @@ class Writer:
                     at = put(until, {})
                     sequence, first, held_bytes = sequence + 1, until, 0
                     kept.clear()
+                if not max(first, kept[-1][0] + 1 if kept else 0) <= number < row.next:
+                    raise ValueError(f"thinning gave record {number} out of order or out of its segment")
                 kept.append((number, data))
                 held_bytes += len(data)
             for _ in source:  # it may have had enough early; the state changes are wanted whole
@@ -344,7 +350,7 @@ class Writer:
             if self._options.sync:
                 file.fdatasync()
             files.rename(path, target)
-        except OSError:
+        except BaseException:  # whatever `thin` raises
             with contextlib.suppress(OSError):
                 files.unlink(path)
             raise
@@ -360,22 +366,31 @@ class SegmentScan:
         self._reader, self._row = reader, row
         self.changes: dict[str, bytes | None] = {}
         self.keep = 0
+        self.damages: list[tuple[Damage, int, bytes]] = []
 
     def records(self) -> Iterator[tuple[int, bytes]]:
-        """changes and keep are whole when this has ended."""
+        """changes, keep and damages are whole when this has ended."""
         reader, row = self._reader, self._row
         at, expected, sequence = reader.head.data, row.first, reader.head.sequence
         while (found := reader.find(at, expected, sequence)) is not None:
             place, head = found
+            if head.first + head.span > row.next:
+                break
+            if head.first > expected:
+                self._lose(expected, head.first, "bad_header", at, place - at)
             at, sequence, expected = place + BATCH_BYTES + head.stored, head.sequence, head.first + head.span
-            if expected > row.next:
-                return
             self.keep = max(self.keep, head.keep)
             try:
                 content = parse_content(head, reader.raw(place, head))
-            except Damaged:
+            except Damaged as error:
+                self._lose(head.first, expected, str(error), place, BATCH_BYTES + head.stored)
                 continue
             self.changes.update(content.changes)
-            yield from zip(
-                content.numbers or range(head.first, head.first + head.records), content.records, strict=True
-            )
+            numbers = content.numbers or range(head.first, head.first + head.records)
+            yield from zip(numbers, content.records, strict=True)
+        if expected < row.next:
+            self._lose(expected, row.next, "bad_header", at, WINDOW_BYTES)
+
+    def _lose(self, first: int, until: int, reason: str, at: int, size: int) -> None:
+        damage = Damage(self._row.segment, first, until, reason)
+        self.damages.append((damage, at, self._reader.view(at, size).rstrip(b"\0")))

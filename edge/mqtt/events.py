@@ -87,12 +87,14 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """How publishes ended: the receipts of one origin, in the order they ended. reason_code 0 is success."""
+    """How publishes ended: the receipts of one origin, in the order they ended. reason_code 0 is success. topic: of the
+    first of them, when they were refused."""
 
     origin: Origin | None
     receipts: Sequence[int]
     outcome: Outcome
     reason_code: int = 0
+    topic: str = ""
 
 
 class Subscribed(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ Invariants:
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Final, TypeVar
 
@@ -71,7 +71,8 @@ class Session:
         self._resend_dup = False
         self._requests: dict[int, int] = {}
         self._last_id = 0
-        self._quota = 0
+        self._granted = self._quota = 0
+        self._limit: int | None = None
         self._inbound = Inbound(options.version, self._out, options.receive_maximum + options.receive_excess)
         self._now = self._last_sent = self._last_received = 0.0
         self._keepalive_s = 0
@@ -177,6 +178,17 @@ class Session:
         self._released.clear()
         self._resend.clear()
         self._settle(given_up, outcome, 0)
+        return self.events()
+
+    def refuse(self, unwanted: Callable[[Message], bool], reason: int) -> list[Event]:
+        """Between two connections: never send these of the messages in flight again; they are settled REFUSED. One
+        whose PUBREC came is the server's already, and stays."""
+        found = [
+            packet_id
+            for packet_id, (message, _) in self._in_flight.items()
+            if packet_id not in self._released and unwanted(message)
+        ]
+        self._settle([self._in_flight.pop(packet_id) for packet_id in found], Outcome.REFUSED, reason)
         return self.events()
 
     # Time
@@ -349,7 +361,8 @@ class Session:
             event.qos_maximum,
             event.retain_available,
         )
-        self._quota = min(event.receive_maximum, options.window, _WINDOW_MAX)
+        self._granted = min(event.receive_maximum, options.window, _WINDOW_MAX)
+        self._quota = self._granted if self._limit is None else min(self._granted, self._limit)
         self._state, self._waiting_until = _State.CONNECTED, None
         self._last_sent = self._now
         self._events.append(event)
@@ -370,9 +383,25 @@ class Session:
 
     # Out: publish, and what the server answers
 
+    def restrict(self, limit: int | None) -> None:
+        """Until it is lifted by None, publish() takes nothing, and of what is in flight at most so many go out."""
+        self._limit = limit
+        self._quota = self._granted if limit is None else min(self._granted, limit)
+        if self._state is _State.CONNECTED:
+            self._pump()
+
+    def oldest_sent(self) -> Message | None:
+        """The first message in flight that went out on this connection and got no answer at all."""
+        for packet_id, (message, _) in self._in_flight.items():
+            if self._resend and packet_id == self._resend[0]:
+                break
+            if packet_id not in self._released:
+                return message
+        return None
+
     def room(self) -> int:
         """How many QoS 1 or 2 messages publish() would take now."""
-        if self._state is not _State.CONNECTED:
+        if self._state is not _State.CONNECTED or self._limit is not None:
             return 0
         return max(0, self._quota - len(self._in_flight))
 
@@ -381,7 +410,7 @@ class Session:
 
         A taken QoS 1 or 2 message is settled exactly once by a Settled event, however many connections that takes.
         """
-        if self._state is not _State.CONNECTED:
+        if self._state is not _State.CONNECTED or self._limit is not None:
             return 0
         publisher = self._publisher
         forms, heads, limit = publisher.forms, publisher.heads, publisher.remaining_max
@@ -477,7 +506,8 @@ class Session:
             if origin is not current or not receipts:
                 receipts = []
                 current = origin
-                self._events.append(Settled(origin, receipts, outcome, code))
+                topic = message.topic if outcome is Outcome.REFUSED else ""
+                self._events.append(Settled(origin, receipts, outcome, code, topic))
             receipts.append(message.receipt)
 
     def _acknowledged(self, packet_ids: list[int]) -> None:

@@ -56,14 +56,14 @@ class RawClient:
 class House:
     """A gateway on a free UDP port of the loopback; what is published comes back to subscribers."""
 
-    def __init__(self, addresses_max: int = 256) -> None:
+    def __init__(self, addresses_max: int = 256, host: str = "127.0.0.1") -> None:
         self.metrics = Metrics()
         self.taken: list[tuple[str, str, Message]] = []
         self.batches = 0
         boards = [BoardSettings(name="b1", port="/dev/b1")]
         clock = lambda: self.loop.time()  # noqa: E731, PLW0108 (no loop yet)
         self.gateway = Gateway(MqttSnSettings(), boards, self.route, self.metrics, clock)
-        settings = UdpSettings(host="127.0.0.1", port=1, predefined={"5": "pre/five"}, addresses_max=addresses_max)
+        settings = UdpSettings(host=host, port=1, predefined={"5": "pre/five"}, addresses_max=addresses_max)
         self.udp = UdpClients(msgspec.structs.replace(settings, port=0), self.gateway, self.metrics)
         self.clients: list[RawClient] = []
 

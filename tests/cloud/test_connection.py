@@ -112,14 +112,15 @@ def test_what_still_waits_at_the_end_is_settled_congested(world: World) -> None:
     asyncio.run(main())
 
 
-def test_a_publish_that_is_not_allowed_is_refused_and_the_connection_stays(world: World) -> None:
+def test_a_publish_that_is_not_allowed_is_refused_and_the_next_one_arrives(world: World) -> None:
     async def main() -> None:
         connection, ledger = world.connection(), Ledger()
         async with running(connection):
             await until(lambda: connected(connection))
             connection.send([Message("dt/gateway-2/x", b"", qos=1, receipt=1), reading(2)], ledger)
             await until(lambda: len(ledger.outcomes) == 2)
-            assert connected(connection)
+            await until(lambda: connected(connection))  # mosquitto 2.0.11 hangs up on what it refuses
+            await until(lambda: len(world.received) > 0)
         refused = ledger.receipts(Outcome.REFUSED)
         assert refused == ([1] if world.refuses else [])  # MQTT 3.1.1 has no word for it
         assert world.received == [("dt/gateway-1/temp", b"2")]

@@ -2,7 +2,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from edge.cloud.queue import Queue
-from edge.messages import Message, Outcome
+from edge.messages import Message, Outcome, Properties
 from edge.metrics import Counter
 from tests.cloud.worlds import Ledger
 
@@ -61,6 +61,54 @@ def test_what_is_put_back_goes_first_even_when_the_queue_is_full() -> None:
         order += [message.receipt for message in head]
         queue.advance(1)
     assert order == [1, 2, 3, 4]
+    assert queue.bytes == 0
+
+
+def test_what_is_taken_out_leaves_the_rest_in_order_and_counted() -> None:
+    queue, _, _ = make()
+    one, other = Ledger(), Ledger()
+    queue.put(messages(1, 2, 3), one)
+    queue.put(messages(4), other)
+    queue.put(messages(5, 6), one)
+    queue.advance(1)
+    assert queue.take_out(lambda message: message.receipt in {1, 3, 4, 6}) == [
+        (messages(3), one),
+        (messages(4), other),
+        (messages(6), one),
+    ]
+    assert queue.messages == 2
+    left = []
+    while queue:
+        left.append(queue.head(9))
+        queue.advance(len(left[-1][0]))
+    assert left == [(messages(2), one), (messages(5), one)]
+    assert queue.bytes == 0
+
+
+def expiring(receipt: int, expiry_s: int, qos: int = 1) -> Message:
+    return Message("t", b"x", qos=qos, receipt=receipt, properties=Properties(content_type="c", expiry_s=expiry_s))
+
+
+def test_what_waits_has_its_expiry_lowered_and_is_dropped_and_counted_at_its_end() -> None:
+    now, expired, ledger = 100.0, Counter(), Ledger()
+    queue = Queue(100, 100_000, Counter(), Counter(), expired=expired, clock=lambda: now)
+    queue.put([expiring(1, 10), expiring(2, 60), *messages(3), expiring(0, 5, qos=0)], ledger)
+    now = 109.9
+    queue.put([expiring(4, 1)], ledger)
+    queue.expire()
+    assert (expired.value, ledger.outcomes) == (1, {})
+    assert queue.head(9) == ([expiring(1, 1), expiring(2, 51), *messages(3)], ledger)
+    now = 110.0
+    queue.expire()
+    assert ledger.receipts(Outcome.REFUSED) == [1]
+    assert queue.head(9) == ([expiring(2, 50), *messages(3)], ledger)
+    queue.advance(1)
+    assert queue.head(9) == (messages(3), ledger)
+    now = 1e9
+    queue.expire()
+    assert ledger.receipts(Outcome.REFUSED) == [1, 4]
+    assert (expired.value, queue.messages) == (3, 1)
+    queue.advance(1)
     assert queue.bytes == 0
 
 

@@ -60,6 +60,28 @@ def test_every_reading_arrives_commands_are_answered_and_the_set_temperature_is_
     assert (Path(named[1]) / "gateway.log").stat().st_size
 
 
+def test_an_outage_with_a_kill_in_its_middle_loses_nothing_and_shows_nothing_twice(tmp_path: Path) -> None:
+    demo = start(tmp_path, "--seconds", "12", "--outage", "4", "--kill", "--json")
+    out, err = demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 0, err
+    assert "kills the gateway with SIGKILL" in err
+    shown = json.loads(out)
+    assert shown["readings_visible"] == shown["readings_received"] == shown["readings_produced"] >= 16
+    assert (shown["readings_visible_twice"], shown["readings_shed"]) == (0, 0)
+    assert left_running(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--kill"], ["--outage", "5"], ["--seconds", "20", "--outage", "11"], ["--seconds", "20", "--outage", "-1"]],
+)
+def test_faults_that_cannot_be_are_a_usage_error(tmp_path: Path, options: list[str]) -> None:
+    demo = start(tmp_path, *options)
+    _, err = demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 2
+    assert "--outage" in err
+
+
 def test_an_interrupt_still_counts_all_and_leaves_nothing_running(tmp_path: Path) -> None:
     demo = start(tmp_path, "--json")
     assert demo.stderr is not None

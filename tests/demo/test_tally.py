@@ -48,6 +48,9 @@ def result(**changed: float | None) -> Result:
     values: dict[str, float | None] = {
         "readings_produced": 40,
         "readings_received": 40,
+        "readings_visible": 40,
+        "readings_visible_twice": 0,
+        "readings_shed": 0,
         "commands_sent": 9,
         "commands_answered": 9,
         "temperature_set_c": 31.25,
@@ -63,8 +66,13 @@ def test_all_arrived_and_the_set_value_seen_is_no_failure() -> None:
 
 
 def test_each_thing_that_went_wrong_is_a_failure_in_words() -> None:
-    assert result(readings_received=39).failures() == ["39 of 40 readings arrived"]
-    assert result(readings_produced=0, readings_received=0).failures() == ["0 of 0 readings arrived"]
+    assert result(readings_received=39, readings_visible=39).failures() == ["39 of 40 readings arrived"]
+    assert result(readings_visible=39).failures() == ["39 of 40 readings are shown"]
+    assert result(readings_visible_twice=1).failures() == ["1 readings are shown more than once"]
+    assert result(readings_shed=2).failures() == ["2 readings were shed"]
+    assert result(readings_produced=0, readings_received=0, readings_visible=0).failures() == [
+        "0 of 0 readings arrived"
+    ]
     assert result(commands_answered=8).failures() == ["8 of 9 commands were answered"]
     assert result(temperature_seen_c=None).failures() == ["the sensor was set to 31.25 °C, seen was None"]
     assert result(temperature_seen_c=22.0).failures() == ["the sensor was set to 31.25 °C, 22.0 °C was seen"]
@@ -76,6 +84,9 @@ def test_the_result_has_exactly_the_keys_of_the_json_object() -> None:
         "readings_produced",
         "readings_received",
         "readings_repeated",
+        "readings_visible",
+        "readings_visible_twice",
+        "readings_shed",
         "commands_sent",
         "commands_answered",
         "frames_rejected",

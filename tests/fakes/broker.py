@@ -23,6 +23,8 @@ class FakeBroker:
     """connack: the code it answers CONNECT with, None: no answer. receive_maximum: as announced. reading: whether it
     takes bytes off the transport. hold_acks: no PUBACK until `release`. answer_pings: whether it does. greeting: bytes
     sent right after CONNACK. cut: bytes a chunk that it sends, 0 for whole. keeps_sessions: else every session is new.
+    denied: topics for a message to which it hangs up, after a PUBACK with `denied_code` unless that is None. dropping:
+    it hangs up as soon as anything comes after CONNECT.
     """
 
     def __init__(self) -> None:
@@ -32,6 +34,9 @@ class FakeBroker:
         self.hold_acks = False
         self.answer_pings = True
         self.keeps_sessions = True
+        self.denied: set[str] = set()
+        self.denied_code: int | None = 0x87
+        self.dropping = False
         self.greeting = b""
         self.cut = 0
         self.accepts = True
@@ -113,6 +118,7 @@ class _Client(asyncio.Protocol):
         self._broker, self._parser, self._version = broker, Parser(), V5
         self.held: list[Packet] = []
         self._session = _Session()
+        self._hung_up = False
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -129,6 +135,8 @@ class _Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._broker.chunks += 1
         for packet in self._parser.feed(data):
+            if self.transport.is_closing() or self._hung_up:
+                break
             self._broker.packets.append(packet)
             self._answer(packet)
         if not self._broker.reading:
@@ -145,6 +153,12 @@ class _Client(asyncio.Protocol):
     def _answer(self, packet: Packet) -> None:
         broker = self._broker
         match packet:
+            case packets.Publish() if packet.topic in broker.denied:
+                if packet.qos and broker.denied_code is not None:
+                    self.say(packets.Puback(packet.packet_id, broker.denied_code))
+                self._hang_up()
+            case _ if broker.dropping and not isinstance(packet, packets.Connect):
+                self._hang_up()
             case packets.Connect():
                 self._version = packet.version
                 if broker.connack is not None:
@@ -169,6 +183,10 @@ class _Client(asyncio.Protocol):
                 pass
             case _:
                 raise ProtocolError("unexpected", type(packet).__name__)
+
+    def _hang_up(self) -> None:
+        self._hung_up = True
+        self.transport.close()
 
     def _connect(self, packet: packets.Connect, code: int) -> None:
         broker = self._broker

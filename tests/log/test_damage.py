@@ -340,3 +340,23 @@ def test_what_is_written_now_is_what_version_1_says() -> None:
     body = content[data + 56 : data + 56 + head[4]]
     assert (head[11], head[12]) == (zlib.crc32(body, salt), zlib.crc32(content[data : data + 52], salt))
     assert body == struct.pack("<I", 6) + b"\x81\xa1k\xc4\x01v" + struct.pack("<II", 1, 2) + b"abc"
+
+
+def test_what_is_written_over_a_torn_tail_is_read_although_the_tail_was_read_before() -> None:
+    """The window of the reader may still hold the torn batch, whose header is sound and says more records."""
+    disk = Disk()
+    log = Log.open(FOLDER, disk, options=options())
+    for _ in range(2):
+        log.append([bytes(range(256)) * 4] * 3)
+        log.commit()
+    log.close()
+    (path,) = (name for name in disk.names if name.endswith(".segment"))
+    content = disk.content(path)
+    torn = content.rindex(b"ELB\x01") + 56
+    content[torn : torn + 16] = bytes(16)
+    log = Log.open(FOLDER, disk, options=options())
+    assert [number for number, _ in read_all(log)] == [1, 2, 3]
+    log.append([b"after"])
+    log.commit()
+    assert log.read(4, records_max=1, bytes_max=1000) == [(4, b"after")]
+    assert read_all(log)[-1] == (4, b"after")

@@ -289,6 +289,39 @@ def test_the_oldest_segment_is_thinned_in_place(log: Log, folder: str) -> None:
     opened.close()
 
 
+def test_what_is_found_damaged_while_thinning_is_counted_and_kept_aside() -> None:
+    for body in (True, False):
+        disk, metrics = Disk(), Metrics()
+        log = Log.open(FOLDER, disk, options=options(64 * 1024), metrics=metrics, name="readings")
+        held = fill(log, 400)
+        content = disk.content(f"{FOLDER}/0000000001.segment")
+        second = bytes(content).index(b"ELB\x01", bytes(content).index(b"ELB\x01", 4096 + 100) + 1)
+        content[second + (100 if body else 20)] ^= 1
+        work = log.replace_oldest(every(2))
+        assert work is not None
+        log.write(work)
+        log.settle(work)
+        assert metrics.snapshot()['log_records_lost{stream="readings"}'] == 20
+        assert [(damage.first, damage.next) for damage in log.damages] == [(21, 41)]
+        assert any("/quarantine/" in path for path in disk.names)
+        wanted = [n for n in held if n >= work.row.next or (n % 2 == 0 and not 21 <= n < 41)]
+        assert [number for number, _ in read_all(log)] == wanted
+        read_all(log)
+        assert len(log.damages) == 1
+
+
+@pytest.mark.parametrize("numbers", [[5, 4], [5, 5], [0], [100_000]])
+def test_thinning_that_gives_wrong_numbers_changes_nothing(log: Log, folder: str, numbers: list[int]) -> None:
+    held = fill(log, 400)
+    work = log.replace_oldest(lambda records: ((number, b"x") for number in numbers))
+    assert work is not None
+    with pytest.raises(ValueError, match="out of order"):
+        log.write(work)
+    log.abandon(work)
+    assert dict(read_all(log)) == held
+    assert not [name for name in os.listdir(folder) if name.endswith(".tmp")]
+
+
 def test_thinning_keeps_the_state_that_a_replay_needs() -> None:
     disk = Disk()
     log = Log.open(FOLDER, disk, options=options())

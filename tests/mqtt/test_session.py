@@ -263,9 +263,10 @@ def test_the_servers_answer_decides_the_outcome(code: int, outcome: Outcome) -> 
     wire = Wire()
     wire.connect()
     wire.session.publish([*_messages("a"), *_messages("b", qos=2)], None)
-    assert wire.send(p.Puback(1, code)) == [Settled(None, [100], outcome, code)]
+    refused = outcome is Outcome.REFUSED
+    assert wire.send(p.Puback(1, code)) == [Settled(None, [100], outcome, code, "a" if refused else "")]
     if code >= 0x80:
-        assert wire.send(p.Pubrec(2, code)) == [Settled(None, [100], outcome, code)]
+        assert wire.send(p.Pubrec(2, code)) == [Settled(None, [100], outcome, code, "b" if refused else "")]
         assert wire.session.in_flight == 0
 
 
@@ -275,7 +276,7 @@ def test_what_no_server_takes_is_settled_as_refused_on_the_spot(topic: str) -> N
     wire.connect()
     batch = [Message(topic, b"", 1, receipt=7), Message(topic, b""), Message("fine", b"", 1)]
     assert wire.session.publish(batch, None) == 3
-    assert wire.session.events() == [Settled(None, [7], Outcome.REFUSED, 0x90)]
+    assert wire.session.events() == [Settled(None, [7], Outcome.REFUSED, 0x90, topic)]
     assert _marks(wire.sent()) == [("fine", 2, False)]
 
 
@@ -286,8 +287,8 @@ def test_a_message_above_the_servers_maximum_is_refused_with_its_topic_known_or_
     fits = Message("t", bytes(10), 1, receipt=2)
     assert wire.session.publish([large, fits, large, fits], None) == 4
     assert wire.session.events() == [
-        Settled(None, [1], Outcome.REFUSED, 0x95),
-        Settled(None, [1], Outcome.REFUSED, 0x95),
+        Settled(None, [1], Outcome.REFUSED, 0x95, "t"),
+        Settled(None, [1], Outcome.REFUSED, 0x95, "t"),
     ]
     assert [one.topic for one in wire.sent() if isinstance(one, p.Publish)] == ["t", ""]
 
@@ -296,13 +297,13 @@ def test_what_the_server_lacks_is_lowered_or_refused() -> None:
     wire = Wire()
     wire.connect(qos_maximum=1, retain_available=0)
     wire.session.publish([Message("a", b"", 2, receipt=1), Message("b", b"", 1, True, receipt=2)], None)
-    assert wire.session.events() == [Settled(None, [2], Outcome.REFUSED, 0x9A)]
+    assert wire.session.events() == [Settled(None, [2], Outcome.REFUSED, 0x9A, "b")]
     assert wire.sent() == [p.Publish("a", b"", 1, packet_id=1)]
     assert wire.send(p.Puback(1)) == [Settled(None, [1], Outcome.TAKEN, 0)]
     low = Wire()
     low.connect(qos_maximum=0)
     low.session.publish([Message("a", b"", 1, receipt=1), Message("b", b"")], None)
-    assert low.session.events() == [Settled(None, [1], Outcome.REFUSED, 0x9B)]
+    assert low.session.events() == [Settled(None, [1], Outcome.REFUSED, 0x9B, "a")]
     assert low.sent() == [p.Publish("b", b"")]
 
 
@@ -459,7 +460,42 @@ def test_a_server_that_takes_less_after_reconnecting_gets_less() -> None:
     wire.session.publish([Message("a", bytes(100), 1, receipt=1), Message("b", b"", 1, True, receipt=2)], None)
     wire.lose()
     events = wire.connect(present=True, packet_bytes_max=50, retain_available=0)
-    assert events[1:] == [Settled(None, [1], Outcome.REFUSED, 0x95), Settled(None, [2], Outcome.REFUSED, 0x9A)]
+    assert events[1:] == [
+        Settled(None, [1], Outcome.REFUSED, 0x95, "a"),
+        Settled(None, [2], Outcome.REFUSED, 0x9A, "b"),
+    ]
+
+
+def test_what_is_refused_between_two_connections_is_never_sent_again() -> None:
+    wire, board = Wire(clean_start=False, session_expiry_s=9), Board()
+    wire.connect()
+    wire.session.publish([*_messages("a"), *_messages("b", qos=2), *_messages("c", "b")], board)
+    wire.send(p.Pubrec(2))
+    wire.lose()
+    settled = wire.session.refuse(lambda message: message.topic == "b", 0x87)
+    assert settled == [Settled(board, [101], Outcome.REFUSED, 0x87, "b")]
+    wire.connect(present=True)
+    sent = wire.sent()
+    assert _marks(sent) == [("a", 1, True), ("c", 3, True)]
+    assert p.Pubrel(2) in sent  # the server has that one already
+
+
+def test_under_a_restriction_the_oldest_goes_alone_and_all_follow_when_it_is_lifted() -> None:
+    wire = Wire(clean_start=False, session_expiry_s=9)
+    wire.connect()
+    wire.session.publish(_messages("a", "b", "c"), None)
+    wire.lose()
+    wire.session.restrict(0)
+    wire.connect(present=True)
+    assert (wire.sent(), wire.session.oldest_sent()) == ([], None)
+    wire.session.restrict(1)
+    assert _marks(wire.sent()) == [("a", 1, True)]
+    assert wire.session.oldest_sent() == _messages("a")[0]
+    assert (wire.session.room(), wire.session.publish([Message("d", b"")], None)) == (0, 0)
+    wire.send(p.Puback(1))
+    wire.session.restrict(None)
+    assert _marks(wire.sent()) == [("b", 2, True), ("c", 3, True)]
+    assert wire.session.publish(_messages("d"), None) == 1
 
 
 def test_giving_up_settles_everything_once() -> None:

@@ -1,5 +1,7 @@
 """The demo's run: readings flow, commands are answered, a sensor is set, and in the end all is counted.
 
+With --outage the cloud's broker goes away in between, with --kill the gateway is killed hard and started again.
+
 Ctrl-C (or SIGTERM, or the end of --seconds) pauses the boards, waits until what they hold has arrived, and counts; a
 second Ctrl-C ends at once.
 """
@@ -13,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -31,7 +33,18 @@ SENSOR_EVERY_S = 10.0
 SEEN_TIMEOUT_S = 20.0
 ANSWER_TIMEOUT_S = 20.0
 DRAIN_TIMEOUT_S = 60.0
+FAULTS_AT = 0.3  # of the run's length
 REJECTIONS = ("bad_crc", "bad_cobs", "too_long", "too_short", "timeout", "unknown_channel")  # as boards name them
+
+
+class Faults(NamedTuple):
+    """What befalls the run: the broker away for so long, and the gateway killed in the middle of that."""
+
+    outage_s: float
+    kill: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.outage_s or self.kill)
 
 
 class Interrupted(Exception):
@@ -67,26 +80,56 @@ class Run:
         self._set_c: float | None = None
         self._seen_c: float | None = None
 
-    def flow(self, seconds: float | None) -> None:
+    def flow(self, seconds: float | None, faults: Faults) -> None:
         """Let readings and commands flow for the seconds, or until stopped; set the sensor in mid-run."""
         began_s = time.monotonic()
         sensor_s = began_s + (min(SENSOR_EVERY_S, seconds / 2) if seconds is not None else SENSOR_EVERY_S / 2)
         command_s, turn, settings = began_s, 0, 0
+        faults_s = began_s + seconds * FAULTS_AT if faults and seconds is not None else None
         while not self._stop.asked.is_set():
             now_s = time.monotonic()
             if seconds is not None and now_s - began_s >= seconds and self._set_c is not None:
                 break
             self._world.gateway.check()
-            if now_s >= command_s:
+            if faults_s is not None and now_s >= faults_s:
+                faults_s = None
+                self._suffer(faults)
+            elif now_s >= command_s:
                 name = list(self._tally.boards)[turn % len(self._tally.boards)]
                 self._judge.command(name, "ping", f"hello {turn}".encode())
                 command_s, turn = now_s + COMMAND_EVERY_S / len(self._tally.boards), turn + 1
-            if now_s >= sensor_s and not (settings and seconds is not None):
+            if now_s >= sensor_s and faults_s is None and not (settings and seconds is not None):
                 self._set_sensor(TEMPERATURES_C[settings % len(TEMPERATURES_C)])
                 sensor_s, settings = now_s + SENSOR_EVERY_S, settings + 1
-            with self._judge.changed:
-                self._view.update(self._tally)
+            self._show()
             self._stop.asked.wait(0.1)
+
+    def _suffer(self, faults: Faults) -> None:
+        """The broker goes away and comes back; the gateway is killed in the middle and started again."""
+        self._judge.wait(self._all_answered, ANSWER_TIMEOUT_S)
+        if faults.outage_s:
+            self._view.say(f"the cloud's broker goes away for {faults.outage_s:g} s")
+            self._world.broker.stop()
+        self._idle(faults.outage_s / 2)
+        if faults.kill:
+            self._view.say("kills the gateway with SIGKILL, and starts it again")
+            self._world.gateway.kill_and_restart()
+        self._idle(faults.outage_s / 2)
+        if faults.outage_s:
+            self._view.say("the broker is back")
+            self._world.broker.start()
+        self._world.gateway.wait_ready()
+        self._view.say("all is connected again")
+
+    def _idle(self, seconds: float) -> None:
+        until_s = time.monotonic() + seconds
+        while time.monotonic() < until_s and not self._stop.asked.is_set():
+            self._show()
+            self._stop.asked.wait(0.1)
+
+    def _show(self) -> None:
+        with self._judge.changed:
+            self._view.update(self._tally)
 
     def _set_sensor(self, temperature_c: float, *, stoppable: bool = True) -> None:
         """Set the first board's sensor and wait until a reading at the cloud shows it, or until asked to stop."""
@@ -111,21 +154,32 @@ class Run:
             self._set_sensor(TEMPERATURES_C[0] if self._set_c is None else self._set_c, stoppable=False)
         self._view.say("pauses the boards and waits until all they hold has arrived")
         self._answers("pause")
-        produced = rejected = 0
+        produced = shed = rejected = 0
         for name, answer in self._answers("stats").items():
             stats: dict[str, Any] = msgspec.json.decode(answer)
             made = int(stats["readings_produced"])
             produced += made
+            shed += int(stats["readings_shed"])
             rejected += sum(int(stats[kind]) for kind in REJECTIONS)
             self._wait_received(name, made)
         self._judge.wait(self._all_answered, ANSWER_TIMEOUT_S)
         status = self._world.gateway.status()
         if status is None:
             raise DemoFailed("the gateway does not answer `edge status`; see gateway.log")
-        rejected += sum(int(n) for name, n in status["counters"].items() if name.startswith("frames_rejected"))
+        counters = status["counters"].items()
+        rejected += sum(int(n) for name, n in counters if name.startswith("frames_rejected"))
+        shed += sum(int(n) for name, n in counters if name.startswith("stream_records_shed"))
+        shown = self._world.shown.wait(produced, DRAIN_TIMEOUT_S)
         with self._judge.changed:
             self._view.update(self._tally)
-            return self._tally.result(produced, rejected, self._set_c, self._seen_c)
+            return self._tally.result(
+                shown,
+                produced=produced,
+                shed=shed,
+                frames_rejected=rejected,
+                temperature_set_c=self._set_c,
+                temperature_seen_c=self._seen_c,
+            )
 
     def _wait_received(self, thing: str, count: int) -> None:
         self._judge.wait(lambda: self._tally.received(thing) >= count, DRAIN_TIMEOUT_S)
@@ -147,9 +201,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, metavar="N", help="how long readings flow (default: until Ctrl-C)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout at the end")
     parser.add_argument("--boards", type=int, default=2, metavar="N", help="how many boards (default %(default)s)")
+    parser.add_argument("--outage", type=float, default=0.0, metavar="N", help="take the broker away for N seconds")
+    parser.add_argument("--kill", action="store_true", help="kill the gateway in the middle, and start it again")
     options = parser.parse_args(arguments)
     if options.boards < 1 or (options.seconds is not None and not 0 < options.seconds <= 86_400):
         parser.error("--boards is at least 1, --seconds from above 0 to 86400")
+    faults = Faults(options.outage, options.kill)
+    if faults and (options.seconds is None or not 0 <= faults.outage_s <= options.seconds / 2):
+        parser.error("--outage and --kill go with --seconds, and an outage lasts at most half of them")
     folder = Path(tempfile.mkdtemp(prefix="edgeloop-demo-"))
     view = make_view()
     try:
@@ -159,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stop.orderly = True
             view.say(f"all is connected{'' if options.seconds else '; Ctrl-C ends'}")
             run = Run(world, view, stop)
-            run.flow(options.seconds)
+            run.flow(options.seconds, faults)
             result = run.finish()
     except (DemoFailed, HilError, MosquittoFailed, OSError) as error:
         view.close()

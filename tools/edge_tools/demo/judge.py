@@ -17,6 +17,7 @@ from edge_tools.pki import Credential
 
 ANSWERS = "answers/demo"
 _CONNECT_TIMEOUT_S = 10.0
+_SESSION_S = 3600
 
 
 class Judge:
@@ -34,7 +35,10 @@ class Judge:
 
     def start(self, host: str, port: int) -> None:
         """Connect and subscribe; readings are counted from here on. Raises TimeoutError, OSError."""
-        self._client.connect(host, port)
+        session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        session.SessionExpiryInterval = _SESSION_S  # what arrives while the broker is away is kept for us
+        self._client.reconnect_delay_set(1, 1)
+        self._client.connect(host, port, clean_start=False, properties=session)
         self._client.loop_start()
         if not self.wait(lambda: self._subscribed, _CONNECT_TIMEOUT_S):
             raise TimeoutError("the demo's own client could not subscribe at the broker; see mosquitto.log")

@@ -4,7 +4,7 @@ A reading is named by (thing, boot, sequence), which the gateway writes into the
 name twice is one reading, repeated. A command is matched with its answer by its correlation data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +19,9 @@ class Result(msgspec.Struct, frozen=True):
     readings_produced: int
     readings_received: int
     readings_repeated: int
+    readings_visible: int
+    readings_visible_twice: int
+    readings_shed: int
     commands_sent: int
     commands_answered: int
     frames_rejected: int
@@ -30,6 +33,12 @@ class Result(msgspec.Struct, frozen=True):
         found = []
         if not self.readings_produced or self.readings_received != self.readings_produced:
             found.append(f"{self.readings_received} of {self.readings_produced} readings arrived")
+        if self.readings_visible != self.readings_received:
+            found.append(f"{self.readings_visible} of {self.readings_received} readings are shown")
+        if self.readings_visible_twice:
+            found.append(f"{self.readings_visible_twice} readings are shown more than once")
+        if self.readings_shed:
+            found.append(f"{self.readings_shed} readings were shed")
         if not self.commands_sent or self.commands_answered != self.commands_sent:
             found.append(f"{self.commands_answered} of {self.commands_sent} commands were answered")
         if self.temperature_set_c is None or self.temperature_seen_c is None:
@@ -104,14 +113,25 @@ class Tally:
         return len(self.boards[thing].readings)
 
     def result(
-        self, produced: int, frames_rejected: int, temperature_set_c: float | None, temperature_seen_c: float | None
+        self,
+        shown: Mapping[tuple[str, int, int], int],
+        *,
+        produced: int,
+        shed: int,
+        frames_rejected: int,
+        temperature_set_c: float | None,
+        temperature_seen_c: float | None,
     ) -> Result:
+        """produced, shed: as the boards and the gateway count them. shown: how often the receiving side shows each."""
         seen = self.boards.values()
         return Result(
             boards=len(self.boards),
             readings_produced=produced,
             readings_received=sum(len(board.readings) for board in seen),
             readings_repeated=sum(board.repeated for board in seen),
+            readings_visible=len(shown),
+            readings_visible_twice=sum(1 for times in shown.values() if times > 1),
+            readings_shed=shed,
             commands_sent=sum(board.sent for board in seen),
             commands_answered=sum(board.answered for board in seen),
             frames_rejected=frames_rejected,

@@ -17,12 +17,14 @@ from edge.config import load_config
 from edge.control import ask_status
 from edge.errors import TransientError
 from edge_tools.demo.judge import ANSWERS, Judge
+from edge_tools.demo.shown import INGEST, Shown
 from edge_tools.hil.board import EmulatedBoard, default_elf, start_boards
 from edge_tools.mosquitto import HOST, Mosquitto, user_acl
 from edge_tools.pki import Credential, issue_client, issue_server, make_ca
 
 BOARD = "mps2_an385"
 GATEWAY, JUDGE = "demo-gateway", "demo-judge"
+STREAM = "telemetry"
 OF_ITS_OWN = ("setsid", "setpriv", "--pdeathsig", "SIGKILL", "--")
 ROOM_C = 20.5
 _READY_TIMEOUT_S = 30.0
@@ -43,12 +45,13 @@ def gateway_file(names: Sequence[str], ports: Sequence[Path], broker_port: int, 
     parts = [
         f'[gateway]\nname = "{GATEWAY}"\ndata_dir = "data"\n',
         f'[cloud]\nhost = "{HOST}"\nport = {broker_port}\nca = {text(str(credential.ca))}\n'
-        f"certificate = {text(str(credential.certificate))}\nkey = {text(str(credential.key))}\n",
+        f"certificate = {text(str(credential.certificate))}\nkey = {text(str(credential.key))}\n"
+        "backoff_s_max = 5\n",
         *(
             f"[[board]]\nname = {text(name)}\nport = {text(str(port))}\n"
             for name, port in zip(names, ports, strict=True)
         ),
-        '[[route]]\nfrom = "boards"\ntopic = "dt/{board}/#"\nto = ["cloud"]\n',
+        f'[[stream]]\nname = "{STREAM}"\nfrom = ["boards"]\ntopics = ["dt/{{board}}/#"]\ncommit = "100 ms"\n',
         f'[[route]]\nfrom = "boards"\ntopic = "{ANSWERS}/#"\nto = ["cloud"]\n',
         '[[route]]\nfrom = "cloud"\ntopic = "cmd/+/#"\nto = ["boards"]\n',
     ]
@@ -60,6 +63,7 @@ def access_rules(names: Sequence[str]) -> list[str]:
     gateway = [rule for name in names for rule in (f"write dt/{name}/#", f"read cmd/{name}/#")]
     return [
         *user_acl(GATEWAY, *gateway, f"write {ANSWERS}/#"),
+        *user_acl(INGEST, "read dt/#"),
         *user_acl(JUDGE, "read dt/#", f"read {ANSWERS}/#", "write cmd/#"),
     ]
 
@@ -68,15 +72,24 @@ class Gateway:
     """`edge run` on a configuration file; its log is gateway.log beside it."""
 
     def __init__(self, file: Path) -> None:
-        self._log = file.with_name("gateway.log")
+        self._file, self._log = file, file.with_name("gateway.log")
         self._socket = load_config(str(file)).control_socket
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*OF_ITS_OWN, sys.executable, "-m", "edge.cli", "run", "--config", str(file)],
+            return subprocess.Popen(
+                [*OF_ITS_OWN, sys.executable, "-m", "edge.cli", "run", "--config", str(self._file)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
+
+    def kill_and_restart(self) -> None:
+        """SIGKILL, as a power cut would; then start it again on what it left."""
+        self._process.kill()
+        self._process.wait()
+        self._process = self._start()
 
     def check(self) -> None:
         """Raise DemoFailed when it has ended."""
@@ -118,8 +131,10 @@ class Gateway:
 class World:
     """All of it, running."""
 
-    def __init__(self, boards: Sequence[EmulatedBoard], gateway: Gateway, judge: Judge) -> None:
-        self.boards, self.gateway, self.judge = boards, gateway, judge
+    def __init__(
+        self, boards: Sequence[EmulatedBoard], gateway: Gateway, judge: Judge, broker: Mosquitto, shown: Shown
+    ) -> None:
+        self.boards, self.gateway, self.judge, self.broker, self.shown = boards, gateway, judge, broker, shown
 
 
 @contextlib.contextmanager
@@ -130,12 +145,17 @@ def start_world(folder: Path, count: int, root: Path, say: Callable[[str], None]
         say("makes a private CA and certificates for the broker, the gateway and the judge")
         authority = make_ca(folder / "ca")
         server = issue_server(authority, folder / "cloud", ["localhost", HOST])
-        broker = Mosquitto(folder / "cloud", plain=False, tls=server, acl=access_rules(names), prefix=OF_ITS_OWN)
+        broker = Mosquitto(
+            folder / "cloud", plain=False, tls=server, acl=access_rules(names), prefix=OF_ITS_OWN, persistent=True
+        )
         say("starts mosquitto, which stands for the cloud")
         stack.enter_context(broker)
         judge = Judge(JUDGE, names, issue_client(authority, folder / "judge", JUDGE))
         judge.start(HOST, broker.tls_port)
         stack.callback(judge.stop)
+        say("starts fleet ingest, which stores what arrives and shows it once")
+        shown = Shown(folder, (HOST, broker.tls_port), issue_client(authority, folder / "ingest", INGEST), OF_ITS_OWN)
+        stack.callback(shown.stop)
         say(f"starts {count} emulated boards ({BOARD})")
         elf = default_elf(BOARD, root / "firmware")
         boards = stack.enter_context(start_boards(count, BOARD, folder / "boards", elf))
@@ -148,4 +168,4 @@ def start_world(folder: Path, count: int, root: Path, say: Callable[[str], None]
         gateway = Gateway(file)
         stack.callback(gateway.stop)
         gateway.wait_ready()
-        yield World(boards, gateway, judge)
+        yield World(boards, gateway, judge, broker, shown)

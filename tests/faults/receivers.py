@@ -1,0 +1,161 @@
+"""The receiving side of the fault tests: each keeps a book of every record in the order it came."""
+
+import asyncio
+import gzip
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.mqtt import packets
+from edge_tools.mosquitto import Mosquitto
+from tests.fakes.broker import FakeBroker
+from tests.faults.loop_thread import LoopThread
+from tests.faults.oracle import Arrival, Id, read_payload
+
+HOST = "127.0.0.1"
+_WAIT_S = 30.0
+
+
+def arrivals(topic: str, data: bytes, user: Mapping[str, str]) -> Iterator[Arrival]:
+    """The records of one message: one, or a batch's rows (newline-delimited JSON, perhaps gzipped)."""
+    if not topic.startswith("batch/"):
+        named = Id(user["thing"], int(user["boot"]), int(user["seq"])) if "seq" in user else None
+        yield Arrival(read_payload(data), named)
+        return
+    if user.get("encoding") == "gzip":
+        data = gzip.decompress(data)
+    for line in data.splitlines():
+        row = json.loads(line)
+        body = row["payload"] if isinstance(row["payload"], str) else msgspec.json.encode(row["payload"]).decode()
+        yield Arrival(read_payload(body.encode()), Id(row["thing"], row["boot"], row["seq"]))
+
+
+class FakeCloud:
+    """A broker that acknowledges only what its book holds, in a thread of its own; kill it as often as you like."""
+
+    def __init__(self) -> None:
+        self.broker = FakeBroker()
+        self._server: asyncio.Server | None = None
+        self._thread = LoopThread("cloud")
+        self.port = self._thread.run(self._listen(0))
+
+    def stop(self, *, forget_sessions: bool = False) -> None:
+        self._thread.run(self._stop())
+        if forget_sessions:
+            self.broker.sessions.clear()
+
+    def start(self) -> None:
+        if self._server is None:
+            self._thread.run(self._listen(self.port))
+
+    def close(self) -> None:
+        self.stop()
+        self._thread.close()
+
+    def wish(self, change: str, value: Any) -> None:
+        """Set one of the fake broker's wishes."""
+        self._thread.call(setattr, self.broker, change, value)
+
+    def arrivals(self) -> list[Arrival]:
+        published = self._thread.call(lambda: [one for one in self.broker.packets if isinstance(one, packets.Publish)])
+        return [
+            one for packet in published for one in arrivals(packet.topic, packet.payload, dict(packet.properties.user))
+        ]
+
+    async def _listen(self, port: int) -> int:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self.broker.make_client, HOST, port)
+        found: int = self._server.sockets[0].getsockname()[1]
+        return found
+
+    async def _stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for client in list(self.broker.clients):
+            client.transport.abort()
+
+
+class Observer:
+    """An independent subscriber at a real mosquitto, with a session that outlives both; it acknowledges a message after
+    it stands in the book."""
+
+    def __init__(self, port: int, topics: tuple[str, ...] = ("dt/#", "batch/#")) -> None:
+        self._lock = threading.Lock()
+        self._arrivals: list[Arrival] = []
+        self._subscribed = threading.Event()
+        self._topics = topics
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, "observer", protocol=paho.MQTTv5, manual_ack=True)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
+        session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        session.SessionExpiryInterval = 86_400
+        session.ReceiveMaximum = 1000
+        self._client.connect(HOST, port, properties=session, clean_start=False)
+        self._client.loop_start()
+        assert self._subscribed.wait(_WAIT_S), "the observer could not subscribe"
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def arrivals(self) -> list[Arrival]:
+        with self._lock:
+            return list(self._arrivals)
+
+    def _on_connect(self, client: paho.Client, _: Any, __: Any, reason: ReasonCode, ___: Any) -> None:
+        if not reason.is_failure:
+            client.subscribe([(topic, 1) for topic in self._topics])
+
+    def _on_subscribe(self, _: Any, __: Any, ___: Any, reasons: list[ReasonCode], ____: Any) -> None:
+        if not any(reason.is_failure for reason in reasons):
+            self._subscribed.set()
+
+    def _on_message(self, client: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
+        user = dict(getattr(message.properties, "UserProperty", ()))
+        found = list(arrivals(message.topic, bytes(message.payload), user))
+        with self._lock:
+            self._arrivals += found
+        client.ack(message.mid, message.qos)
+
+
+class RealCloud:
+    """A mosquitto and an observer at it. It is stopped in good order: killed with -9 mosquitto 2.0 forgets what it had
+    acknowledged, and no gateway can make up for that."""
+
+    def __init__(self, folder: Path) -> None:
+        self._broker = Mosquitto(folder, persistent=True, options=("max_inflight_messages 1000",))
+        self._broker.start()
+        self._observer = Observer(self._broker.port)
+        self._up = True
+
+    @property
+    def port(self) -> int:
+        return self._broker.port
+
+    def stop(self) -> None:
+        self._broker.stop()
+        self._up = False
+
+    def start(self) -> None:
+        if not self._up:
+            self._broker.start()
+            self._up = True
+
+    def arrivals(self) -> list[Arrival]:
+        return self._observer.arrivals()
+
+    def close(self) -> None:
+        self._observer.close()
+        self._broker.stop()

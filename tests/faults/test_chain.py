@@ -1,0 +1,42 @@
+"""The whole chain at once: eight boards, outages, kills of everything. What was produced is what was received."""
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.chain import shake
+from tests.faults.receivers import RealCloud
+from tests.faults.worlds import World
+
+BOARDS = 8
+SHAKEN_S = 12.0
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_eight_boards_through_outages_and_kills_lose_nothing_and_show_nothing_twice(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    with World(tmp_path, boards=BOARDS, cloud=RealCloud(tmp_path / "cloud")) as world:
+        world.gateway.start()
+        world.boards.run_at(25)
+        until_s = time.monotonic() + SHAKEN_S
+        struck = shake(world, rng, go_on=lambda _: time.monotonic() < until_s)
+        verdict = world.drain().check()
+        assert struck.counts.get("gateway", 0) > 2, struck
+        assert verdict.produced > 1000
+
+
+def test_boards_that_lose_their_power_account_for_what_they_held(tmp_path: Path) -> None:
+    with World(tmp_path, boards=2, ring=200) as world:
+        world.gateway.start()
+        world.boards.produce(50)
+        world.wait_counter("stream_records_in", 100)
+        world.gateway.kill()
+        world.boards.produce(300)
+        world.boards.cut_power("board1")
+        world.boards.produce(10)
+        verdict = world.drain().check(shed=["board_ring", "board_power"])
+        assert verdict.shed == {"board_ring": 210, "board_power": 200} or verdict.shed["board_power"] >= 190
+        assert verdict.shed["board_power"] == 200
+        assert 200 <= verdict.shed["board_ring"] <= 300

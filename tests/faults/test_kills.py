@@ -1,0 +1,47 @@
+"""The gateway is killed with SIGKILL at every system call that changes its data folder. Nothing acknowledged goes."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.kills import Kill, Run, calls_of, spread, strike_all
+
+# ./tools/bench faults kills at all of them.
+MOST = 30
+
+
+@pytest.mark.parametrize("backlog", [0, 100], ids=["from the first start", "from a start with a backlog"])
+def test_a_gateway_killed_at_any_write_loses_nothing_and_shows_nothing_twice(tmp_path: Path, backlog: int) -> None:
+    calls = calls_of(tmp_path / "whole", backlog=backlog)
+    kinds = {kill.call for kill in calls}
+    assert {"openat", "pwrite64", "fdatasync", "fsync"} <= kinds, calls
+    struck = strike_all(tmp_path, spread(list(calls), MOST), backlog=backlog)
+    died = [one for one in struck if one.where]
+    assert len(died) >= 0.8 * len(struck), [str(one.kill) for one in struck if not one.where]
+
+
+def test_the_harness_finds_a_gateway_that_acknowledges_before_the_commit(tmp_path: Path) -> None:
+    """Its stream's folder goes away with the kill, as if what it had told the boards had never been written."""
+    run = Run(tmp_path)
+    try:
+        run.cloud.stop()
+        run.gateway.start()
+        run.live()
+        run.gateway.kill()
+        for file in (run.gateway.data / "streams" / "readings").iterdir():
+            file.unlink()
+        run.cloud.start()
+        run.boards.produce(1)
+        verdict = run.drain(patience_s=3)
+        assert len(verdict.lost_acknowledged) == run.records
+        with pytest.raises(AssertionError, match="lost_acknowledged: 20"):
+            verdict.check()
+    finally:
+        run.close()
+
+
+def test_kills_are_spread_from_the_first_to_the_last() -> None:
+    kills = [Kill("file", "pwrite64", number) for number in range(1, 101)]
+    chosen = spread(kills, 10)
+    assert (len(chosen), chosen[0], chosen[-1]) == (10, kills[0], kills[-1])
+    assert spread(kills, 1000) == kills

@@ -1,0 +1,107 @@
+"""A whole small world for one fault test: boards, a proxy, a broker with its book, a gateway; and its judgement."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from tests.faults.gateways import Gateway, gateway_file
+from tests.faults.oracle import Arrival, Books, Verdict, judge
+from tests.faults.proxy import Proxy
+from tests.faults.receivers import FakeCloud
+from tests.faults.sources import Boards
+from tests.faults.waiting import comes_about, wait_until
+
+DRAIN_S = 60.0
+ARRIVE_S = 10.0
+
+
+class Cloud(Protocol):
+    """A broker and the book of what arrived. stop and start may be called again and again."""
+
+    @property
+    def port(self) -> int: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def arrivals(self) -> list[Arrival]: ...
+
+    def close(self) -> None: ...
+
+
+class World:
+    """`with World(folder, boards=2) as world:`: everything is up but the gateway. options: of the stream.
+
+    Behind the proxy stands a broker that acknowledges only what its book holds, unless another cloud is given.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        boards: int = 1,
+        payload_bytes: int = 0,
+        ring: int = 4096,
+        data: Path | None = None,
+        more: str = "",
+        cloud: Cloud | None = None,
+        **options: Any,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.boards = Boards(folder / "ports", boards, payload_bytes=payload_bytes, ring=ring)
+        self.cloud = cloud or FakeCloud()
+        self.proxy = Proxy(self.cloud.port)
+        file = gateway_file(folder, self.boards.ports, self.proxy.port, more=more, data=data, **options)
+        self.gateway = Gateway(file, data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.gateway.close()
+        self.boards.close()
+        self.proxy.close()
+        self.cloud.close()
+
+    def wait_counter(self, name: str, least: float = 1) -> None:
+        """Until a counter of the gateway whose name begins so, with any labels, is that high."""
+
+        def reached() -> bool:
+            counters = self.gateway.counters()
+            return sum(value for key, value in counters.items() if key.startswith(name)) >= least
+
+        wait_until(reached, f"{name} ≥ {least}")
+
+    def drain(self, *, patience_s: float = DRAIN_S) -> Verdict:
+        """All faults have ended: start what is down, produce no more, wait for rest, judge."""
+        self.boards.run_at(0)
+        for name in self.boards.names:
+            self.boards.plug(name)
+        self.cloud.start()
+        self.proxy.restore()
+        if self.gateway.ended():
+            self.gateway.start()
+        drained = bool(comes_about(self.at_rest, patience_s)) and bool(comes_about(self._arrived, ARRIVE_S))
+        shed = [*self.boards.shed(), *self.gateway.shed()]
+        self.gateway.stop()
+        return judge(Books(self.boards.book(), self.cloud.arrivals(), shed, drained=drained))
+
+    def _arrived(self) -> bool:
+        """The last may still be on their way from the broker to its subscriber."""
+        given_up = sum(one.count for one in (*self.boards.shed(), *self.gateway.shed()))
+        return len({one.made for one in self.cloud.arrivals()}) + given_up >= len(self.boards.book().made)
+
+    def at_rest(self) -> bool:
+        """The boards hold nothing and the gateway's stream neither."""
+        if not self.boards.idle() or (status := self.gateway.status()) is None:
+            return False
+        backlog = [value for name, value in status["counters"].items() if name.startswith("stream_backlog_records")]
+        return bool(backlog) and not any(backlog)
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    wait_until(lambda: condition() or None, what)

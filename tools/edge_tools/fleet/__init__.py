@@ -1,0 +1,1 @@
+"""The receiving side: stores telemetry so that each reading is shown exactly once, and shows it."""
