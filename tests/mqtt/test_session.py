@@ -382,7 +382,7 @@ def test_a_reading_above_the_servers_maximum_is_refused_when_its_thing_is_known_
     wire.connect(packet_bytes_max=80)
     named = [Message("t", bytes(size), 1, receipt=n, reading=Reading("b", 1, n)) for n, size in enumerate((9, 60, 9))]
     assert wire.session.publish(named, None) == 3
-    assert wire.session.events() == [Settled(None, [1], Outcome.REFUSED, 0x95)]
+    assert wire.session.events() == [Settled(None, [1], Outcome.REFUSED, 0x95, "t")]
     assert len(wire.sent()) == 2
 
 
