@@ -145,3 +145,45 @@ def test_any_line_changed_gives_a_config_or_a_config_error(data: st.DataObject) 
 @pytest.mark.parametrize("file", sorted(Path("device_configs").glob("*.toml")), ids=str)
 def test_every_example_in_device_configs_is_valid(file: Path) -> None:
     assert load_config(str(file)).routes
+
+
+STREAMS = """\
+[gateway]
+name = "g"
+[cloud]
+host = "c"
+[broker]
+host = "b"
+[[stream]]
+name = "s"
+from = ["broker"]
+topics = ["dt/#", "log/#"]
+"""
+
+
+def test_a_streams_sources_and_topics_are_routes_to_it() -> None:
+    config = parse_config(STREAMS, "g.toml")
+    assert [(route.source, route.topic, route.to) for route in config.all_routes] == [
+        ("broker", "dt/#", ("stream:s",)),
+        ("broker", "log/#", ("stream:s",)),
+    ]
+    assert config.streams[0].commit_interval_s == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("bytes_max = 100000", "stream[1].bytes_max"),
+        ('commit = "soon"', "stream[1].commit"),
+        ('export = "broker"', "stream[1].from"),
+        ('batch_topic = "a/#"', "stream[1].batch_topic"),
+        ('[[stream]]\nname = "s"', "stream[2].name"),
+        ('[[route]]\nfrom = "cloud"\ntopic = "x"\nto = ["stream:s"]', "route[1].topic"),
+        ('[[route]]\nfrom = "broker"\ntopic = "x"\nto = ["stream:t"]', "route[1].to"),
+        ('[[route]]\nfrom = "cloud"\ntopic = "dt/a"\nto = ["broker"]', "stream[1].topics"),
+    ],
+)
+def test_a_stream_that_cannot_be_is_refused_by_its_field(line: str, field: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_config(STREAMS + line, "g.toml")
+    assert refused.value.field == field

@@ -125,7 +125,11 @@ class Shedder:
 
     def _step(self) -> None:
         """Give up the next slice."""
-        rows = self._log.read(self._reading, records_max=SLICE_RECORDS, bytes_max=SLICE_BYTES)
+        try:
+            rows = self._log.read(self._reading, records_max=SLICE_RECORDS, bytes_max=SLICE_BYTES)
+        except OSError:  # what cannot be read cannot be counted: tried again when room or age is looked at next
+            self._dropping = False
+            return
         sent = self._sent()
         now_ms = self._now_ms()
         ended = not rows

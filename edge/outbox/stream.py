@@ -34,6 +34,8 @@ from edge.outbox.worker import Worker
 
 PAYLOAD_BYTES_MAX: Final = 128 * 1024
 GATHER_S: Final = 0.002  # commits begin no closer together: a hop and a sync each, they would eat the processor
+GATHER_BUSY_S: Final = 0.005  # when there is much to gather
+BUSY_RECORDS: Final = 64
 CURSOR_S: Final = 1.0
 BUFFER_BYTES_MAX: Final = 4 * 1024 * 1024
 RECORD_OVERHEAD_BYTES: Final = 96  # of a record beside topic, payload and properties, at most about
@@ -110,6 +112,7 @@ class Stream:
         self._waiting: list[tuple[Origin, list[int]]] = []
         self._air: tuple[Batch, list[Message], list[tuple[Origin, list[int]]]] | None = None
         self._begun_at = float("-inf")
+        self._gather_s = GATHER_S
         self._timer: asyncio.Handle | None = None
         self._timer_is_for_cursor = False
         self._retry_s = RETRY_S_MIN
@@ -140,13 +143,16 @@ class Stream:
     def refused(self, first: int, last: int) -> None:
         """These records will never be taken where they go."""
         number = first
-        while number <= last and (rows := self.log.read(number, records_max=256, bytes_max=1 << 20)):
-            for number, data in rows:
-                if number > last:
-                    return
-                record = decode(data)
-                self.ledger.add(*(name_of(record, number, self.own) if record else UNREADABLE), "refused")
-            number += 1
+        try:
+            while number <= last and (rows := self.log.read(number, records_max=256, bytes_max=1 << 20)):
+                for number, data in rows:
+                    if number > last:
+                        return
+                    record = decode(data)
+                    self.ledger.add(*(name_of(record, number, self.own) if record else UNREADABLE), "refused")
+                number += 1
+        except OSError:
+            self.ledger.add(self.own, self.boot, last, "refused", last - number + 1)
 
     def start(self) -> None:
         """On the running loop."""
@@ -310,7 +316,7 @@ class Stream:
             self._cancel_timer()
         loop = asyncio.get_running_loop()
         since = now - self._begun_at
-        delay = GATHER_S - since if full else max(self._interval_s, GATHER_S - since)
+        delay = self._gather_s - since if full else max(self._interval_s, self._gather_s - since)
         if delay > 0:
             self._timer = loop.call_later(delay, self._commit)
         else:
@@ -321,6 +327,7 @@ class Stream:
         self._timer = None
         if self._air is None and self._thinning is None and (batch := self._seal()) is not None:
             self._begun_at = self._now()
+            self._gather_s = GATHER_BUSY_S if len(batch.records) >= BUSY_RECORDS else GATHER_S
             self._write(batch)
 
     def _commit_soon(self) -> None:

@@ -245,7 +245,7 @@ def test_live_data_goes_ahead_of_a_backlog_and_none_is_left_out(tmp_path: Path) 
         again.readings([3001])
         await rig.taken()
         await until(lambda: again.stream.log.next == 3002)
-        again.cloud.answer(Outcome.TAKEN, 1)
+        again.cloud.answer(Outcome.TAKEN, 5)
         await until(lambda: any(one.reading == Reading("b1", 1, 3001) for one in again.cloud.seen))
         assert len(again.cloud.seen) < 20
         while again.uploader.backlog():

@@ -213,7 +213,11 @@ def _tail(args: argparse.Namespace) -> int:
 
 
 def _plot(args: argparse.Namespace) -> int:
-    from edge_tools.fleet.plot import draw, read_series
+    try:
+        from edge_tools.fleet.plot import draw, read_series
+    except ImportError as error:
+        fix = "Install it with: pip install 'edgeloop[fleet]'."
+        raise ConfigError("plot", "", f"matplotlib is not installed: {error}", fix) from None
 
     with _reading(args.database) as store:
         series = read_series(store.query(_wanted(args)), args.field)

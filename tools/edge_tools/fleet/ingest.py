@@ -32,6 +32,7 @@ class Connection(Protocol):
     """What ingest needs of a link."""
 
     session_present: bool
+    subscribed: bool
 
     def open(self, filters: Sequence[str]) -> None: ...
     def receive(self, wait_s: float) -> Sequence[Incoming]: ...
@@ -137,17 +138,20 @@ class Ingest:
         link = self._make_link()
         try:
             link.open(self._filters)
-            self._opened(session_present=link.session_present)
+            if link.session_present:
+                self._pending = _Pending()
+            self._pending.mids.clear()  # of a connection that is gone
+            told = False
             while not self._stopped():
                 self._step(link, self._store)
+                if link.subscribed and not told:
+                    told = True
+                    self._opened(session_present=link.session_present)
             self._flush(link, self._store)
         finally:
             link.close()
 
     def _opened(self, *, session_present: bool) -> None:
-        if self._pending.messages and session_present:
-            self._pending = _Pending()
-        self._pending.mids.clear()  # of a connection that is gone
         if not self._logged_open:
             self._logged_open = True
             log_event(_log, "ingest_connected", session_present=session_present)
@@ -157,14 +161,17 @@ class Ingest:
         pending, bounds = self._pending, self._bounds
         wait_s = IDLE_S
         if pending.since is not None:
-            wait_s = max(0.0, min(IDLE_S, pending.since + bounds.commit_ms / 1000 - self._clock()))
+            wait_s = max(0.0, min(IDLE_S, self._due() - self._clock()))
         for message in link.receive(wait_s):
             pending.add(self._decode(message), message, self._clock())
         full = max(pending.messages, len(pending.records)) >= bounds.commit_records or pending.bytes >= COMMIT_BYTES
-        if full or (pending.since is not None and self._clock() - pending.since >= bounds.commit_ms / 1000):
+        if full or (pending.since is not None and self._clock() >= self._due()):
             self._flush(link, store)
         if self._cause and self._backoff.lasted(self._clock() - self._since):
             self._cause = ""
+
+    def _due(self) -> float:
+        return (self._pending.since or 0.0) + self._bounds.commit_ms / 1000
 
     def _decode(self, message: Incoming) -> Decoded:
         received = int(self._wall_clock() * 1000)

@@ -99,11 +99,13 @@ class Link:
         self._receive_max = receive_max
         self._incoming: list[Incoming] = []
         self._failure: ConnectionFailed | None = None
-        self._granted: Sequence[Any] | None = None
-        self._connected = self.session_present = False
+        self._filters: Sequence[str] = ()
+        self._answer_by = 0.0
+        self._connected = self.session_present = self.subscribed = False
 
     def open(self, filters: Sequence[str]) -> None:
-        """Connect and subscribe. Messages of the kept session may come meanwhile. Raises ConnectionFailed."""
+        """Connect, and ask for the subscriptions: messages of the kept session come before the answer does, so that
+        it is `receive` that sees to it. Raises ConnectionFailed."""
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = SESSION_EXPIRY_S
         properties.ReceiveMaximum = self._receive_max
@@ -119,16 +121,14 @@ class Link:
         wanted = [
             (one, SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)) for one in filters
         ]
+        self._filters, self._answer_by = filters, time.monotonic() + CONNECT_TIMEOUT_S
         self._client.subscribe(wanted)
-        self._wait(lambda: self._granted is not None)
-        for one, code in zip(filters, self._granted or (), strict=False):
-            if code.is_failure:
-                problem = f"the broker refused the subscription to {one}: {code.getName()}"
-                raise ConnectionFailed("subscription_refused", problem, "Allow this client to subscribe to it.")
 
     def receive(self, wait_s: float) -> Sequence[Incoming]:
         """What came, as soon as something is there, at the latest after wait_s. Raises ConnectionFailed."""
         code = self._client.loop(wait_s) if not self._incoming else MQTTErrorCode.MQTT_ERR_SUCCESS
+        if not self.subscribed and self._failure is None and time.monotonic() > self._answer_by:
+            self._failure = failures.silent("the broker did not answer SUBSCRIBE")
         incoming, self._incoming = self._incoming, []
         if not incoming:
             self._check(code)
@@ -177,7 +177,13 @@ class Link:
             self._failure = failures.disconnected(reason.value, reason.getName())
 
     def _on_subscribe(self, _client: Any, _data: Any, _mid: Any, codes: Any, _properties: Any) -> None:
-        self._granted = codes
+        for one, code in zip(self._filters, codes, strict=False):
+            if code.is_failure:
+                problem = f"the broker refused the subscription to {one}: {code.getName()}"
+                remedy = "Allow this client to subscribe to it."
+                self._failure = ConnectionFailed("subscription_refused", problem, remedy)
+                return
+        self.subscribed = True
 
     def _receive(self, incoming: Incoming) -> None:
         self._incoming.append(incoming)

@@ -144,12 +144,18 @@ def opener(url: str) -> Callable[[bool], Store]:
     Raises ConfigError for an address that names none. The function raises StoreAway, and ConfigError for a schema
     that is newer than this program or not there to be read.
     """
-    from edge_tools.fleet import postgresql, sqlite
-
     if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
+        from edge_tools.fleet import sqlite
+
         path = url.removeprefix("sqlite:///")
         return lambda write: sqlite.open_store(path, write=write)
     if url.startswith(("postgresql://", "postgres://")):
+        try:
+            from edge_tools.fleet import postgresql
+        except ImportError as error:
+            fix = "Install it with: pip install 'edgeloop[fleet]'."
+            raise ConfigError("--database", "", f"PostgreSQL's client is not installed: {error}", fix) from None
+
         postgresql.check_address(url)
         return lambda write: postgresql.open_store(url, write=write)
     raise ConfigError("--database", "", "the address names no database that is known here", FORMS)
