@@ -5,11 +5,10 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
-from edge import __version__
+from edge import __version__, cli_status
 from edge.cli_streams import add_stream_commands
 from edge.config import DEFAULT_FILE, Config, load_config
 from edge.control import ask_status, watch
@@ -115,28 +114,8 @@ def _status(args: argparse.Namespace) -> int:
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(status)).decode())
     else:
-        print("\n".join(_status_lines(status)))
+        print("\n".join(cli_status.lines(status)))
     return DONE
-
-
-def _status_lines(status: dict[str, Any]) -> list[str]:
-    lines = [f"gateway {status['gateway']} (edge {status['version']}), up {status['uptime_s']:.0f} s"]
-    for connection in status["connections"]:
-        up = "connected" if connection["connected"] else f"not connected: {connection['cause']}"
-        lines.append(f"{connection['name']}: {up}, {connection['queued']} queued")
-    for board in status["boards"]:
-        state = "connected" if board["connected"] else board["port_state"]
-        reset = f"boot {board['boot']} ({board['reset_reason']})" if board["boot"] else "no hello yet"
-        lines.append(
-            f"board {board['name']} on {board['port']}: {state}, {reset}, last reading {board['last_sequence']}"
-        )
-    lines.extend(
-        f"stream {stream['name']}: {stream['backlog_records']} records to export, {stream['bytes']} bytes"
-        + (f", commits fail: {stream['failing']}" if stream["failing"] else "")
-        for stream in status["streams"]
-    )
-    lines.extend(f"  {name} {value:g}" for name, value in status["counters"].items() if value)
-    return lines
 
 
 def _watch(args: argparse.Namespace) -> int:
