@@ -14,20 +14,19 @@ _SIGNS = {"<": "<", "<=": "<=", ">": ">", ">=": ">=", "=": "=="}
 _EXACT = 2**53
 
 
-class _Levels(dict[str, list[str | None]]):
-    """Topic to its levels, from 1; forgotten when there are too many."""
+class _Level(dict[str, str | None]):
+    """Topic to one of its levels, counted from 1; None where it has fewer. Forgotten when there are too many."""
 
-    def __missing__(self, topic: str) -> list[str | None]:
+    def __init__(self, place: int) -> None:
+        super().__init__()
+        self._place = place
+
+    def __missing__(self, topic: str) -> str | None:
         if len(self) >= 4096:
             self.clear()
-        levels: list[str | None] = [topic, *topic.split("/")]
-        self[topic] = levels
-        return levels
-
-
-def _level(levels: _Levels, topic: str, at: int) -> str | None:
-    found = levels[topic]
-    return found[at] if at < len(found) else None
+        levels = topic.split("/")
+        level = self[topic] = levels[self._place - 1] if self._place <= len(levels) else None
+        return level
 
 
 class Code:
@@ -37,7 +36,6 @@ class Code:
         self._plan = plan
         self._memory = memory
         self._time = time
-        self._levels = _Levels()
         self._names: dict[str, Any] = {
             "number": number,
             "get": get,
@@ -47,8 +45,6 @@ class Code:
             "count": memory.count,
             "bucket": bucket,
             "percentile": percentile,
-            "level": _level,
-            "LEVELS": self._levels,
             "tables": tables,
             "lookup": lambda table, key, column: tables.get(table, {}).get(str(key), {}).get(column),
             "START": START,
@@ -112,15 +108,20 @@ class Code:
         if plan.window is not None or any(call.name in {"unseen", "at_most"} for call in plan.filters):
             if self._time:
                 lines += [
-                    f"t = number({self._field(self._time)})",
-                    "if t is None: count('no_time'); continue",
-                    "t = int(t)",
+                    f"t = {self._field(self._time)}",
+                    "if t.__class__ is not int:",
+                    "    t = number(t)",
+                    "    if t is None: count('no_time'); continue",
+                    "    t = int(t)",
+                    f"if t < -{_EXACT}: count('no_time'); continue",
                     f"if t > now + {FUTURE_MS_MAX}: count('future'); continue",
                 ]
             else:
                 lines += ["t = now"]
         for place, call in enumerate(plan.filters):
             memory.remembered.append({})
+            memory.dirty_filters.append(set())
+            self._names[f"D{place}"] = memory.dirty_filters[place]
             lines += self._filter(place, call)
         if plan.window is None:
             return [*lines, f"out.append((m, {self._row()}))"]
@@ -227,7 +228,11 @@ class Code:
                 "if v.__class__ not in NUM: continue",
                 f"if was is not None and -{delta} < v - was < {delta}: continue",
             ]
-        return [*lines, f"memory.remember({place}, {key}, v)"]
+        return [
+            *lines,
+            f"if {key} in {table}: {table}[{key}] = v; D{place}.add({key})",
+            f"else: memory.remember({place}, {key}, v)",
+        ]
 
     # Expressions
 
@@ -257,7 +262,10 @@ class Code:
                 return result(name, self._aggregates[expression], share)
             case Call("topic", args):
                 wanted = args[0].value if args and isinstance(args[0], Value) else 0
-                return f"level(LEVELS, m.topic, {int(wanted)})" if wanted else "m.topic"
+                if not wanted:
+                    return "m.topic"
+                self._names.setdefault(f"L{int(wanted)}", _Level(int(wanted)))
+                return f"L{int(wanted)}[m.topic]"
             case Call("timestamp"):
                 return "now"
             case Call("window_start"):

@@ -8,7 +8,6 @@ Invariants:
 """
 
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,16 +38,19 @@ class Output:
         self._metrics = metrics
         self.into = metrics.counter("rule_messages_in", rule=rule.name)
         self._out = metrics.counter("rule_rows_out", rule=rule.name)
-        self._waiting: OrderedDict[int, Message] = OrderedDict()  # under way, or to be offered again
+        self._waiting: dict[int, Message] = {}  # under way, or to be offered again
         self._again: list[int] = []
         self._receipt = 0
+        self._encode = msgspec.json.Encoder().encode
 
     def send(self, rows: Sequence[Row]) -> None:
         messages = []
+        encode = self._encode
+        fixed = self._parts[0] if len(self._parts) == 1 else ""
         for _, row in rows:
             try:
-                topic = self._topic(row)
-                payload = msgspec.json.encode(row)
+                topic = fixed or self._topic(row)
+                payload = encode(row)
             except (InputRejected, ValueError, TypeError, RecursionError) as error:
                 self._count(error.reason if isinstance(error, InputRejected) else "row_not_json")
                 continue
@@ -57,7 +59,7 @@ class Output:
             messages.append(message)
             self._waiting[self._receipt] = message
         while len(self._waiting) > ROWS_WAITING_MAX:
-            self._waiting.popitem(last=False)
+            del self._waiting[next(iter(self._waiting))]
             self._count("row_dropped_congested")
         if messages:
             self._out.value += len(messages)
@@ -80,8 +82,6 @@ class Output:
             self._count("row_refused", len(receipts))
 
     def _topic(self, row: Any) -> str:
-        if len(self._parts) == 1:
-            return self._parts[0]
         text = ""
         for at, part in enumerate(self._parts):
             if at % 2:

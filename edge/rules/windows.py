@@ -39,7 +39,7 @@ class Memory:
         self.groups: dict[Any, list[list[Any]]] = {}  # session, count: group → [start, last, slots, messages]…
         self.remembered: list[dict[Any, Any]] = []  # a table a filter
         self._dirty: set[Any] = set()
-        self._dirty_filters: set[tuple[int, Any]] = set()
+        self.dirty_filters: list[set[Any]] = []
         self.last_start = START
         self.last_group: dict[Any, list[Any]] = {}
 
@@ -190,10 +190,10 @@ class Memory:
         if key not in table and len(table) >= self.keys_max:
             oldest = next(iter(table))
             del table[oldest]
-            self._dirty_filters.add((place, oldest))
+            self.dirty_filters[place].add(oldest)
             self.count("keys_max")
         table[key] = value
-        self._dirty_filters.add((place, key))
+        self.dirty_filters[place].add(key)
 
     def unseen(self, place: int, key: Any, t: int, ms: float) -> bool:
         """Whether nothing alike came within the last `ms`."""
@@ -221,11 +221,11 @@ class Memory:
             else:
                 held = self.groups.get(name)
                 delta["k" + _pack(name).hex()] = _pack(held) if held else b""
-        for place, key in self._dirty_filters:
-            table = self.remembered[place]
-            delta[f"f{place}:{_pack(key).hex()}"] = _pack(table[key]) if key in table else b""
+        for place, (table, keys) in enumerate(zip(self.remembered, self.dirty_filters, strict=True)):
+            for key in keys:
+                delta[f"f{place}:{_pack(key).hex()}"] = _pack(table[key]) if key in table else b""
+            keys.clear()
         self._dirty.clear()
-        self._dirty_filters.clear()
         self.last_start = START
         return delta
 
