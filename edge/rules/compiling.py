@@ -76,17 +76,21 @@ class Code:
         body = self._body()
         lines = ["def run(messages, docs, now):", "    out = []"]
         if self._plan.window is not None:
-            lines += ["    last = memory.last_start; group = memory.last_group"]
+            lines += ["    last = memory.last_start; group = memory.last_group; mark = memory.watermark"]
         lines += ["    for m, doc in zip(messages, docs):", "        try:"]
-        loads = []
+        loads: list[str] = []
+        plain: dict[str, str] = {}
         for path, name in self._fields.items():
             if not path:
                 loads.append(f"{name} = doc")
             elif len(path) == 1 and isinstance(path[0], str):
-                loads.append(f"{name} = doc.get({self._constant(path[0])}) if doc.__class__ is dict else None")
+                plain[name] = self._constant(path[0])
             else:
                 steps = ", ".join(self._constant(step) for step in path)
                 loads.append(f"{name} = get(doc, {steps})")
+        if plain:
+            loads.append(f"if doc.__class__ is dict: {'; '.join(f'{n} = doc.get({k})' for n, k in plain.items())}")
+            loads.append(f"else: {' = '.join(plain)} = None")
         lines += [" " * 12 + line for line in loads + body]
         lines += ["        except (ArithmeticError, TypeError, ValueError, RecursionError): count('error')"]
         if self._plan.window is not None and self._memory.kind == "tumbling":
@@ -127,8 +131,8 @@ class Code:
             return [*lines, f"out.append((m, {self._row()}))"]
         if plan.window.kind != "count":
             lines += [
-                "if t > memory.watermark:",
-                "    memory.watermark = t",
+                "if t > mark:",
+                "    mark = memory.watermark = t",
                 f"    if t - {memory.lateness_ms} >= memory.close_at:",
                 f"        memory.close(t - {memory.lateness_ms}, out); last = START",
             ]
@@ -145,7 +149,7 @@ class Code:
             lines += [
                 f"start = t // {size} * {size}",
                 "if start != last:",
-                f"    if start + {size} <= memory.watermark - {memory.lateness_ms}: count('late'); continue",
+                f"    if start + {size} <= mark - {memory.lateness_ms}: count('late'); continue",
                 "    group = memory.group_of(start); last = start",
                 "s = group.get(key)",
                 "if s is None:",

@@ -132,7 +132,8 @@ class Engine:
         now = self._now()
         ways = self._ways
         first = self.rules_for(kept[0].topic) if kept else ()
-        if all((ways.get(message.topic) or self.rules_for(message.topic)) is first for message in kept):
+        other = [message for message in kept if ways.get(message.topic) is not first]
+        if all(self.rules_for(message.topic) is first for message in other):
             for output in first:
                 self._run(output, kept, docs, now)
         else:
@@ -165,8 +166,9 @@ class Engine:
     def _decoded(self, messages: Sequence[Message]) -> tuple[Sequence[Message], list[Any]]:
         decode = self._decode
         try:
-            if max([len(message.payload) for message in messages], default=0) <= PAYLOAD_BYTES_MAX:
-                return messages, [decode(message.payload) for message in messages]
+            payloads = [message.payload for message in messages]
+            if max(map(len, payloads), default=0) <= PAYLOAD_BYTES_MAX:
+                return messages, list(map(decode, payloads))
         except (ValueError, RecursionError, InputRejected):
             pass  # one of them is bad: find which
         kept, docs = [], []
