@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 
@@ -201,15 +201,15 @@ def _try(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _opened(file: str) -> BinaryIO:
+def _opened(file: str, mode: Literal["rb", "xb"] = "rb") -> BinaryIO:
     try:
-        return open(file, "rb")
+        return open(file, mode)
     except OSError as error:
         raise InputRejected("file", f"{file}: {error.strerror}") from None
 
 
 def _record(args: argparse.Namespace) -> int:
-    with open(args.output, "xb") as output:
+    with _opened(args.output, "xb") as output:
         for row in watch(_socket(args), args.filter):
             if "topic" in row:
                 output.write(msgspec.json.encode(row) + b"\n")
