@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -50,7 +51,7 @@ def run(context: Context) -> list[Figure]:
     for name, plan in plans.items():
         for many in (1, 10, 100):
             share = messages[: max(count // many, 20_000)]
-            ways[f"{name}_{many}"] = lambda plan=plan, name=name, many=many, share=share: _ours(name, plan, many, share)
+            ways[f"{name}_{many}"] = partial(_ours, name, plan, many, share)
     ways["bare_loop"] = lambda: _bare(messages)
     ways["bytewax"] = lambda: _bytewax(messages[:20_000])
     results = context.interleaved(ways)
@@ -144,7 +145,7 @@ def _bytewax(messages: list[Message]) -> float:
     def decoded(message: Message) -> tuple[str, dict[str, Any]]:
         return message.topic.split("/")[1], orjson.loads(message.payload)
 
-    clock = win.EventClock(
+    clock: Any = win.EventClock(
         ts_getter=lambda doc: start + timedelta(milliseconds=doc["up_ms"]), wait_for_system_duration=timedelta(0)
     )
     windower = win.TumblingWindower(length=timedelta(seconds=WINDOW_S), align_to=start)
@@ -162,7 +163,7 @@ def _bytewax(messages: list[Message]) -> float:
     means = op.map("row", folded.down, lambda row: (row[0], row[1][1][0] / row[1][1][1]))
     op.output("out", means, TestingSink(rows))
     began = time.process_time()
-    run_main(flow)
+    run_main(flow)  # type: ignore[no-untyped-call]
     took = time.process_time() - began
     check_all_arrived("rows of bytewax", -(-len(messages) // (WINDOW_S * 1000)) * SOURCES, len(rows))
     return len(messages) / took
