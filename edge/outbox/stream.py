@@ -170,7 +170,11 @@ class Stream:
     def send(self, messages: Sequence[Message], origin: Origin) -> None:
         size = sum([len(message.payload) + len(message.topic) for message in messages])
         size += RECORD_OVERHEAD_BYTES * len(messages)
-        if size > self._room or self._gathered_bytes + size > BUFFER_BYTES_MAX or size > PAYLOAD_BYTES_MAX:
+        if (
+            size > self._room
+            or self._gathered_bytes + size > BUFFER_BYTES_MAX
+            or (size > PAYLOAD_BYTES_MAX and max([len(message.payload) for message in messages]) > PAYLOAD_BYTES_MAX)
+        ):
             messages, size = self._fitting(messages, origin)
         now = self._now()
         boot, own, taken_ms, advance = self.boot, self.own, int(now * 1000), self.marks.advance
