@@ -93,6 +93,17 @@ class Ledger:
                 return
         self.add(thing, boot, last, reason, last - first + 1)
 
+    def take(self, things: Mapping[str, list[Shed]]) -> None:
+        """Enter what another ledger holds."""
+        for thing, entries in things.items():
+            name = thing if thing in self.things or len(self.things) < THINGS_MAX else OTHERS
+            mine = self.things.setdefault(name, [])
+            for entry in entries:
+                mine.append(entry)
+                if len(mine) > ENTRIES_MAX:
+                    _merge(mine)
+            self._changed.add(name)
+
     def changes(self) -> list[tuple[str, bytes]]:
         """What to put into the state now."""
         changed = [(SHED + thing, _encode(self.things[thing])) for thing in self._changed]

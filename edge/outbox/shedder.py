@@ -6,7 +6,7 @@ Dropping goes in slices between which the loop does other work; thinning has the
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from edge.config import StreamSettings
@@ -14,12 +14,14 @@ from edge.log import Log, Replacement
 from edge.outbox.clock import Clock
 from edge.outbox.lanes import Sent
 from edge.outbox.ledger import Ledger
+from edge.outbox.note import Note
 from edge.outbox.record import decode, name_of
 from edge.outbox.thin import Thinner
 
 SLICE_RECORDS: Final = 256
 SLICE_BYTES: Final = 1024 * 1024
 THINNED_TIMES_MAX: Final = 3
+THINNED: Final = "thinned"  # the token of the last thinning that is in the ledger
 UNREADABLE: Final = ("*", 0, 0)
 
 
@@ -39,6 +41,7 @@ class Shedder:
         sent: Callable[[], Sent],
         given_up: Callable[[int], None],
         commit: Callable[[], None],
+        folder: str = "",
     ) -> None:
         self._settings, self._log, self._own, self._clock, self._ledger = settings, log, own, clock, ledger
         self._now_ms, self._sent, self._given_up, self._commit = now_ms, sent, given_up, commit
@@ -48,7 +51,12 @@ class Shedder:
         self._limit_ms = 0
         self._reason = ""
         self._reading = 0
-        self._thinner: Thinner | None = None
+        self._thinner: tuple[bytes, Ledger] | None = None
+        self._note = Note(folder)
+        token, things = self._note.read()
+        if token and token != log.state.get(THINNED) and log.replaced(token):
+            ledger.take(things)  # a kill came between the thinning and the commit that tells it
+            log.put_state(THINNED, token)
 
     def look_at_room(self, room: int, least: int) -> Replacement | None:
         """Called when the log is idle. Returns a piece of work for it when the policy is to thin."""
@@ -93,8 +101,9 @@ class Shedder:
     def thinned(self) -> None:
         """The replacement given out was settled."""
         if self._thinner is not None:
-            for thing, boot, sequence in self._thinner.shed:
-                self._ledger.add(thing, boot, sequence, "thinned")
+            token, shed = self._thinner
+            self._ledger.take(shed.things)
+            self._log.put_state(THINNED, token)
             self._thinner = None
 
     def abandoned(self) -> None:
@@ -102,10 +111,19 @@ class Shedder:
 
     def _thin(self, generation_max: int) -> Replacement | None:
         thinner = Thinner(self._own, self._sent())
+        token, shed = b"", Ledger({})
+
+        def thin(rows: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+            yield from thinner.thin(rows)
+            for thing, boot, sequence in thinner.shed:
+                shed.add(thing, boot, sequence, "thinned")
+            self._note.write(token, shed)
+
         for generation in range(generation_max + 1):
-            work = self._log.replace_oldest(thinner.thin, generation_max=generation)
+            work = self._log.replace_oldest(thin, generation_max=generation)
             if work is not None:
-                self._thinner = thinner
+                token = work.token
+                self._thinner = token, shed
                 return work
         return None
 

@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 class Stream:
     """log: open, this stream's alone. own: the thing that records without a reading are named by. boot: the gateway's,
-    higher than at any start before. segment_bytes: of the log. disk_full: called when the disk has no room;
+    higher than at any start before. segment_bytes, folder: of the log. disk_full: called when the disk has no room;
     disk_well: now and then while it has.
 
     committed: called after each commit.
@@ -64,6 +64,7 @@ class Stream:
         boot: int,
         system_boot: str,
         segment_bytes: int,
+        folder: str = "",
         now: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
         disk_full: Callable[[], None] = lambda: None,
@@ -90,6 +91,7 @@ class Stream:
             sent=self.sent,
             given_up=self._give_up,
             commit=self._commit_soon,
+            folder=folder,
         )
         self._thinning: Replacement | None = None
         self._least_room = segment_bytes

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.messages import Outcome
+from edge.outbox.report import rows
 from edge.outbox.uploader import MESSAGE_OVERHEAD_BYTES
 from tests.outbox.rig import Cloud, Rig, until
 
@@ -81,6 +82,29 @@ def test_only_what_is_above_the_age_bound_is_thinned_where_the_policy_is_to_thin
         shed = [entry.last for entry in rig.stream.ledger.things["g/s"]]
         assert max(shed) < held[0]
         rig.stop()
+
+    asyncio.run(run())
+
+
+def test_what_was_thinned_is_counted_once_although_a_kill_comes_before_the_commit_that_tells_it(tmp_path: Path) -> None:
+    async def run() -> None:
+        rig = Rig(tmp_path, Cloud(None), window=1, bytes_max=2 << 20, when_full="thin")
+        rig.start()
+        sent, written = 0, asyncio.Event()
+        rig.stream._end_thinning = written.set  # type: ignore[method-assign]
+        while not written.is_set():
+            rig.messages([json.dumps({"c": n}).encode() + b" " * (n * 7919 % 5000) for n in range(100)])
+            sent = rig.stream.log.next - 1
+            await asyncio.sleep(0.005)
+        sent = rig.stream.log.next - 1
+        rig.kill()
+        for _ in range(2):
+            again = Rig(tmp_path, Cloud(None), window=1, bytes_max=8 << 20)
+            again.start()
+            held = len(list(rows(again.stream.log, "g/s", again.stream.clock, 1, sent)))
+            assert held < sent
+            assert again.stream.ledger.totals == {"thinned": sent - held}
+            again.stop()
 
     asyncio.run(run())
 
