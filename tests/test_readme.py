@@ -165,9 +165,9 @@ def test_what_comes_too_early_for_the_background_is_tried_again_and_all_is_ended
 
 
 def test_every_toml_block_of_the_readme_is_toml() -> None:
-    for block in blocks(README.read_text()):
-        if block.language == "toml":
-            tomllib.loads("\n".join(block.lines))
+    written = ["\n".join(block.lines) for block in blocks(README.read_text()) if block.language == "toml"]
+    assert written
+    assert all(tomllib.loads(text) for text in written)
 
 
 def test_every_file_the_readme_links_to_is_there() -> None:

@@ -16,34 +16,26 @@ import asyncio
 import functools
 import importlib
 import itertools
-import logging
 import random as random_module
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import msgspec
-
 from edge.cloud import failures
 from edge.cloud.connection import REQUEST_TIMEOUT_S, SUBSCRIBE_QOS, ConnectionState, Payload
-from edge.cloud.inbox import Inbox, Receive
-from edge.cloud.queue import Queue
+from edge.cloud.exchange import Exchange, call_later, loop_time
+from edge.cloud.inbox import Receive
 from edge.cloud.reconnect import Reconnect
 from edge.cloud.refusals import HELD_S, Refusals
-from edge.cloud.requests import Requests
-from edge.cloud.subscriptions import Subscriptions, packets
+from edge.cloud.subscriptions import packets
 from edge.cloud.tls import alpn_of, read_password, require_usable
 from edge.config import ConnectionSettings
 from edge.errors import ConfigError, ConnectionFailed
-from edge.logs import log_event
 from edge.messages import Message, Origin, Outcome, Properties
 from edge.metrics import Metrics
-from edge.topics import check_filter
 
 STOP_S = 3.0  # for the SDK to say goodbye and end
 _NEVER_MS = 24 * 3600 * 1000  # the SDK is not to reconnect by itself: we do, with credentials read again
-
-_log = logging.getLogger(__name__)
 
 
 class AwsConnection:
@@ -60,53 +52,36 @@ class AwsConnection:
         random: Callable[[], float] = random_module.random,
     ) -> None:
         self._io, self._mqtt5 = _load_sdk(file, name)
-        self._settings, self._name, self._metrics = settings, name, metrics
+        self._settings = settings
         self._reconnect = Reconnect(settings, metrics, name, random)
         self._dropped = metrics.counter("connection_messages_dropped", connection=name, reason="connection_lost")
-        self._queue = Queue(
-            settings.queue_messages_max,
-            settings.queue_bytes_max,
-            dropped=metrics.counter("connection_messages_dropped", connection=name, reason="queue_full"),
-            congested=metrics.counter("connection_messages_congested", connection=name),
-            expired=metrics.counter("connection_messages_dropped", connection=name, reason="expired"),
-            clock=_now,
-        )
-        self._inbox = Inbox(
+        self._exchange = exchange = Exchange(
+            self,
             self._acknowledge,
-            _call_later,
-            random,
-            unexpected=metrics.counter("connection_messages_unexpected", connection=name),
-            offered_again=metrics.counter("connection_messages_offered_again", connection=name),
+            lambda: len(self._in_flight),
+            settings,
+            metrics,
+            name=name,
+            reply_topic=reply_topic,
+            properties=True,
+            random=random,
         )
-        self._subscriptions = Subscriptions()
-        self._requests = Requests(self, reply_topic or f"reply/{settings.client_id}", properties=True)
-        self._in = metrics.counter("connection_messages_in", connection=name)
-        self._out = metrics.counter("connection_messages_out", connection=name)
-        self._taken = metrics.counter("connection_messages_taken", connection=name)
+        self._queue, self._inbox, self._out = exchange.queue, exchange.inbox, exchange.sent
         self._in_flight: dict[int, tuple[Message, Origin]] = {}
         self._numbers = itertools.count(1)
         self._receipts = itertools.count(1)  # never the same again, so that a late one meets no other message
         self._handles: dict[int, Any] = {}
         self._attempt: _Attempt | None = None
         self._ready = False
-        self._refusals = Refusals(name, metrics, _now)
+        self._refusals = Refusals(name, metrics, loop_time)
         self._careful = False
         self._window = settings.window  # less on a careful connection: see refusals.py
         self._oldest: Message | None = None
         self._bootstrap: Any = None
-        metrics.gauge("connection_queue_messages", lambda: self._queue.messages, connection=name)
-        metrics.gauge("connection_queue_bytes", lambda: self._queue.bytes, connection=name)
-        metrics.gauge("connection_in_flight", lambda: len(self._in_flight), connection=name)
-        metrics.gauge("connection_inbox_kept", lambda: self._inbox.kept, connection=name)
 
     @property
     def state(self) -> ConnectionState:
-        return msgspec.structs.replace(
-            self._reconnect.state,
-            queued_messages=self._queue.messages,
-            queued_bytes=self._queue.bytes,
-            in_flight=len(self._in_flight),
-        )
+        return self._exchange.state(self._reconnect.state)
 
     async def run(self) -> None:
         threads = self._io.EventLoopGroup(1)
@@ -130,16 +105,13 @@ class AwsConnection:
         self._queue.put(messages, origin)
 
     def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
-        for topic_filter in filters:
-            check_filter(topic_filter)
-        self._inbox.subscribe(filters, receive)
-        new = self._subscriptions.add(filters)
+        new = self._exchange.subscribe(filters, receive)
         if new and self._ready:
             self._ask(new)
 
     async def granted(self, topic_filter: str) -> None:
         """Return as soon as the broker has granted this subscription."""
-        await self._subscriptions.granted(topic_filter)
+        await self._exchange.subscriptions.granted(topic_filter)
 
     async def request(
         self,
@@ -150,7 +122,9 @@ class AwsConnection:
         is_answer: Callable[[Message], bool] | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Message:
-        return await self._requests.request(topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s)
+        return await self._exchange.requests.request(
+            topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s
+        )
 
     async def _once(self) -> None:
         """One SDK client from its start to its end, which it raises."""
@@ -292,7 +266,7 @@ class AwsConnection:
 
     def _handle(self, arrived: list[tuple[Message, Any]]) -> None:
         """A batch of what came, in order."""
-        self._in.value += len(arrived)
+        self._exchange.received.value += len(arrived)
         for message, handle in arrived:
             if handle is not None:
                 self._handles[message.receipt] = handle
@@ -302,13 +276,11 @@ class AwsConnection:
         if self._attempt is None:
             return  # it is being stopped
         session_present = bool(data.connack_packet.session_present)
-        if session_present:
-            self._inbox.resumed()
         self._reconnect.opened(session_present=session_present)
         self._ready = True
         if self._careful:
-            _call_later(HELD_S, functools.partial(self._try_alone, self._attempt))
-        self._ask(self._subscriptions.missing(session_present=session_present))
+            call_later(HELD_S, functools.partial(self._try_alone, self._attempt))
+        self._ask(self._exchange.opened(session_present=session_present))
         self._pump()
 
     def _failed(self, data: Any) -> None:
@@ -340,12 +312,12 @@ class AwsConnection:
             return  # the connection ends, and it goes back to the queue
         message, origin = self._in_flight.pop(number)
         if code < 0x80:
-            self._taken.value += bool(message.qos)
+            self._exchange.taken.value += bool(message.qos)
             outcome = Outcome.TAKEN
         else:
             outcome = Outcome.REFUSED
-            self._count("connection_messages_refused", f"0x{code:02x}")
-            self._refusals.refused(message.topic, code, f"0x{code:02x}")
+            self._exchange.not_taken(1, outcome, _hex(code))
+            self._refusals.refused(message.topic, code, _hex(code))
         if self._careful and message.qos:
             self._acquit()
         if message.qos:
@@ -366,7 +338,7 @@ class AwsConnection:
         for some in packets(filters):
             wanted = [mqtt5.Subscription(topic_filter=one, qos=mqtt5.QoS(SUBSCRIBE_QOS)) for one in some]
             number = next(self._numbers)
-            self._subscriptions.asked(number, some)
+            self._exchange.subscriptions.asked(number, some)
             future = attempt.client.subscribe(mqtt5.SubscribePacket(subscriptions=wanted))
             future.add_done_callback(lambda done, number=number: attempt.post(self._subscribed, number, done))
 
@@ -374,17 +346,7 @@ class AwsConnection:
         if done.exception() is not None:
             return  # the connection ended; the next one asks again
         codes = [0x80 if code is None else int(code) for code in done.result().reason_codes]
-        for topic_filter, code in self._subscriptions.answered(number, codes):
-            self._count("connection_subscriptions_refused", f"0x{code:02x}")
-            log_event(
-                _log,
-                "subscription_refused",
-                level=logging.WARNING,
-                connection=self._name,
-                filter=topic_filter,
-                reason=f"0x{code:02x}",
-                remedy="Allow this client to subscribe to it.",
-            )
+        self._exchange.answered(number, codes, _hex)
 
     def _acknowledge(self, receipts: Sequence[int], outcome: Outcome) -> None:
         if self._attempt is not None:
@@ -392,9 +354,6 @@ class AwsConnection:
                 handle = self._handles.pop(receipt, None)
                 if handle is not None:
                     self._attempt.client.invoke_publish_acknowledgement(handle)
-
-    def _count(self, counter: str, reason: str) -> None:
-        self._metrics.counter(counter, connection=self._name, reason=reason).value += 1
 
 
 class _Attempt:
@@ -512,9 +471,5 @@ def _load_sdk(file: str, section: str) -> tuple[Any, Any]:
         raise ConfigError(file, f"{section}.implementation", problem, fix) from None
 
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def _call_later(delay_s: float, call: Callable[[], None]) -> object:
-    return asyncio.get_running_loop().call_later(delay_s, call)
+def _hex(code: int) -> str:
+    return f"0x{code:02x}"

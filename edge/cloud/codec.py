@@ -6,7 +6,7 @@ queued goes before what is sent later; everything a turn of the loop produced le
 """
 
 import asyncio
-import logging
+import functools
 import random as random_module
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,16 +16,14 @@ import msgspec
 
 from edge.cloud import failures
 from edge.cloud.connection import REQUEST_TIMEOUT_S, SUBSCRIBE_QOS, ConnectionState, Payload
-from edge.cloud.inbox import Inbox, Receive
-from edge.cloud.queue import Queue
+from edge.cloud.exchange import Exchange, call_later, loop_time
+from edge.cloud.inbox import Receive
 from edge.cloud.reconnect import Reconnect
 from edge.cloud.refusals import HELD_S, Refusals
-from edge.cloud.requests import Requests
-from edge.cloud.subscriptions import Subscriptions, packets
+from edge.cloud.subscriptions import packets
 from edge.cloud.tls import open_context, read_password
 from edge.config import ConnectionSettings
 from edge.errors import ConnectionFailed
-from edge.logs import log_event
 from edge.messages import Message, Origin, Outcome
 from edge.metrics import Metrics
 from edge.mqtt.codes import NOT_AUTHORIZED, UNSPECIFIED_ERROR, V5, V311, name_of
@@ -44,15 +42,12 @@ from edge.mqtt.events import (
 )
 from edge.mqtt.packets import Subscription
 from edge.mqtt.session import Session
-from edge.topics import check_filter
 
 GOODBYE_S = 1.0  # to write DISCONNECT and close in good order
 READ_BYTES_MAX = 64 * 1024
 WRITE_BUFFER_BYTES_MAX = 256 * 1024  # above it the broker reads too slowly, and messages queue
 
 OpenTransport = Callable[[Callable[[], asyncio.BufferedProtocol], ssl.SSLContext | None], Awaitable[object]]
-
-_log = logging.getLogger(__name__)
 
 
 class CodecConnection:
@@ -71,50 +66,32 @@ class CodecConnection:
         random: Callable[[], float] = random_module.random,
         open_transport: OpenTransport | None = None,
     ) -> None:
-        self._settings, self._name, self._metrics = settings, name, metrics
+        self._settings = settings
         self._no_local = no_local and settings.protocol == "5"
         self._open_transport = open_transport or self._open_socket
         self._session = Session(_options(settings))
         self._reconnect = Reconnect(settings, metrics, name, random)
-        self._queue = Queue(
-            settings.queue_messages_max,
-            settings.queue_bytes_max,
-            dropped=metrics.counter("connection_messages_dropped", connection=name, reason="queue_full"),
-            congested=metrics.counter("connection_messages_congested", connection=name),
-            expired=metrics.counter("connection_messages_dropped", connection=name, reason="expired"),
-            clock=_now,
-        )
-        self._inbox = Inbox(
+        self._exchange = exchange = Exchange(
+            self,
             self._acknowledge,
-            _call_later,
-            random,
-            unexpected=metrics.counter("connection_messages_unexpected", connection=name),
-            offered_again=metrics.counter("connection_messages_offered_again", connection=name),
+            lambda: self._session.in_flight,
+            settings,
+            metrics,
+            name=name,
+            reply_topic=reply_topic,
+            properties=settings.protocol == "5",
+            random=random,
         )
-        self._subscriptions = Subscriptions()
-        stem = reply_topic or f"reply/{settings.client_id}"
-        self._requests = Requests(self, stem, properties=settings.protocol == "5")
-        self._in = metrics.counter("connection_messages_in", connection=name)
-        self._out = metrics.counter("connection_messages_out", connection=name)
-        self._taken = metrics.counter("connection_messages_taken", connection=name)
+        self._queue, self._inbox, self._out = exchange.queue, exchange.inbox, exchange.sent
         self._link: _Link | None = None
         self._ready = False
-        self._refusals = Refusals(name, metrics, _now)
+        self._refusals = Refusals(name, metrics, loop_time)
         self._careful = False
         self._oldest: Message | None = None
-        metrics.gauge("connection_queue_messages", lambda: self._queue.messages, connection=name)
-        metrics.gauge("connection_queue_bytes", lambda: self._queue.bytes, connection=name)
-        metrics.gauge("connection_in_flight", lambda: self._session.in_flight, connection=name)
-        metrics.gauge("connection_inbox_kept", lambda: self._inbox.kept, connection=name)
 
     @property
     def state(self) -> ConnectionState:
-        return msgspec.structs.replace(
-            self._reconnect.state,
-            queued_messages=self._queue.messages,
-            queued_bytes=self._queue.bytes,
-            in_flight=self._session.in_flight,
-        )
+        return self._exchange.state(self._reconnect.state)
 
     async def run(self) -> None:
         try:
@@ -137,16 +114,13 @@ class CodecConnection:
         self._queue.put(messages, origin)
 
     def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
-        for topic_filter in filters:
-            check_filter(topic_filter)
-        self._inbox.subscribe(filters, receive)
-        new = self._subscriptions.add(filters)
+        new = self._exchange.subscribe(filters, receive)
         if new and self._session.connected:
             self._ask(new)
 
     async def granted(self, topic_filter: str) -> None:
         """Return as soon as the broker has granted this subscription."""
-        await self._subscriptions.granted(topic_filter)
+        await self._exchange.subscriptions.granted(topic_filter)
 
     async def request(
         self,
@@ -157,7 +131,9 @@ class CodecConnection:
         is_answer: Callable[[Message], bool] | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Message:
-        return await self._requests.request(topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s)
+        return await self._exchange.requests.request(
+            topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s
+        )
 
     async def _once(self) -> None:
         """One connection from its opening to its end, which it raises."""
@@ -208,7 +184,7 @@ class CodecConnection:
             case Settled():
                 self._settle(event)
             case Received():
-                self._in.value += len(event.messages)
+                self._exchange.received.value += len(event.messages)
                 self._inbox.deliver(event.messages)
             case Connected():
                 self._opened(event)
@@ -230,12 +206,10 @@ class CodecConnection:
 
     def _settle(self, event: Settled) -> None:
         if event.outcome is Outcome.TAKEN:
-            self._taken.value += len(event.receipts)
+            self._exchange.taken.value += len(event.receipts)
         else:
-            name = "refused" if event.outcome is Outcome.REFUSED else "congested"
             reason = name_of(event.reason_code)
-            counter = self._metrics.counter(f"connection_messages_{name}", connection=self._name, reason=reason)
-            counter.value += len(event.receipts)
+            self._exchange.not_taken(len(event.receipts), event.outcome, reason)
             if event.topic and self._link is not None:
                 self._refusals.refused(event.topic, event.reason_code, reason)
         if event.origin is not None:
@@ -268,36 +242,23 @@ class CodecConnection:
             link.dirty()
 
     def _opened(self, event: Connected) -> None:
-        if event.session_present:
-            self._inbox.resumed()
         self._reconnect.opened(session_present=event.session_present)
-        self._ask(self._subscriptions.missing(session_present=event.session_present))
+        self._ask(self._exchange.opened(session_present=event.session_present))
         if self._link is not None:
             self._link.arm()
             if self._careful:
-                asyncio.get_running_loop().call_later(HELD_S, self._try_alone, self._link)
+                call_later(HELD_S, functools.partial(self._try_alone, self._link))
         self._can_write(True)
 
     def _ask(self, filters: Sequence[str]) -> None:
         for some in packets(filters):
             wanted = [Subscription(one, qos=SUBSCRIBE_QOS, no_local=self._no_local) for one in some]
-            self._subscriptions.asked(self._session.subscribe(wanted), some)
+            self._exchange.subscriptions.asked(self._session.subscribe(wanted), some)
         if self._link is not None:
             self._link.dirty()
 
     def _subscribed(self, event: Subscribed) -> None:
-        for topic_filter, code in self._subscriptions.answered(event.packet_id, event.codes):
-            reason = name_of(code)
-            self._metrics.counter("connection_subscriptions_refused", connection=self._name, reason=reason).value += 1
-            log_event(
-                _log,
-                "subscription_refused",
-                level=logging.WARNING,
-                connection=self._name,
-                filter=topic_filter,
-                reason=reason,
-                remedy="Allow this client to subscribe to it.",
-            )
+        self._exchange.answered(event.packet_id, event.codes, name_of)
 
     def _can_write(self, can: bool) -> None:
         self._ready = can and self._link is not None and self._session.connected
@@ -478,11 +439,3 @@ def _options(settings: ConnectionSettings) -> Options:
 
 def _ping_timeout_s(settings: ConnectionSettings) -> float:
     return min(10.0, settings.keepalive_s)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def _call_later(delay_s: float, call: Callable[[], None]) -> object:
-    return asyncio.get_running_loop().call_later(delay_s, call)

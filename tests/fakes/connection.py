@@ -1,6 +1,6 @@
 """A cloud in memory: `FakeCloud` stands for the broker, `FakeConnection` is a Connection to it.
 
-It is built of the same inbox, queue, requests and subscriptions as the real ones, and held to the same contract test.
+It is built on the same exchange as the real ones, and held to the same contract test.
 """
 
 import asyncio
@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from edge.cloud.connection import REQUEST_TIMEOUT_S, ConnectionState, Payload
-from edge.cloud.inbox import Inbox, Receive
-from edge.cloud.queue import Queue
-from edge.cloud.requests import Requests
-from edge.cloud.subscriptions import Subscriptions
+from edge.cloud.exchange import Exchange
+from edge.cloud.inbox import Receive
+from edge.config import ConnectionSettings
 from edge.messages import Message, Origin, Outcome
 from edge.metrics import Metrics
-from edge.topics import check_filter, matches
+from edge.topics import matches
 
 
 class _Session:
@@ -121,21 +120,24 @@ class FakeConnection:
     ) -> None:
         self.metrics = metrics = metrics or Metrics()
         self._cloud, self._client_id = cloud, client_id
-        self._queue = Queue(
-            queue_messages_max,
-            queue_bytes_max,
-            dropped=metrics.counter("connection_messages_dropped", connection=name, reason="queue_full"),
-            congested=metrics.counter("connection_messages_congested", connection=name),
+        settings = ConnectionSettings(
+            host="fake",
+            client_id=client_id,
+            queue_messages_max=queue_messages_max,
+            queue_bytes_max=queue_bytes_max,
         )
-        self._inbox = Inbox(
+        self._exchange = Exchange(
+            self,
             self._acknowledge,
-            lambda delay_s, call: asyncio.get_running_loop().call_later(delay_s, call),
-            lambda: 0.5,
-            unexpected=metrics.counter("connection_messages_unexpected", connection=name),
-            offered_again=metrics.counter("connection_messages_offered_again", connection=name),
+            lambda: len(self._in_flight),
+            settings,
+            metrics,
+            name=name,
+            reply_topic="",
+            properties=True,
+            random=lambda: 0.5,
         )
-        self._subscriptions = Subscriptions()
-        self._requests = Requests(self, f"reply/{client_id}", properties=True)
+        self._queue, self._inbox = self._exchange.queue, self._exchange.inbox
         self._in_flight: dict[int, tuple[Message, Origin]] = {}
         self._number = 0
         self._session: _Session | None = None
@@ -143,12 +145,7 @@ class FakeConnection:
 
     @property
     def state(self) -> ConnectionState:
-        return msgspec.structs.replace(
-            self._state,
-            queued_messages=self._queue.messages,
-            queued_bytes=self._queue.bytes,
-            in_flight=len(self._in_flight),
-        )
+        return self._exchange.state(self._state)
 
     async def run(self) -> None:
         try:
@@ -168,14 +165,11 @@ class FakeConnection:
             self._pump()
 
     def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
-        for topic_filter in filters:
-            check_filter(topic_filter)
-        self._inbox.subscribe(filters, receive)
-        self._subscriptions.add(filters)
+        self._exchange.subscribe(filters, receive)
         self._subscribe_all()
 
     async def granted(self, topic_filter: str) -> None:
-        await self._subscriptions.granted(topic_filter)
+        await self._exchange.subscriptions.granted(topic_filter)
 
     async def request(
         self,
@@ -186,7 +180,9 @@ class FakeConnection:
         is_answer: Callable[[Message], bool] | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Message:
-        return await self._requests.request(topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s)
+        return await self._exchange.requests.request(
+            topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s
+        )
 
     def deliver(self, message: Message) -> None:
         assert self._session is not None
@@ -214,9 +210,7 @@ class FakeConnection:
             return
         self._session, present = self._cloud.open_session(self._client_id, self)
         self._state = ConnectionState(connected=True, session_present=present)
-        if present:
-            self._inbox.resumed()
-        self._subscriptions.missing(session_present=present)
+        self._exchange.opened(session_present=present)
         self._subscribe_all()
         while self._session.waiting:
             self.deliver(self._session.waiting.popleft())
@@ -224,9 +218,9 @@ class FakeConnection:
 
     def _subscribe_all(self) -> None:
         if self._session is not None:
-            for topic_filter in self._subscriptions.missing(session_present=True):
+            for topic_filter in self._exchange.subscriptions.missing(session_present=True):
                 self._session.filters[topic_filter] = None
-                self._subscriptions.grant(topic_filter)
+                self._exchange.subscriptions.grant(topic_filter)
 
     def _pump(self) -> None:
         while self._queue and self._session is not None:

@@ -97,9 +97,11 @@ def test_a_snapshot_comes_back(state: dict[str, bytes], rows: list[tuple[int, in
 @given(st.binary(max_size=60))
 def test_a_snapshot_that_makes_no_sense_is_damaged(raw: bytes) -> None:
     try:
-        parse_snapshot(raw)
-    except Damaged:
+        snapshot = parse_snapshot(raw)
+    except Damaged as damaged:
+        assert str(damaged) == "bad_snapshot"
         return
+    assert parse_snapshot(build_snapshot(snapshot.state, snapshot.table)) == snapshot
 
 
 def test_what_does_not_shrink_is_stored_plain_and_compression_rests() -> None:

@@ -12,7 +12,6 @@ import psycopg
 from psycopg import conninfo, errors
 
 from edge.errors import ConfigError
-from edge.topics import matches
 from edge_tools.fleet.records import Record, Rejection, printable, reject
 from edge_tools.fleet.schema import COLUMNS, GAPS, REJECTED_COLUMNS, TIME, conflict
 from edge_tools.fleet.store import (
@@ -29,6 +28,7 @@ from edge_tools.fleet.store import (
     StoreRefused,
     check_version,
     gather_losses,
+    gather_records,
 )
 
 CONNECT_TIMEOUT_S = 5
@@ -190,18 +190,7 @@ class PostgresqlStore:
         columns = (TIME, 'thing COLLATE "C"', "boot", "seq", "number")
         order = ", ".join(f"{column} {direction}" for column in columns)
         text = f"SELECT {COLUMNS} FROM telemetry WHERE {' AND '.join(conditions)} ORDER BY {order}"  # noqa: S608
-        rows = self._rows(text, values)
-        found = (_record(row) for row in rows if not wanted.topic_filter or matches(wanted.topic_filter, row[3]))
-        if not wanted.limit:
-            yield from found
-            return
-        newest = []
-        for record in found:
-            newest.append(record)
-            if len(newest) == wanted.limit:
-                break
-        rows.close()
-        yield from reversed(newest)
+        return gather_records(wanted, self._rows(text, values), _record)
 
     def newest(self) -> int:
         with _translated(self._place), self._database.cursor() as cursor:

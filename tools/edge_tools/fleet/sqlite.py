@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 from edge.errors import ConfigError
 from edge.logs import log_event
-from edge.topics import matches
 from edge_tools.fleet.records import Record, Rejection, reject
 from edge_tools.fleet.schema import COLUMNS, GAPS, REJECTED_COLUMNS, TIME, conflict
 from edge_tools.fleet.store import (
@@ -32,6 +31,7 @@ from edge_tools.fleet.store import (
     StoreRefused,
     check_version,
     gather_losses,
+    gather_records,
 )
 
 BUSY_TIMEOUT_S = 10.0
@@ -148,17 +148,7 @@ class SqliteStore:
         direction = "DESC" if wanted.limit else "ASC"
         order = ", ".join(f"{column} {direction}" for column in (TIME, "thing", "boot", "seq", "number"))
         text = f"SELECT {COLUMNS} FROM telemetry WHERE {' AND '.join(conditions)} ORDER BY {order}"  # noqa: S608
-        rows = self._rows(text, values)
-        found = (_record(row) for row in rows if not wanted.topic_filter or matches(wanted.topic_filter, row[3]))
-        if not wanted.limit:
-            yield from found
-            return
-        newest = []
-        for record in found:
-            newest.append(record)
-            if len(newest) == wanted.limit:
-                break
-        yield from reversed(newest)
+        return gather_records(wanted, self._rows(text, values), _record)
 
     def newest(self) -> int:
         return self.horizon()
@@ -196,7 +186,7 @@ class SqliteStore:
     def close(self) -> None:
         self._database.close()
 
-    def _rows(self, text: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, text: str, values: Sequence[object]) -> Generator[tuple[Any, ...], None, None]:
         with _translated(self._file):
             yield from self._database.execute(text, values)
 

@@ -5,12 +5,15 @@ most once, whatever other processes write meanwhile; a record whose identity is 
 rejected (`identity_conflict`); `rejected` keeps the newest REJECTED_MAX, the counters count all of them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from typing import Any, Protocol
 
 import msgspec
 
 from edge.errors import ConfigError, TransientError
+from edge.topics import matches
 from edge_tools.fleet.records import Record, Rejection
 
 REJECTED_MAX = 10_000
@@ -170,6 +173,20 @@ def check_version(name: str, version: int, newest: int, way_back: str) -> None:
             f"its telemetry schema has version {version}, this program knows versions up to {newest}",
             f"Run the newer edgeloop that wrote it, or go back: {way_back}",
         )
+
+
+def gather_records(
+    wanted: Query, rows: Generator[tuple[Any, ...], None, None], record: Callable[[Sequence[Any]], Record]
+) -> Iterator[Record]:
+    """rows: schema.COLUMNS, the oldest first, or with a limit the newest first. They are closed before the newest are
+    handed on, and read no further than needed."""
+    with closing(rows):
+        found = (record(row) for row in rows if not wanted.topic_filter or matches(wanted.topic_filter, row[3]))
+        if not wanted.limit:
+            yield from found
+            return
+        newest = list(islice(found, wanted.limit))
+    yield from reversed(newest)
 
 
 def gather_losses(

@@ -1,0 +1,119 @@
+"""What a connection to a broker has in hand, whatever client it runs on: what waits to go up, what came and who is to
+have it, the filters wanted, the requests under way; and the counters of all of it, so that each client counts alike.
+
+It knows no transport and no packet. A connection takes the parts it needs for each batch out of it once, at its start.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from edge.cloud.connection import ConnectionState
+from edge.cloud.inbox import Acknowledge, Inbox, Receive
+from edge.cloud.queue import Queue
+from edge.cloud.requests import Carrier, Requests
+from edge.cloud.subscriptions import Subscriptions
+from edge.config import ConnectionSettings
+from edge.logs import log_event
+from edge.messages import Outcome
+from edge.metrics import Metrics
+from edge.topics import check_filter
+
+_log = logging.getLogger(__name__)
+
+
+class Exchange:
+    """connection: sends and subscribes for the requests. acknowledge(receipts, outcome) answers the broker. in_flight:
+    how many were sent and are not answered yet. reply_topic: as CodecConnection's. properties: whether the protocol
+    has them (MQTT 5)."""
+
+    def __init__(
+        self,
+        connection: Carrier,
+        acknowledge: Acknowledge,
+        in_flight: Callable[[], int],
+        settings: ConnectionSettings,
+        metrics: Metrics,
+        *,
+        name: str,
+        reply_topic: str,
+        properties: bool,
+        random: Callable[[], float],
+    ) -> None:
+        self._in_flight, self._metrics, self._name = in_flight, metrics, name
+        self.queue = Queue(
+            settings.queue_messages_max,
+            settings.queue_bytes_max,
+            dropped=metrics.counter("connection_messages_dropped", connection=name, reason="queue_full"),
+            congested=metrics.counter("connection_messages_congested", connection=name),
+            expired=metrics.counter("connection_messages_dropped", connection=name, reason="expired"),
+            clock=loop_time,
+        )
+        self.inbox = Inbox(
+            acknowledge,
+            call_later,
+            random,
+            unexpected=metrics.counter("connection_messages_unexpected", connection=name),
+            offered_again=metrics.counter("connection_messages_offered_again", connection=name),
+        )
+        self.subscriptions = Subscriptions()
+        self.requests = Requests(connection, reply_topic or f"reply/{settings.client_id}", properties=properties)
+        self.received = metrics.counter("connection_messages_in", connection=name)
+        self.sent = metrics.counter("connection_messages_out", connection=name)
+        self.taken = metrics.counter("connection_messages_taken", connection=name)
+        metrics.gauge("connection_queue_messages", lambda: self.queue.messages, connection=name)
+        metrics.gauge("connection_queue_bytes", lambda: self.queue.bytes, connection=name)
+        metrics.gauge("connection_in_flight", in_flight, connection=name)
+        metrics.gauge("connection_inbox_kept", lambda: self.inbox.kept, connection=name)
+
+    def state(self, connected: ConnectionState) -> ConnectionState:
+        """With how much is in hand now."""
+        return msgspec.structs.replace(
+            connected,
+            queued_messages=self.queue.messages,
+            queued_bytes=self.queue.bytes,
+            in_flight=self._in_flight(),
+        )
+
+    def subscribe(self, filters: Sequence[str], receive: Receive) -> list[str]:
+        """Return those not wanted before, to ask the broker for. Raises InputRejected for what is no filter."""
+        for topic_filter in filters:
+            check_filter(topic_filter)
+        self.inbox.subscribe(filters, receive)
+        return self.subscriptions.add(filters)
+
+    def opened(self, *, session_present: bool) -> list[str]:
+        """The broker let us in. Return the filters to ask it for."""
+        if session_present:
+            self.inbox.resumed()
+        return self.subscriptions.missing(session_present=session_present)
+
+    def answered(self, packet_id: int, codes: Sequence[int], name_of: Callable[[int], str]) -> None:
+        """The broker's answer to a SUBSCRIBE. name_of: a reason code as logs and metrics have it."""
+        for topic_filter, code in self.subscriptions.answered(packet_id, codes):
+            reason = name_of(code)
+            self._metrics.counter("connection_subscriptions_refused", connection=self._name, reason=reason).value += 1
+            log_event(
+                _log,
+                "subscription_refused",
+                level=logging.WARNING,
+                connection=self._name,
+                filter=topic_filter,
+                reason=reason,
+                remedy="Allow this client to subscribe to it.",
+            )
+
+    def not_taken(self, count: int, outcome: Outcome, reason: str) -> None:
+        """Count what the broker refused, or had no room for."""
+        name = "refused" if outcome is Outcome.REFUSED else "congested"
+        self._metrics.counter(f"connection_messages_{name}", connection=self._name, reason=reason).value += count
+
+
+def loop_time() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def call_later(delay_s: float, call: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_later(delay_s, call)
