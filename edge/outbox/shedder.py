@@ -1,8 +1,9 @@
 """Makes room in a stream by its declared policy, and counts what that costs.
 
 Invariants: nothing is shed while there is room, nothing that is settled is counted as shed, and each record that is
-shed is in the ledger before the commit that gives it up. What was under way when it was shed may arrive all the same.
-Dropping goes in slices between which the loop does other work; thinning has the commit thread to itself meanwhile.
+shed is in the ledger with or before the commit that gives it up. What was under way when it was shed may arrive all the
+same. Dropping goes in slices between which the loop does other work, and so does planning what to thin; the plan is
+committed as an intent (intent.py), then the thinning has the commit thread to itself.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from typing import Final
 from edge.config import StreamSettings
 from edge.log import Log, Replacement
 from edge.outbox.clock import Clock
+from edge.outbox.intent import INTENT, count_intent, intent
 from edge.outbox.lanes import Sent
 from edge.outbox.ledger import Ledger
 from edge.outbox.record import decode, name_of
@@ -48,15 +50,18 @@ class Shedder:
         self._limit_ms = 0
         self._reason = ""
         self._reading = 0
-        self._thinner: Thinner | None = None
+        self._plan: tuple[Replacement, Thinner] | None = None
+        self._intent: bytes | None = None  # of the plan, once it is made
 
     def look_at_room(self, room: int, least: int) -> Replacement | None:
         """Called when the log is idle. Returns a piece of work for it when the policy is to thin."""
         policy = self._settings.when_full
+        if self._plan is not None:
+            return self._begin()
         if policy == "reject" or room >= least or self._dropping:
             return None
-        if policy == "thin" and (work := self._thin(THINNED_TIMES_MAX - 1)) is not None:
-            return work
+        if policy == "thin" and self._thin(THINNED_TIMES_MAX - 1):
+            return None
         segments = self._log.segments
         oldest = next((segment for segment in segments[:-1] if segment.next > self._log.first), None)
         if oldest is not None:
@@ -66,6 +71,8 @@ class Shedder:
     def look_at_age(self) -> Replacement | None:
         """Called now and then, when the log is idle."""
         settings = self._settings
+        if self._plan is not None and self._intent is not None:
+            return self._begin()
         if self._dropping or not (settings.ttl_s or settings.age_max_s):
             return None
         age_ms = self.age_of_oldest() or 0
@@ -76,8 +83,8 @@ class Shedder:
         self.too_old = old and settings.when_full == "reject"
         if old and settings.when_full == "drop_oldest":
             self._drop(self._log.next, int(settings.age_max_s * 1000), "too_old")
-        elif old and settings.when_full == "thin":
-            return self._thin(0)
+        elif old and settings.when_full == "thin" and self._plan is None:
+            self._thin(0)
         return None
 
     def purge(self, reason: str) -> int:
@@ -91,23 +98,59 @@ class Shedder:
         return max(count, 0)
 
     def thinned(self) -> None:
-        """The replacement given out was settled."""
-        if self._thinner is not None:
-            for thing, boot, sequence in self._thinner.shed:
-                self._ledger.add(thing, boot, sequence, "thinned")
-            self._thinner = None
+        """The replacement given out was settled or abandoned."""
+        if count_intent(self._log, self._ledger):
+            self._log.put_state(INTENT, None)
+        self._plan = self._intent = None
 
-    def abandoned(self) -> None:
-        self._thinner = None
+    def stop(self) -> None:
+        """The log is about to be closed."""
+        self._dropping, self._plan = False, None
 
-    def _thin(self, generation_max: int) -> Replacement | None:
-        thinner = Thinner(self._own, self._sent())
+    def _thin(self, generation_max: int) -> bool:
+        """Plan to thin the oldest segment that was thinned least. False: there is none."""
         for generation in range(generation_max + 1):
-            work = self._log.replace_oldest(thinner.thin, generation_max=generation)
+            work = self._log.plan_oldest(generation_max=generation)
             if work is not None:
-                self._thinner = thinner
-                return work
+                self._plan = work, Thinner(self._own, self._sent())
+                self._plan_on(work, work.row.first)
+                return True
+        return False
+
+    def _plan_on(self, work: Replacement, number: int) -> None:
+        """Look at the next slice."""
+        if self._plan is None or self._plan[0] is not work:
+            return
+        thinner = self._plan[1]
+        try:
+            found = self._log.read(number, records_max=SLICE_RECORDS, bytes_max=SLICE_BYTES)
+        except OSError:  # tried again when room or age is looked at next
+            self._plan = None
+            return
+        rows = [row for row in found if row[0] < work.row.next]
+        thinner.feed(rows)
+        if rows and rows[-1][0] + 1 < work.row.next:
+            asyncio.get_running_loop().call_soon(self._plan_on, work, rows[-1][0] + 1)
+            return
+        thinner.finish()
+        self._intent = intent(work.token, thinner.shed)
+        self._log.put_state(INTENT, self._intent)
+        self._commit()
+
+    def _begin(self) -> Replacement | None:
+        """What was planned, once its intent is committed."""
+        if self._plan is None or self._intent is None or self._log.state.get(INTENT) != self._intent:
+            return None
+        work, thinner = self._plan
+        if self._log.begin(work, thinner.thin):
+            return work
+        self._forget_plan()
         return None
+
+    def _forget_plan(self) -> None:
+        if self._intent is not None:
+            self._log.put_state(INTENT, None)
+        self._plan = self._intent = None
 
     def age_of_oldest(self) -> int | None:
         """In ms; None where nothing is left to export, or its age is not known."""
@@ -118,6 +161,7 @@ class Shedder:
         return None
 
     def _drop(self, until: int, limit_ms: int, reason: str) -> None:
+        self._forget_plan()
         self._dropping = True
         self._until, self._limit_ms, self._reason = until, limit_ms, reason
         self._reading = self._sent().cursor
@@ -125,6 +169,8 @@ class Shedder:
 
     def _step(self) -> None:
         """Give up the next slice."""
+        if not self._dropping:
+            return
         try:
             rows = self._log.read(self._reading, records_max=SLICE_RECORDS, bytes_max=SLICE_BYTES)
         except OSError:  # what cannot be read cannot be counted: tried again when room or age is looked at next

@@ -23,6 +23,7 @@ from edge.logs import log_event
 from edge.messages import Message, Origin, Outcome, Reading
 from edge.metrics import Metrics
 from edge.outbox.clock import Clock
+from edge.outbox.intent import INTENT, count_intent
 from edge.outbox.lanes import Sent
 from edge.outbox.ledger import REASONS, Ledger
 from edge.outbox.marks import Marks
@@ -74,6 +75,8 @@ class Stream:
         self.tail = Tail()
         self.clock = Clock(log.state, boot, system_boot)
         self.ledger = Ledger(log.state)
+        if count_intent(log, self.ledger):
+            log.put_state(INTENT, None)
         self.committed: Callable[[], None] = lambda: None
         self._sent: Callable[[], Sent] | None = None
         self._sent_state: Callable[[], bytes] | None = None
@@ -117,6 +120,7 @@ class Stream:
         self._timer_is_for_cursor = False
         self._retry_s = RETRY_S_MIN
         self._room = log.room(settings.bytes_max)
+        self._commit_wanted = False  # as soon as what is being written is
         self._closed = False
         self.failing = ""
         for reason in REASONS:
@@ -228,6 +232,10 @@ class Stream:
         """Something is gathered, being written or thinned."""
         return bool(self._gathered) or self._air is not None or self._thinning is not None
 
+    @property
+    def is_writing(self) -> bool:
+        return self._air is not None or self._thinning is not None
+
     def abandon(self) -> None:
         """End without a commit, as a kill would."""
         self._closed = True
@@ -235,6 +243,7 @@ class Stream:
         if self._tick_timer is not None:
             self._tick_timer.cancel()
         self._worker.stop()
+        self._shedder.stop()
         self.log.close()
 
     def close(self) -> None:
@@ -256,6 +265,7 @@ class Stream:
                 self._settle()
         except OSError as error:
             self._tell_failure(error)
+        self._shedder.stop()
         self.log.close()
 
     def _wait_for(self, origin: Origin, receipts: list[int], *, new: bool) -> None:
@@ -327,7 +337,8 @@ class Stream:
             self._write(batch)
 
     def _commit_soon(self) -> None:
-        if not self._closed and self._air is None and self._thinning is None:
+        self._commit_wanted = self.is_writing
+        if not self._closed and not self.is_writing:
             self._cancel_timer()
             self._timer = asyncio.get_running_loop().call_soon(self._commit)
             self._timer_is_for_cursor = False
@@ -373,6 +384,8 @@ class Stream:
         work = self._shedder.look_at_room(self.log.room(self._bytes_max), self._least_room)
         if work is not None:
             self._thin(work)
+        elif self._commit_wanted:
+            self._commit_soon()
         elif self._gathered:
             self._schedule(self._now())
         elif self._sent_state is not None and self._sent_state() != self._sent_kept:
@@ -389,7 +402,7 @@ class Stream:
         if failure is not None:
             self._tell_failure(failure)
             self.log.abandon(self._thinning)
-            self._shedder.abandoned()
+            self._shedder.thinned()
             self._thinning = None
         else:
             self._end_thinning()
