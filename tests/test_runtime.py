@@ -129,6 +129,8 @@ def test_a_device_on_the_local_broker_and_the_cloud_reach_each_other_by_the_rout
 ) -> None:
     with running(file) as process:
         wait_for_event(process, "connected", times=2)
+        for broker in brokers:
+            broker.wait_log("Sending SUBACK to g")
         cloud, device = Device(brokers[0].port, "#"), Device(brokers[1].port, "#")
         try:
             device.publish("dt/x", b"up")
