@@ -4,17 +4,19 @@ import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 
-from edge import __version__
+from edge import __version__, cli_status
 from edge.cli_streams import add_stream_commands
-from edge.config import DEFAULT_FILE, Config, load_config
+from edge.config import DEFAULT_FILE, Config, GatewaySettings, MqttSnSettings, RuleSettings, load_config
 from edge.control import ask_status, watch
 from edge.errors import ConfigError, EdgeLoopError, InputRejected
 from edge.logs import log_event, set_up_logs
+from edge.topics import check_topic
 
 DONE, FAILED, USAGE, CONFIGURATION = 0, 1, 2, 78
 
@@ -72,7 +74,32 @@ def _parser() -> argparse.ArgumentParser:
     watching.set_defaults(run=_watch)
 
     add_stream_commands(commands.add_parser("stream", help="what is held for later: look at it, export it, purge it"))
+    _add_rules(commands)
     return parser
+
+
+def _add_rules(commands: Any) -> None:
+    trying = commands.add_parser("try", help="run one rule over recorded messages")
+    trying.add_argument("rule", metavar="RULE", help="a rule's name in the gateway file, or the SQL itself")
+    trying.add_argument("--input", required=True, metavar="FILE", help="lines as `edge record` writes them")
+    trying.set_defaults(run=_try)
+    recording = commands.add_parser("record", help="write messages of the running gateway to a file until Ctrl-C")
+    recording.add_argument("filter", metavar="FILTER", help="an MQTT topic filter")
+    recording.add_argument("--output", required=True, metavar="FILE")
+    recording.add_argument("--socket", metavar="PATH", help="its control socket, instead of --config")
+    recording.set_defaults(run=_record)
+    replaying = commands.add_parser("replay", help="run all rules over a recording; say what bytes they save")
+    replaying.add_argument("file", metavar="FILE")
+    replaying.add_argument("--speed", type=float, default=0, help="times as fast as recorded; 0 (default): at once")
+    replaying.set_defaults(run=_replay)
+    explaining = commands.add_parser("explain", help="where a message of a topic goes, and why")
+    explaining.add_argument("topic", metavar="TOPIC")
+    explaining.add_argument("--from", dest="source", default="boards", help="its source (default %(default)s)")
+    explaining.set_defaults(run=_explain)
+    for one in (trying, recording, replaying, explaining):
+        one.add_argument("--config", default=DEFAULT_FILE, metavar="FILE", help="gateway file (default %(default)s)")
+    for one in (trying, replaying, explaining):
+        one.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_where(parser: argparse.ArgumentParser) -> None:
@@ -91,10 +118,12 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _check_config(args: argparse.Namespace) -> int:
+    from edge.rules.build import read_rules
     from edge.runtime import check_credentials_of
 
     config = load_config(args.file)
     check_credentials_of(config)
+    read_rules(config)
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(config)).decode())
     else:
@@ -115,28 +144,8 @@ def _status(args: argparse.Namespace) -> int:
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(status)).decode())
     else:
-        print("\n".join(_status_lines(status)))
+        print("\n".join(cli_status.lines(status)))
     return DONE
-
-
-def _status_lines(status: dict[str, Any]) -> list[str]:
-    lines = [f"gateway {status['gateway']} (edge {status['version']}), up {status['uptime_s']:.0f} s"]
-    for connection in status["connections"]:
-        up = "connected" if connection["connected"] else f"not connected: {connection['cause']}"
-        lines.append(f"{connection['name']}: {up}, {connection['queued']} queued")
-    for board in status["boards"]:
-        state = "connected" if board["connected"] else board["port_state"]
-        reset = f"boot {board['boot']} ({board['reset_reason']})" if board["boot"] else "no hello yet"
-        lines.append(
-            f"board {board['name']} on {board['port']}: {state}, {reset}, last reading {board['last_sequence']}"
-        )
-    lines.extend(
-        f"stream {stream['name']}: {stream['backlog_records']} records to export, {stream['bytes']} bytes"
-        + (f", commits fail: {stream['failing']}" if stream["failing"] else "")
-        for stream in status["streams"]
-    )
-    lines.extend(f"  {name} {value:g}" for name, value in status["counters"].items() if value)
-    return lines
 
 
 def _watch(args: argparse.Namespace) -> int:
@@ -148,6 +157,101 @@ def _watch(args: argparse.Namespace) -> int:
             print(f"{row['source']:12} {row['topic']}  {payload}", flush=True)
         else:
             print(f"edge: {', '.join(f'{key} {value}' for key, value in row.items())}", file=sys.stderr, flush=True)
+    return DONE
+
+
+def _try(args: argparse.Namespace) -> int:
+    from edge.rules.build import read_rules
+    from edge.rules.payloads import decoder
+    from edge.rules.recorded import Trial, read_lines
+
+    if " " in args.rule.strip():
+        gateway = GatewaySettings(name="try")
+        settings = RuleSettings(name="try", sql=args.rule)
+        base = Config(
+            file="RULE", gateway=gateway, cloud=None, broker=None, boards=(), mqttsn=MqttSnSettings(), routes=()
+        )
+        (read,) = read_rules(msgspec.structs.replace(base, rules=(settings,)))
+    else:
+        rules = {rule.settings.name: rule for rule in read_rules(load_config(args.config))}
+        if args.rule not in rules:
+            known = ", ".join(sorted(rules)) or "none"
+            raise ConfigError(args.config, "rule", f"{args.rule!r} is nowhere in this file", f"There are {known}.")
+        read = rules[args.rule]
+    trial = Trial(read.compile(), decoder(read.settings.payload, read.settings.columns))
+    with _opened(args.input) as lines:
+        for recorded in read_lines(lines):
+            for row in trial.feed(recorded):
+                print(msgspec.json.encode(row).decode())
+    for row in trial.finish():
+        print(msgspec.json.encode(row).decode())
+    if args.json:
+        print(msgspec.json.encode(trial.report()).decode())
+    else:
+        print("edge: " + ", ".join(f"{key} {value}" for key, value in trial.report().items()), file=sys.stderr)
+    return DONE
+
+
+def _opened(file: str, mode: Literal["rb", "xb"] = "rb") -> BinaryIO:
+    try:
+        return open(file, mode)
+    except OSError as error:
+        raise InputRejected("file", f"{file}: {error.strerror}") from None
+
+
+def _record(args: argparse.Namespace) -> int:
+    with _opened(args.output, "xb") as output:
+        for row in watch(_socket(args), args.filter):
+            if "topic" in row:
+                output.write(msgspec.json.encode(row) + b"\n")
+                output.flush()
+            else:
+                print(f"edge: {', '.join(f'{key} {value}' for key, value in row.items())}", file=sys.stderr)
+    return DONE
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from edge.rules.build import read_rules
+    from edge.rules.payloads import decoder
+    from edge.rules.recorded import Trial, read_lines
+
+    rules = read_rules(load_config(args.config))
+    trials = [Trial(rule.compile(), decoder(rule.settings.payload, rule.settings.columns)) for rule in rules]
+    last: float | None = None
+    with _opened(args.file) as lines:
+        for recorded in read_lines(lines):
+            if args.speed > 0 and last is not None:
+                time.sleep(max(0.0, (recorded.time - last) / args.speed))
+            last = recorded.time
+            for trial in trials:
+                trial.feed(recorded)
+    for trial in trials:
+        trial.finish()
+    for report in [trial.report() for trial in trials]:
+        if args.json:
+            print(msgspec.json.encode(report).decode())
+        else:
+            print(
+                f"{report['rule']}: {report['messages']} messages, {report['bytes_in']} bytes -> {report['rows']} rows,"
+                f" {report['bytes_out']} bytes; {report['saved_percent']} % saved"
+            )
+    return DONE
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from edge.metrics import Metrics
+    from edge.router import Router
+    from edge.rules.build import explain, read_rules
+
+    config = load_config(args.config)
+    check_topic(args.topic)
+    rules = explain(read_rules(config), args.source, args.topic)
+    targets = Router(config.all_routes, Metrics()).named(args.source, "", args.topic)
+    if args.json:
+        print(msgspec.json.encode({"targets": targets, "rules": rules}).decode())
+    else:
+        print(f"{args.topic} from {args.source} goes to: {', '.join(targets) or 'nobody: no route takes it'}")
+        print("\n".join(f"rule {name}: {why}" for name, why in rules.items()))
     return DONE
 
 

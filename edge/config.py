@@ -155,6 +155,25 @@ class StreamSettings(_Section, frozen=True, kw_only=True, rename={"sources": "fr
         return int(count) / (1000 if unit == "ms" else 1)
 
 
+class RuleSettings(_Section, frozen=True, kw_only=True, rename={"source": "from"}):
+    """One rule. topic: of its rows, `${column}` stands for a row's field (default rule/NAME); to: who gets them.
+
+    time: path of the event time (Unix ms) in a payload, empty for the time of arrival; tables: name to CSV file.
+    """
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+    sql: Annotated[str, Meta(min_length=1, max_length=16_384)]
+    source: Annotated[tuple[str, ...], Meta(min_length=1)] = ("boards",)
+    topic: str = ""
+    to: tuple[str, ...] = ()
+    payload: Literal["json", "csv", "cbor"] = "json"
+    columns: tuple[str, ...] = ()
+    time: str = ""
+    lateness_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    keys_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    tables: dict[str, str] = {}
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A whole, valid gateway file. Paths are absolute."""
 
@@ -166,6 +185,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     mqttsn: MqttSnSettings
     routes: tuple[RouteSettings, ...]
     streams: tuple[StreamSettings, ...] = ()
+    rules: tuple[RuleSettings, ...] = ()
 
     @property
     def all_routes(self) -> tuple[RouteSettings, ...]:
@@ -189,9 +209,10 @@ _SECTIONS = {
     "board": BoardSettings,
     "mqttsn": MqttSnSettings,
     "route": RouteSettings,
+    "rule": RuleSettings,
     "stream": StreamSettings,
 }
-_LISTS = {"board", "route", "stream"}
+_LISTS = {"board", "route", "stream", "rule"}
 
 
 def load_config(file: str) -> Config:
@@ -232,6 +253,7 @@ def parse_config(text: str, file: str) -> Config:
         mqttsn=_convert(file, "mqttsn", raw.get("mqttsn", {}), MqttSnSettings),
         routes=tuple(_convert(file, f"route[{n}]", one, RouteSettings) for n, one in enumerate(lists["route"], 1)),
         streams=tuple(_convert(file, f"stream[{n}]", one, StreamSettings) for n, one in enumerate(lists["stream"], 1)),
+        rules=tuple(_convert(file, f"rule[{n}]", one, RuleSettings) for n, one in enumerate(lists["rule"], 1)),
     )
     config = _with_absolute_paths(config)
     _check_whole(config)
@@ -294,6 +316,7 @@ def _check_whole(config: Config) -> None:
         _check_predefined(file, "mqttsn.udp", config.mqttsn.udp.predefined)
     for place, route in enumerate(config.routes, 1):
         _check_route(config, f"route[{place}]", route)
+    _check_rules(config)
     _check_streams(config)
     _check_loops(config)
 
@@ -341,7 +364,7 @@ def _sources(config: Config) -> set[str]:
     for name, there in (("cloud", config.cloud), ("broker", config.broker), ("udp", config.mqttsn.udp)):
         if there is not None:
             found.add(name)
-    return found
+    return found | {f"rule:{rule.name}" for rule in config.rules}
 
 
 def _check_streams(config: Config) -> None:
@@ -369,10 +392,33 @@ def _check_streams(config: Config) -> None:
                 raise ConfigError(file, f"{field}.batch_topic", str(error), "Write an MQTT topic.") from None
 
 
+def _check_rules(config: Config) -> None:
+    """What a rule's settings say beside its SQL, which `edge.rules.build` checks."""
+    file, sources = config.file, _sources(config)
+    ends = {name for name in sources if not name.startswith("rule:")} | {f"stream:{one.name}" for one in config.streams}
+    seen: set[str] = set()
+    for place, rule in enumerate(config.rules, 1):
+        field = f"rule[{place}]"
+        if rule.name in seen:
+            raise ConfigError(file, f"{field}.name", f"{rule.name!r} is another rule's", "Each has a name of its own.")
+        seen.add(rule.name)
+        for what, named, known in (("from", rule.source, sources), ("to", rule.to, ends)):
+            for name in named:
+                if name not in known:
+                    problem = f"{name!r} is nowhere in this file"
+                    raise ConfigError(file, f"{field}.{what}", problem, _hint(name, sorted(known)))
+        if (rule.payload == "csv") is not bool(rule.columns):
+            fix = 'Name the columns of payload = "csv", and only of that.'
+            raise ConfigError(file, f"{field}.columns", "does not fit the payload", fix)
+        if rule.lateness_s and not rule.time:
+            raise ConfigError(file, f"{field}.lateness_s", "stands without time", "Name the event time, or remove it.")
+
+
 def _check_route(config: Config, field: str, route: RouteSettings, topic_field: str = "topic") -> None:
     file = config.file
     sources = _sources(config)
-    ends = sources | {f"stream:{stream.name}" for stream in config.streams}
+    ends = {name for name in sources if not name.startswith("rule:")}
+    ends |= {f"stream:{stream.name}" for stream in config.streams}
     if not route.to:
         raise ConfigError(file, f"{field}.to", "is empty", f"Name one or more of {', '.join(sorted(ends))}.")
     for what, name in (("from", route.source), *(("to", name) for name in route.to)):
@@ -380,7 +426,7 @@ def _check_route(config: Config, field: str, route: RouteSettings, topic_field: 
             raise ConfigError(file, f"{field}.{what}", f"{name!r} is nowhere in this file", _hint(name, sorted(ends)))
         if what == "to" and name == route.source and name in {"cloud", "broker"}:
             raise ConfigError(file, f"{field}.to", f"sends {name!r} what came from there", "Remove it.")
-    if SENDER in route.topic and route.source in {"cloud", "broker"}:
+    if SENDER in route.topic and (route.source in {"cloud", "broker"} or route.source.startswith("rule:")):
         fix = "Only what boards and UDP clients send has a sender; use + instead."
         raise ConfigError(file, f"{field}.{topic_field}", f"holds {SENDER}", fix)
     try:

@@ -93,7 +93,8 @@ class Router:
         """The names of the targets that a message would reach."""
         return self._names(source, sender, topic)
 
-    def _names(self, source: str, sender: str, topic: str) -> tuple[str, ...]:
+    def named(self, source: str, sender: str, topic: str) -> tuple[str, ...]:
+        """The names that routes give for a message, attached or not."""
         named: dict[str, None] = {}
         for route in self._routes:
             if route.source != source and not (route.source == "boards" and source.startswith("board:")):
@@ -107,7 +108,10 @@ class Router:
                 named.update(dict.fromkeys(route.to))
         if "boards" in named:
             named = {name: None for name in named if not name.startswith("board:")}
-        return tuple(name for name in named if name in self._targets)
+        return tuple(named)
+
+    def _names(self, source: str, sender: str, topic: str) -> tuple[str, ...]:
+        return tuple(name for name in self.named(source, sender, topic) if name in self._targets)
 
     def _decide(self, known: dict[str, _Way], source: str, sender: str, topic: str) -> _Way:
         if self._remembered >= _TOPICS_REMEMBERED_MAX:

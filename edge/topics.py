@@ -30,9 +30,9 @@ def check_filter(topic_filter: str) -> None:
 
 def _check_text(text: str) -> None:
     if not text:
-        raise InputRejected("topic_empty")
+        raise InputRejected("topic_empty", "a topic or filter has at least one character")
     if "\0" in text:
-        raise InputRejected("topic_nul")
+        raise InputRejected("topic_nul", f"NUL stands in {text[:80]!r}")
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:

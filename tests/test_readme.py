@@ -175,6 +175,21 @@ def test_every_file_the_readme_links_to_is_there() -> None:
         assert (ROOT / target).exists(), target
 
 
+def test_every_proof_that_a_promise_names_is_there() -> None:
+    promises = README.read_text().partition("## Promises")[2].partition("\n## ")[0]
+    rows = [line.split("|")[2] for line in promises.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 8
+    for proof in rows:
+        named = re.findall(r"`([^`]+)`", proof)
+        assert named, proof
+        folder = ""
+        for place in named:
+            if not place.startswith((".", "edge ")):
+                folder = place.rpartition("/")[0] or folder
+                pattern = place if "/" in place else f"{folder}/{place}"
+                assert list(ROOT.glob(pattern.rstrip("/"))), place
+
+
 @pytest.mark.system
 def test_the_commands_of_the_readme_work_as_printed(tmp_path: Path) -> None:
     home = tmp_path / "home"

@@ -81,6 +81,12 @@ def wait_for_event(process: subprocess.Popen[str], name: str, times: int = 1) ->
     raise AssertionError(f"the gateway ended before {name}")
 
 
+def wait_until_subscribed(process: subprocess.Popen[str], brokers: tuple[Mosquitto, Mosquitto]) -> None:
+    wait_for_event(process, "connected", times=2)
+    for broker in brokers:
+        broker.wait_log("Sending SUBACK to g")
+
+
 @pytest.fixture
 def brokers(tmp_path: Path) -> Iterator[tuple[Mosquitto, Mosquitto]]:
     with Mosquitto(tmp_path / "c") as cloud, Mosquitto(tmp_path / "b") as broker:
@@ -128,9 +134,7 @@ def test_a_device_on_the_local_broker_and_the_cloud_reach_each_other_by_the_rout
     file: Path, brokers: tuple[Mosquitto, Mosquitto]
 ) -> None:
     with running(file) as process:
-        wait_for_event(process, "connected", times=2)
-        for broker in brokers:
-            broker.wait_log("Sending SUBACK to g")
+        wait_until_subscribed(process, brokers)
         cloud, device = Device(brokers[0].port, "#"), Device(brokers[1].port, "#")
         try:
             device.publish("dt/x", b"up")
@@ -151,7 +155,7 @@ def test_a_device_on_the_local_broker_and_the_cloud_reach_each_other_by_the_rout
 
 def test_watch_shows_what_is_routed_until_it_is_ended(file: Path, brokers: tuple[Mosquitto, Mosquitto]) -> None:
     with running(file) as process:
-        wait_for_event(process, "connected", times=2)
+        wait_until_subscribed(process, brokers)
         command = [sys.executable, "-m", "edge.cli", "watch", "dt/#", "--config", str(file), "--json"]
         with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as watcher:
             device = Device(brokers[1].port, "none")

@@ -207,7 +207,8 @@ class Client:
         """A message for the client. False: no room, the origin may offer it again; nothing was counted.
 
         A client that is asleep, or away with a session that is not clean, is answered for by the gateway: the delivery
-        is settled at once, as one sleeper must not hold up whoever else waits for the same connection.
+        is settled at once, as one sleeper must not hold up whoever else waits for the same connection. What finds its
+        queue full is dropped and counted: the newest, as brokers do for a session that is away.
         """
         if self.state is State.ACTIVE or self.state is State.AWAKE:
             return self.outbound.offer(message, qos, now, delivery, retain=retain)
@@ -215,9 +216,7 @@ class Client:
             self._host.dropped("not_connected")
             return True
         if not self.outbound.offer(message, qos, now, None, retain=retain):
-            if qos and self.state is State.ASLEEP:
-                return False
-            self._host.dropped("session_full")
+            self._host.dropped("sleeper_full" if self.state is State.ASLEEP else "session_full")
         if delivery is not None:
             self._host.delivered(delivery, Outcome.TAKEN)
         return True

@@ -5,7 +5,8 @@ Invariants:
 - At most `peer.window` QoS 1 and 2 messages are under way: one to a plain client, as the standard has it.
 - A message whose delivery someone waits for is settled exactly once.
 - What asks for an answer waits while the client may yet say that it can answer by request id.
-- The queue is bounded. Full: QoS 0 is dropped and counted; QoS 1 and 2 of an active client are offered back.
+- The queue is bounded. Full: QoS 0 is dropped and counted; QoS 1 and 2 of an active client are offered back, for one
+  that sleeps or is away they are dropped and counted.
 """
 
 from collections import deque

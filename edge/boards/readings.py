@@ -47,6 +47,9 @@ class Marks(Protocol):
 
     def store(self, thing: str, boot: int, sequence: int) -> None: ...
 
+    def shed(self, thing: str, boot: int, first: int, last: int) -> None:
+        """The board says that it no longer holds these readings, which never came."""
+
 
 class MarksInMemory:
     """Outlives a link's closing, not the process."""
@@ -59,6 +62,9 @@ class MarksInMemory:
 
     def store(self, thing: str, boot: int, sequence: int) -> None:
         self._marks[thing] = boot, sequence
+
+    def shed(self, thing: str, boot: int, first: int, last: int) -> None:
+        pass
 
 
 class _Boot:
@@ -290,7 +296,12 @@ class Readings:
     def _skip_to(self, boot: _Boot, sequence: int) -> None:
         """The board no longer holds what comes before: it was shed, but for what was handed on and taken back."""
         here = {receipt - boot.base for receipt in self._pending} | boot.done
-        self._shed.value += sequence - boot.last - 1 - sum(1 for one in here if boot.last < one < sequence)
+        first = boot.last + 1
+        for one in (*sorted(one for one in here if boot.last < one < sequence), sequence):
+            if first < one:
+                self._shed.value += one - first
+                self._marks.shed(self.thing, boot.number, first, one - 1)
+            first = one + 1
         boot.done = {one for one in boot.done if one > sequence}
 
     def _advance(self, boot: _Boot, sequence: int) -> None:

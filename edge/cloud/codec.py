@@ -47,9 +47,10 @@ from edge.mqtt.session import Session
 from edge.topics import check_filter
 
 GOODBYE_S = 1.0  # to write DISCONNECT and close in good order
+READ_BYTES_MAX = 64 * 1024
 WRITE_BUFFER_BYTES_MAX = 256 * 1024  # above it the broker reads too slowly, and messages queue
 
-OpenTransport = Callable[[Callable[[], asyncio.Protocol], ssl.SSLContext | None], Awaitable[object]]
+OpenTransport = Callable[[Callable[[], asyncio.BufferedProtocol], ssl.SSLContext | None], Awaitable[object]]
 
 _log = logging.getLogger(__name__)
 
@@ -183,7 +184,9 @@ class CodecConnection:
             self._inbox.lost()
             self._handle(self._session.transport_lost())
 
-    async def _open_socket(self, make_link: Callable[[], asyncio.Protocol], context: ssl.SSLContext | None) -> object:
+    async def _open_socket(
+        self, make_link: Callable[[], asyncio.BufferedProtocol], context: ssl.SSLContext | None
+    ) -> object:
         settings = self._settings
         name = settings.host if context else None
         # Happy eyeballs: an address that does not answer costs a quarter of a second, not the whole time-out.
@@ -326,9 +329,12 @@ class CodecConnection:
             self._link.end(failure)
 
 
-class _Link(asyncio.Protocol):
+class _Link(asyncio.BufferedProtocol):
     """One transport. ended: a future that fails with what ended it. patience_s: so long the broker may read nothing
-    while the write buffer is full; a broker that still sends would not be found out by its keep-alive."""
+    while the write buffer is full; a broker that still sends would not be found out by its keep-alive.
+
+    It is read into one buffer, as asyncio's own reads take 256 KiB anew each time.
+    """
 
     def __init__(
         self,
@@ -344,6 +350,7 @@ class _Link(asyncio.Protocol):
         self._patience_s = patience_s
         self._stalled: asyncio.TimerHandle | None = None
         self._flush_due = self._held = False
+        self._read = memoryview(bytearray(READ_BYTES_MAX))
         self._gone = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
 
@@ -355,11 +362,14 @@ class _Link(asyncio.Protocol):
         self._flush()
         self.arm()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._read
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self.ended.done():
             return
         self._flush_due = True  # what comes of it is written below, not later
-        self._handle(self._session.receive(data, self._loop.time()))
+        self._handle(self._session.receive(bytes(self._read[:nbytes]), self._loop.time()))
         self._flush()
         self._pace()
 

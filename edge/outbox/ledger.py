@@ -2,7 +2,8 @@
 
 Invariants: every record shed is counted in `totals` and in one entry. Entries are ranges of one thing, boot and reason;
 beyond ENTRIES_MAX a thing's oldest two are put together (first to last, with the count), beyond THINGS_MAX things the
-rest go under `*`. State values that do not decode are nothing.
+rest go under `*`. Damaged records have lost their names: they are under `*`, by the stream's own numbers. State values
+that do not decode are nothing.
 """
 
 from collections.abc import Mapping
@@ -14,13 +15,17 @@ SHED: Final = "shed/"
 ENTRIES_MAX: Final = 64
 THINGS_MAX: Final = 1024
 OTHERS: Final = "*"
+BY_BOARD: Final = "shed_by_board"
+DAMAGED: Final = "damaged"
 REASONS: Final = (
+    DAMAGED,
     "discarded",
     "dropped_oldest",
     "expired",
     "full",
     "purged",
     "refused",
+    BY_BOARD,
     "thinned",
     "too_large",
     "too_old",
@@ -86,6 +91,13 @@ class Ledger:
         entries.append(Shed(entry.boot, entry.first, entry.last, entry.count, entry.reason))
         if len(entries) > ENTRIES_MAX:
             _merge(entries)
+
+    def add_once(self, thing: str, boot: int, first: int, last: int, reason: str) -> None:
+        """What may be told again after a restart: nothing if an entry covers it."""
+        for entry in self.things.get(thing, ()):
+            if entry.reason == reason and entry.boot == boot and entry.first <= first and last <= entry.last:
+                return
+        self.add(thing, boot, last, reason, last - first + 1)
 
     def changes(self) -> list[tuple[str, bytes]]:
         """What to put into the state now."""

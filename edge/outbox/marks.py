@@ -79,6 +79,9 @@ class Keeper(Protocol):
     def keep(self, key: str, value: bytes) -> None:
         """Put this into the state with the next commit, whenever that is."""
 
+    def board_shed(self, thing: str, boot: int, first: int, last: int) -> None:
+        """The board itself gave these readings up."""
+
 
 class GatewayMarks:
     """edge/boards/readings.py's seam on the streams.
@@ -106,6 +109,10 @@ class GatewayMarks:
             value = _encode([(boot, sequence)])
             for stream in keepers:
                 stream.keep(SETTLED + thing, value)
+
+    def shed(self, thing: str, boot: int, first: int, last: int) -> None:
+        for stream in self._of(thing)[0]:
+            stream.board_shed(thing, boot, first, last)
 
     def _of(self, thing: str) -> tuple[Sequence[Keeper], bool]:
         keepers = self._keepers.get(thing)

@@ -172,8 +172,8 @@ class Outbox:
         if drain is None:
             settings = self._config.cloud if name == "cloud" else self._config.broker
             assert settings is not None
-            window = settings.window + min(settings.window, settings.queue_messages_max // 2)
-            drain = self._drains[name] = Drain(targets[name], window, now)
+            # No more than the connection keeps in flight: what it would queue is read no sooner than it can go out.
+            drain = self._drains[name] = Drain(targets[name], settings.window, now)
         return drain
 
 

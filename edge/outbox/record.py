@@ -59,24 +59,21 @@ def messages_of(
     """
     messages: list[Message] = []
     unknown: list[int] = []
-    decode_one = decode
+    boot, taken_ms, time_ms = -1, -1, 0  # what was taken together has one time
     for number, data in rows:
-        record = decode_one(data)
-        if record is None:
+        try:
+            record = _decode(data)
+        except (msgspec.DecodeError, RecursionError):
             unknown.append(number)
             continue
-        boot, named = record.boot, record.reading
+        if record.version != VERSION:
+            unknown.append(number)
+            continue
+        if record.taken_ms != taken_ms or record.boot != boot:
+            boot, taken_ms = record.boot, record.taken_ms
+            time_ms = unix_ms(boot, taken_ms)
+        named = record.reading
         reading = Reading(own, boot, number) if named is None else Reading(*named)
-        messages.append(
-            Message(
-                record.topic,
-                record.payload,
-                1,
-                record.flags & RETAIN != 0,
-                number,
-                record.properties,
-                reading,
-                unix_ms(boot, record.taken_ms),
-            )
-        )
+        retain = record.flags & RETAIN != 0
+        messages.append(Message(record.topic, record.payload, 1, retain, number, record.properties, reading, time_ms))
     return messages, unknown

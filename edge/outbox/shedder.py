@@ -84,7 +84,7 @@ class Shedder:
         if old and settings.when_full == "drop_oldest":
             self._drop(self._log.next, int(settings.age_max_s * 1000), "too_old")
         elif old and settings.when_full == "thin" and self._plan is None:
-            self._thin(0)
+            self._thin(0, int(settings.age_max_s * 1000))
         return None
 
     def purge(self, reason: str) -> int:
@@ -107,11 +107,14 @@ class Shedder:
         """The log is about to be closed."""
         self._dropping, self._plan = False, None
 
-    def _thin(self, generation_max: int) -> bool:
-        """Plan to thin the oldest segment that was thinned least. False: there is none."""
+    def _thin(self, generation_max: int, older_ms: int = 0) -> bool:
+        """Plan to thin the oldest segment that was thinned least. False: there is none, or it begins with what is not
+        older."""
         for generation in range(generation_max + 1):
             work = self._log.plan_oldest(generation_max=generation)
             if work is not None:
+                if older_ms and (self._age_from(max(work.row.first, self._sent().cursor)) or 0) <= older_ms:
+                    return False
                 self._plan = work, Thinner(self._own, self._sent())
                 self._plan_on(work, work.row.first)
                 return True
@@ -154,7 +157,10 @@ class Shedder:
 
     def age_of_oldest(self) -> int | None:
         """In ms; None where nothing is left to export, or its age is not known."""
-        for _, data in self._log.read(max(self._sent().cursor, self._log.first), records_max=1, bytes_max=0):
+        return self._age_from(max(self._sent().cursor, self._log.first))
+
+    def _age_from(self, number: int) -> int | None:
+        for _, data in self._log.read(number, records_max=1, bytes_max=0):
             record = decode(data)
             if record is not None:
                 return self._clock.age_ms(record.boot, record.taken_ms, self._now_ms()) or None

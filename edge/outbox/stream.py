@@ -18,14 +18,14 @@ from functools import partial
 from typing import Final
 
 from edge.config import StreamSettings
-from edge.log import Batch, Log, Replacement
+from edge.log import Batch, Damage, Log, Replacement
 from edge.logs import log_event
 from edge.messages import Message, Origin, Outcome, Reading
 from edge.metrics import Metrics
 from edge.outbox.clock import Clock
 from edge.outbox.intent import INTENT, count_intent
 from edge.outbox.lanes import Sent
-from edge.outbox.ledger import REASONS, Ledger
+from edge.outbox.ledger import BY_BOARD, DAMAGED, OTHERS, REASONS, Ledger
 from edge.outbox.marks import Marks
 from edge.outbox.record import RETAIN, VERSION, decode, encode, name_of
 from edge.outbox.report import CURSOR
@@ -109,6 +109,7 @@ class Stream:
         self._out = metrics.counter("stream_records_out", stream=self.name)
         self.rates = 0.0, 0.0  # records a second taken and exported, over the last seconds
         self._counts = 0, 0
+        self._damage_seen: Damage | None = None
         self._failures = metrics.counter("stream_commits_failed", stream=self.name)
         self._gathered: list[Message] = []
         self._gathered_bytes = 0
@@ -161,15 +162,23 @@ class Stream:
     def start(self) -> None:
         """On the running loop."""
         self.clock.learn(self._unix_time(), self._now())
+        self._count_damage(self.sent().cursor)
         self._tick()
 
     def keep(self, key: str, value: bytes) -> None:
         self.log.put_state(key, value)
 
+    def board_shed(self, thing: str, boot: int, first: int, last: int) -> None:
+        self.ledger.add_once(thing, boot, first, last, BY_BOARD)
+
     def send(self, messages: Sequence[Message], origin: Origin) -> None:
         size = sum([len(message.payload) + len(message.topic) for message in messages])
         size += RECORD_OVERHEAD_BYTES * len(messages)
-        if size > self._room or self._gathered_bytes + size > BUFFER_BYTES_MAX or size > PAYLOAD_BYTES_MAX:
+        if (
+            size > self._room
+            or self._gathered_bytes + size > BUFFER_BYTES_MAX
+            or (size > PAYLOAD_BYTES_MAX and max([len(message.payload) for message in messages]) > PAYLOAD_BYTES_MAX)
+        ):
             messages, size = self._fitting(messages, origin)
         now = self._now()
         boot, own, taken_ms, advance = self.boot, self.own, int(now * 1000), self.marks.advance
@@ -423,6 +432,7 @@ class Stream:
             for rate, old, new in zip(self.rates, self._counts, counts, strict=True)
         )
         self.rates, self._counts = (taken, exported), counts
+        self._count_damage(0)
         if not self.failing:
             self._bytes_max = self.settings.bytes_max
             self._disk_well()
@@ -436,6 +446,18 @@ class Stream:
         self._find_room()
         if work is not None:
             self._thin(work)
+
+    def _count_damage(self, since: int) -> None:
+        """Enter what was found damaged, but for what below `since` was exported before."""
+        damages = self.log.damages
+        for damage in reversed(damages):
+            if damage is self._damage_seen:
+                break
+            first = max(damage.first, since)
+            if first < damage.next and damage.reason != "tail":
+                self.ledger.add_once(OTHERS, 0, first, damage.next - 1, DAMAGED)
+                self._commit_soon()
+        self._damage_seen = damages[-1] if damages else None
 
     def _find_room(self) -> None:
         room = 0 if self._shedder.too_old else self.log.room(self._bytes_max)

@@ -1,13 +1,11 @@
 """A long run of every fuzzer, Python and C, on one corpus a target, which is kept in .cache/fuzz from run to run."""
 
-import os
 import re
 import subprocess
-import sys
-from pathlib import Path
 
+from edge_tools.fuzzing import Fuzzer, c_fuzzers, corpus, python_fuzzers
 from tests.bench.figures import Context, Figure, NoFigure, figure
-from tests.fuzz.seeds import seeds, write_seeds
+from tests.fuzz.seeds import write_seeds
 
 DESCRIPTION = "all fuzzers, Python and C: executions and crashes"
 NEEDS_FIRMWARE = ("fuzz",)
@@ -17,14 +15,13 @@ _PEAK = re.compile(rb"stat::peak_rss_mb: +(\d+)")
 
 
 def run(context: Context) -> list[Figure]:
-    fuzzers = {f"{target}_python": python_fuzzer(context.root, target) for target in seeds()}
-    fuzzers |= c_fuzzers(context.root)
+    fuzzers = {_name(one): one for one in (*python_fuzzers(context.root), *c_fuzzers(context.root))}
     total_s = context.pick(600, 36)
     each_s = max(total_s // len(fuzzers), 3)
     executed, crashes, peak_mb = {}, 0, 0
-    for name, command in fuzzers.items():
+    for name, fuzzer in fuzzers.items():
         context.progress(f"  {name}: {each_s} s")
-        executed[name], crashed, peak = _fuzz(context, name, command, each_s)
+        executed[name], crashed, peak = _fuzz(context, name, fuzzer, each_s)
         crashes += crashed
         peak_mb = max(peak_mb, peak)
     return [
@@ -35,29 +32,17 @@ def run(context: Context) -> list[Figure]:
     ]
 
 
-def python_fuzzer(root: Path, target: str) -> list[str]:
-    return [sys.executable, str(root / f"tests/fuzz/fuzz_{target}.py")]
+def _name(fuzzer: Fuzzer) -> str:
+    """`c-fuzz_wire` → `wire_c`."""
+    kind, _, name = fuzzer.name.partition("-fuzz_")
+    return f"{name}_{kind}"
 
 
-def c_fuzzers(root: Path) -> dict[str, list[str]]:
-    """The libFuzzer programs built so far: each executable fuzz_NAME of the preset `fuzz`."""
-    return {
-        f"{program.name.removeprefix('fuzz_')}_c": [str(program)]
-        for build in ("firmware/build/fuzz", "build/firmware/fuzz")
-        for program in sorted((root / build).rglob("fuzz_*"))
-        if program.is_file() and not program.suffix and os.access(program, os.X_OK)
-    }
-
-
-def _fuzz(context: Context, name: str, command: list[str], seconds: int) -> tuple[int, int, int]:
+def _fuzz(context: Context, name: str, fuzzer: Fuzzer, seconds: int) -> tuple[int, int, int]:
     """(inputs tried, crashes, peak of memory). What crashed is kept in .cache/fuzz/crashes and named on stderr."""
-    target = name.rpartition("_")[0]
-    kept = context.root / ".cache/fuzz"
-    corpus, crashes = kept / "corpus" / target, kept / "crashes"
-    if target in seeds():
-        write_seeds(corpus, target)
-    for folder in (corpus, crashes):
-        folder.mkdir(parents=True, exist_ok=True)
+    shared, crashes = corpus(context.root, fuzzer), context.root / ".cache/fuzz/crashes"
+    write_seeds(shared, fuzzer.target)
+    crashes.mkdir(parents=True, exist_ok=True)
     before = set(crashes.iterdir())
     options = [
         f"-max_total_time={seconds}",
@@ -66,7 +51,7 @@ def _fuzz(context: Context, name: str, command: list[str], seconds: int) -> tupl
         f"-artifact_prefix={crashes}/{name}-",
     ]
     done = subprocess.run(
-        [*command, *options, str(corpus)],
+        [*fuzzer.command, *options, str(shared)],
         cwd=context.workdir,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

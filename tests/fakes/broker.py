@@ -58,7 +58,9 @@ class FakeBroker:
     def make_client(self) -> asyncio.Protocol:
         return _Client(self)
 
-    async def open_transport(self, make_link: Callable[[], asyncio.Protocol], _: ssl.SSLContext | None) -> object:
+    async def open_transport(
+        self, make_link: Callable[[], asyncio.BufferedProtocol], _: ssl.SSLContext | None
+    ) -> object:
         """For CodecConnection(open_transport=…): a connection within the process, fit for virtual time."""
         if not self.accepts:
             raise ConnectionRefusedError
@@ -217,10 +219,10 @@ class Pipe(asyncio.Transport):
         self._high = 64 * 1024
         self._buffer = bytearray()
         self._reading, self._paused, self._closing = True, False, False
-        self._protocol: asyncio.Protocol
+        self._protocol: asyncio.Protocol | asyncio.BufferedProtocol
         self.peer: Pipe
 
-    def start(self, protocol: asyncio.Protocol) -> None:
+    def start(self, protocol: asyncio.Protocol | asyncio.BufferedProtocol) -> None:
         self._protocol = protocol
         protocol.connection_made(self)
 
@@ -276,4 +278,16 @@ class Pipe(asyncio.Transport):
             self._paused = False
             self._protocol.resume_writing()
         if data:
-            peer._protocol.data_received(data)
+            peer._give(data)
+
+    def _give(self, data: bytes) -> None:
+        protocol = self._protocol
+        if isinstance(protocol, asyncio.Protocol):
+            protocol.data_received(data)
+            return
+        while data and not self._closing:
+            buffer = memoryview(protocol.get_buffer(len(data)))
+            size = min(len(buffer), len(data))
+            buffer[:size] = data[:size]
+            protocol.buffer_updated(size)
+            data = data[size:]

@@ -1,12 +1,13 @@
 """Runs on a recorded disk, and the judgement of every image that a power cut could leave of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from tests.faults.block import RecordedDisk, Write, images, mounted
+from tests.faults.block import Image, RecordedDisk, Write, images, mounted
 from tests.faults.log_runs import LogRun, live
+from tests.faults.oracle import Verdict
 
 
 class Recorded(msgspec.Struct):
@@ -21,15 +22,24 @@ class Recorded(msgspec.Struct):
     def acknowledged_at(self) -> list[int]:
         return [position for position, _ in self.run.acknowledged]
 
-    def judge_all(self, folder: Path, cuts: Sequence[int], *, parts: int) -> int:
-        """Open every image by the real code. Returns how many there were; raises AssertionError naming the cut."""
-        count = 0
+    def verdicts(self, folder: Path, cuts: Sequence[int], *, parts: int) -> Iterator[tuple[Image, Verdict]]:
+        """Open every image by the real code. Raises AssertionError naming the cut for what is not the oracle's."""
         for image in images(self.base, self.journal, list(cuts), seed=len(cuts), parts=parts):
             with mounted(image.content, folder) as mount:
                 try:
-                    self.run.judge(mount / "log", image.cut).check(held=True)
+                    verdict = self.run.judge(mount / "log", image.cut)
                 except AssertionError as error:
                     raise AssertionError(f"cut after {image.cut}, {image.choice}: {error}") from error
+            yield image, verdict
+
+    def judge_all(self, folder: Path, cuts: Sequence[int], *, parts: int) -> int:
+        """Returns how many images there were; raises AssertionError naming the cut where a promise was not kept."""
+        count = 0
+        for image, verdict in self.verdicts(folder, cuts, parts=parts):
+            try:
+                verdict.check(held=True)
+            except AssertionError as error:
+                raise AssertionError(f"cut after {image.cut}, {image.choice}: {error}") from error
             count += 1
         return count
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +55,8 @@ class Gateway:
     def start(self, prefix: Sequence[str | Path] = (), env: Mapping[str, str] | None = None) -> None:
         """prefix: a command to run it under, such as strace or faketime."""
         assert self._child is None or self._child.poll() is not None
+        for program in prefix[:1]:
+            assert shutil.which(program), f"this test needs {program}: apt-get install {program}"
         command = [*prefix, sys.executable, "-m", "edge.cli", "run", "--config", self.file, "--log", "json"]
         whole = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
         self._traced = bool(prefix)
@@ -119,11 +122,16 @@ class Gateway:
             timeout=STOP_S,
         )
         assert done.returncode == 0, f"edge {' '.join(words)}: {done.stderr}"
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        return json.loads(done.stdout)
 
-    def shed(self) -> list[Shed]:
-        """The shed book, from `edge stream losses`."""
-        return []
+    def shed(self, stream: str = "readings") -> list[Shed]:
+        """The shed book, from `edge stream losses`, but for what boards shed: they keep books of their own."""
+        return [
+            Shed(row["thing"], one["boot"], one["first"], one["last"], one["count"], one["reason"])
+            for row in self.ask("stream", "losses", stream)
+            for one in row["shed"]
+            if one["reason"] != "shed_by_board"
+        ]
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")[-4000:] if self.log_path.exists() else ""

@@ -53,6 +53,7 @@ class Boards:
         self._thread = LoopThread("boards")
         for board in self._boards.values():
             self._thread.call(self._plug, board)
+        self._ticked = self._thread.loop.time()
         self._thread.call(self._tick)
 
     @property
@@ -163,8 +164,10 @@ class Boards:
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        now = asyncio.get_running_loop().time()
+        elapsed_s, self._ticked = now - self._ticked, now
         for board in self._boards.values():
-            board.due += self._rate * TICK_S
+            board.due += self._rate * elapsed_s
             while board.due >= 1:
                 board.due -= 1
                 board.produce(self._payload_bytes)

@@ -40,3 +40,8 @@ def test_boards_that_lose_their_power_account_for_what_they_held(tmp_path: Path)
         assert verdict.shed == {"board_ring": 210, "board_power": 200} or verdict.shed["board_power"] >= 190
         assert verdict.shed["board_power"] == 200
         assert 200 <= verdict.shed["board_ring"] <= 300
+        told = {row["thing"]: row["shed"] for row in world.gateway.ask("stream", "losses", "readings")}
+        mine = [shed.first for shed in world.boards.shed() if shed.thing == "board2" and shed.reason == "board_ring"]
+        assert [(one["first"], one["last"], one["reason"]) for one in told["board2"]] == [
+            (min(mine), max(mine), "shed_by_board")
+        ]

@@ -96,7 +96,7 @@ def test_an_unknown_board_is_answered_with_those_there_are(
     emulated: Emulated, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["set", "b9", "--dir", str(emulated.folder), "--reset"]) == 1
-    assert "no board 'b9'. There are: b1, b2." in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith("no board 'b9'. There are: b1, b2.\n")
 
 
 def test_a_second_emulation_in_the_same_folder_is_refused(emulated: Emulated) -> None:

@@ -70,11 +70,15 @@ class Keeper:
     def __init__(self, *readings: tuple[int, int]) -> None:
         self.marks = Marks({})
         self.state: dict[str, bytes] = {}
+        self.told: list[tuple[str, int, int, int]] = []
         for boot, sequence in readings:
             self.marks.advance("b", boot, sequence)
 
     def keep(self, key: str, value: bytes) -> None:
         self.state[key] = value
+
+    def board_shed(self, thing: str, boot: int, first: int, last: int) -> None:
+        self.told.append((thing, boot, first, last))
 
 
 def test_the_lowest_mark_of_all_streams_counts_and_only_if_they_are_all_there_is() -> None:
@@ -87,6 +91,8 @@ def test_the_lowest_mark_of_all_streams_counts_and_only_if_they_are_all_there_is
     assert first.last("b") == (1, 8)
     assert GatewayMarks(lambda thing: ([low, high], True)).last("b") == (1, 8)
     assert GatewayMarks(lambda thing: ([low, high], False)).last("b") == (1, 8)
+    first.shed("b", 1, 5, 7)
+    assert low.told == high.told == [("b", 1, 5, 7)]
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 3), st.sampled_from(["x", "y"])), max_size=400))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.messages import Outcome, Reading
+from edge.outbox.ledger import Shed
 from edge.outbox.report import losses, rows
 from tests.outbox.rig import Cloud, Rig, until
 
@@ -164,6 +165,50 @@ def test_what_is_older_than_its_time_to_live_is_shed_as_expired(tmp_path: Path) 
         await until(lambda: rig.stream.ledger.totals == {"expired": 3})
         await until(lambda: rig.uploader.backlog() == 1)
         rig.stop()
+
+    asyncio.run(run())
+
+
+def test_what_a_board_says_it_shed_is_reported_once_although_it_is_told_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        rig = Rig(tmp_path, Cloud())
+        rig.start()
+        rig.readings([1, 2, 3])
+        for _ in range(2):
+            rig.stream.board_shed("b1", 1, 4, 9)
+        rig.readings([10])
+        await rig.taken()
+        rig.kill()
+        again = Rig(tmp_path, Cloud())
+        again.stream.board_shed("b1", 1, 4, 9)
+        [found] = losses(again.stream.marks, again.stream.ledger)
+        assert (found.thing, found.marks) == ("b1", [(1, 10)])
+        assert again.stream.ledger.things == {"b1": [Shed(1, 4, 9, 6, "shed_by_board")]}
+        again.stop()
+
+    asyncio.run(run())
+
+
+def test_what_was_damaged_on_disk_is_in_the_loss_report_and_with_the_rest_is_all_there_was(tmp_path: Path) -> None:
+    async def run() -> None:
+        rig = Rig(tmp_path, Cloud(None), window=1)
+        rig.start()
+        for begin in range(1, 101, 10):
+            rig.readings(range(begin, begin + 10), size=400)
+            await rig.taken()
+        rig.kill()
+        segment = next(path for path in (tmp_path / "s").iterdir() if path.is_file())
+        content = bytearray(segment.read_bytes())
+        content[content.index(b"b1 1 45")] ^= 1
+        segment.write_bytes(content)
+        for _ in range(2):
+            again = Rig(tmp_path, Cloud())
+            again.start()
+            await until(lambda again=again: again.uploader.backlog() == 0)  # type: ignore[misc]
+            await again.taken()
+            assert again.stream.ledger.things == {"*": [Shed(0, 41, 50, 10, "damaged")]}
+            again.kill()
+        assert again.stream.marks.things == {"b1": {1: 100}}
 
     asyncio.run(run())
 

@@ -1,7 +1,8 @@
 """A short run of every fuzzer: `python -m edge_tools.fuzzing c|python SECONDS`, as many at a time as there are cores.
 
 C: the libFuzzer programs `fuzz_NAME` of the CMake preset `fuzz`. Python: `tests/fuzz/fuzz_NAME.py` under atheris. Both
-start from the same seeds, made of the vectors, and keep what they find in `.cache/fuzz/NAME`.
+start from the same seeds, made of the vectors, and share one corpus a target, `.cache/fuzz/corpus/TARGET`, which the
+long run of `./tools/bench fuzz` goes on with.
 """
 
 import os
@@ -47,12 +48,17 @@ def _target(path: Path) -> str:
     return SAME_SEEDS.get(name, name)
 
 
+def corpus(root: Path, fuzzer: Fuzzer) -> Path:
+    """What fuzzers of the same input, Python and C, have found so far."""
+    return root / ".cache/fuzz/corpus" / fuzzer.target
+
+
 def run(fuzzer: Fuzzer, seconds: int, root: Path, seeds: Path) -> tuple[bool, str]:
     """Whether it found nothing, and what it said."""
-    found = root / ".cache/fuzz" / fuzzer.name
-    found.mkdir(parents=True, exist_ok=True)
-    corpora = [str(found), *(str(folder) for folder in (seeds / fuzzer.target,) if folder.is_dir())]
-    options = [f"-max_total_time={seconds}", "-timeout=10", f"-artifact_prefix={found.parent}/{fuzzer.name}-"]
+    shared = corpus(root, fuzzer)
+    shared.mkdir(parents=True, exist_ok=True)
+    corpora = [str(shared), *(str(folder) for folder in (seeds / fuzzer.target,) if folder.is_dir())]
+    options = [f"-max_total_time={seconds}", "-timeout=10", f"-artifact_prefix={root}/.cache/fuzz/{fuzzer.name}-"]
     done = subprocess.run(
         [*fuzzer.command, *options, *corpora],
         cwd=root,

@@ -55,7 +55,12 @@ def stages(root: Path = ROOT, *, expression: str | None = None, board: Sequence[
             ((setup, "--firmware", "host"), ("ctest", "--test-dir", "firmware/build/host", "--output-on-failure")),
         ),
         Stage("firmware", "all firmware images", ((setup, "--firmware", "mps2_an385", "posix", "stm32f405"),)),
-        Stage("unit", "pytest without boards", ((*pytest, "-m", "not system"),)),
+        Stage("unit", "pytest without boards", ((*pytest, "-m", "not system", "--ignore=tests/faults"),)),
+        Stage(
+            "faults",
+            "kills, power cuts, full disks, bad networks, one oracle; mounts, so it needs root",
+            ((*pytest, "tests/faults"),),
+        ),
         Stage(
             "fuzz-c",
             f"libFuzzer on the C decoders, {FUZZ_S} s each",

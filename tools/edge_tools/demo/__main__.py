@@ -237,7 +237,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _words(result: Result) -> str:
-    return "\n".join(f"{name:20} {getattr(result, name)}" for name in result.__struct_fields__)
+    width = max(map(len, result.__struct_fields__))
+    return "\n".join(f"{name:{width}}  {getattr(result, name)}" for name in result.__struct_fields__)
 
 
 if __name__ == "__main__":

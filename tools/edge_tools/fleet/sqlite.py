@@ -236,7 +236,8 @@ def _check_file(file: Path, *, write: bool) -> None:
         raise ConfigError(str(file), "", f"{place} does not exist", "Correct the path of --database.") from None
     except OSError as error:
         raise ConfigError(str(file), "", f"it cannot be read: {error.strerror}", "Correct its permissions.") from None
-    if begin and begin != _HEADER:
+    # Zeros: a power cut took the first page of a database just being made; SQLite or `put_aside` deals with it.
+    if begin.strip(b"\0") and begin != _HEADER:
         raise ConfigError(str(file), "", "it is no SQLite database", "Name another file, or move this one away.")
 
 

@@ -55,6 +55,7 @@ Request = ListBoards | SetBoard
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     ok: bool
     error: str = ""
+    fix: str = ""
     boards: tuple[BoardState, ...] = ()
 
 
@@ -117,8 +118,10 @@ class Emulation:
                     return Answer(ok=True, boards=(self._set(request),))
                 case _:
                     assert_never(request)
-        except (msgspec.MsgspecError, RecursionError, HilError, UnicodeDecodeError) as problem:
-            return Answer(ok=False, error=str(problem))
+        except HilError as refused:
+            return Answer(ok=False, error=refused.problem, fix=refused.fix)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as problem:
+            return Answer(ok=False, error=str(problem), fix="Ask as `mcu list` and `mcu set` do.")
 
     def _set(self, request: SetBoard) -> BoardState:
         board = next((board for board in self._boards if board.name == request.name), None)
@@ -156,7 +159,7 @@ def ask(folder: Path, request: Request) -> tuple[BoardState, ...]:
     except (OSError, msgspec.MsgspecError) as problem:
         raise HilError(f"the emulation in {folder} does not answer: {problem}", "Start it anew.") from problem
     if not answer.ok:
-        raise HilError(f"{folder}: {answer.error}", "`mcu list` shows what is there.")
+        raise HilError(f"{folder}: {answer.error}", answer.fix)
     return answer.boards
 
 

@@ -1,0 +1,1 @@
+"""Rules: SQL over messages. parse (in a child) → plan → generated code → windows; pure but for `child`."""

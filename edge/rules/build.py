@@ -1,0 +1,166 @@
+"""The gateway file's rules → compiled rules and the routes that feed them; loops are refused here."""
+
+import csv
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from edge.config import Config, RouteSettings, RuleSettings
+from edge.errors import ConfigError, InputRejected
+from edge.metrics import Metrics
+from edge.router import Router
+from edge.rules.child import parse_rules
+from edge.rules.engine import Engine, Output
+from edge.rules.payloads import decoder
+from edge.rules.plan import Plan
+from edge.rules.rule import Rule
+from edge.topics import check_topic, overlap
+
+_TABLE_BYTES_MAX = 4 * 1024 * 1024
+
+Tables = dict[str, dict[str, dict[str, str]]]
+
+
+class ReadRule(msgspec.Struct, frozen=True):
+    """One rule, checked."""
+
+    settings: RuleSettings
+    plan: Plan
+    tables: Tables
+
+    def compile(self) -> Rule:
+        time = tuple(self.settings.time.split(".")) if self.settings.time else ()
+        return Rule(
+            self.settings.name,
+            self.plan,
+            time=time,
+            lateness_ms=round(self.settings.lateness_s * 1000),
+            keys_max=self.settings.keys_max,
+            tables=self.tables,
+        )
+
+
+def read_rules(config: Config) -> list[ReadRule]:
+    """Parse and check all rules of a gateway file. Raises ConfigError with line and column."""
+    rules = []
+    for place, (settings, answer) in enumerate(
+        zip(config.rules, parse_rules([rule.sql for rule in config.rules]), strict=True), 1
+    ):
+        field = f"rule[{place}].sql"
+        if answer.plan is None:
+            assert answer.mistake is not None
+            wrong = answer.mistake
+            raise ConfigError(
+                config.file, field, f"line {wrong.line}, column {wrong.column}: {wrong.problem}", f"{wrong.allowed}."
+            )
+        try:
+            check_topic(re.sub(r"\$\{[^}]*\}", "x", settings.topic or "x"))
+        except InputRejected as error:
+            raise ConfigError(config.file, f"rule[{place}].topic", str(error), "Name a topic.") from None
+        base = Path(config.file).resolve().parent
+        tables = {
+            name: _table(config.file, f"rule[{place}].tables.{name}", base / file)
+            for name, file in settings.tables.items()
+        }
+        rules.append(ReadRule(settings, answer.plan, tables))
+    _check_loops(config, rules)
+    return rules
+
+
+def _table(file: str, field: str, path: Path) -> dict[str, dict[str, str]]:
+    """A CSV file with a header, by its first column."""
+    try:
+        raw = path.read_bytes()
+        if len(raw) > _TABLE_BYTES_MAX:
+            raise ConfigError(file, field, f"is longer than {_TABLE_BYTES_MAX} bytes", "Name a smaller table.")
+        lines = csv.DictReader(raw.decode().splitlines())
+        key = (lines.fieldnames or [""])[0]
+        return {row[key]: dict(row) for row in lines}
+    except OSError as error:
+        raise ConfigError(file, field, f"cannot be read: {error.strerror}", "Name a CSV file that exists.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(file, field, f"is no CSV: {error}", "Save it as UTF-8 with a header.") from None
+
+
+def rule_routes(rules: Sequence[ReadRule]) -> list[RouteSettings]:
+    """Into the rules by their FROM, and out of them to their targets."""
+    routes = []
+    for rule in rules:
+        for source in rule.settings.source:
+            routes.append(RouteSettings(source=source, topic=rule.plan.topic, to=(engine_name(rule.settings),)))
+        if rule.settings.to:
+            routes.append(RouteSettings(source=f"rule:{rule.settings.name}", topic="#", to=rule.settings.to))
+    return routes
+
+
+def engine_name(settings: RuleSettings) -> str:
+    """Rules of the same sources and form of payload are one target, so that a payload is decoded once."""
+    return f"rules:{','.join(sorted(settings.source))}:{settings.payload}:{','.join(settings.columns)}"
+
+
+def build_engines(
+    rules: Sequence[ReadRule], router: Router, metrics: Metrics, unix_time_ms: Callable[[], int]
+) -> list[Engine]:
+    """Compile the rules and attach them to the router."""
+    by_name: dict[str, list[ReadRule]] = {}
+    for rule in rules:
+        by_name.setdefault(engine_name(rule.settings), []).append(rule)
+    engines = []
+    for name, members in by_name.items():
+        settings = members[0].settings
+        outputs = [Output(rule.compile(), output_topic(rule.settings), router.route, metrics) for rule in members]
+        engine = Engine(outputs, decoder(settings.payload, settings.columns), metrics, unix_time_ms)
+        router.attach(name, engine)
+        engines.append(engine)
+    return engines
+
+
+def output_topic(settings: RuleSettings) -> str:
+    return settings.topic or f"rule/{settings.name}"
+
+
+def _check_loops(config: Config, rules: Sequence[ReadRule]) -> None:
+    """A rule's rows must not come back to it, through other rules or through a broker."""
+    exports = {f"stream:{stream.name}": stream.export for stream in config.streams}
+    feeds: dict[str, list[str]] = {}
+    for rule in rules:
+        name = f"rule:{rule.settings.name}"
+        out = re.sub(r"\$\{[^}]*\}", "+", output_topic(rule.settings))
+        out = "/".join("+" if "+" in level else level for level in out.split("/"))
+        reached = {name, *rule.settings.to}
+        for route in config.all_routes:
+            if route.source == name and overlap(route.topic, out):
+                reached.update(route.to)
+        reached |= {exports[to] for to in reached if to in exports}
+        feeds[name] = [
+            f"rule:{other.settings.name}"
+            for other in rules
+            if reached & set(other.settings.source) and overlap(out, other.plan.topic)
+        ]
+    for place, rule in enumerate(rules, 1):
+        name = f"rule:{rule.settings.name}"
+        seen, stack = set(), list(feeds[name])
+        while stack:
+            one = stack.pop()
+            if one == name:
+                problem = f"{output_topic(rule.settings)!r} comes back to the rule by its FROM {rule.plan.topic!r}"
+                raise ConfigError(config.file, f"rule[{place}].topic", problem, "Use topics that do not overlap.")
+            if one not in seen:
+                seen.add(one)
+                stack += feeds[one]
+
+
+def explain(rules: Sequence[ReadRule], source: str, topic: str) -> Mapping[str, str]:
+    """Rule name → why it takes the topic or does not."""
+    rows = {}
+    for rule in rules:
+        settings, filter_ = rule.settings, rule.plan.topic
+        if source not in settings.source and not (source.startswith("board:") and "boards" in settings.source):
+            rows[settings.name] = f"no: it reads from {', '.join(settings.source)}"
+        elif overlap(filter_, topic):
+            rows[settings.name] = f"yes: FROM '{filter_}'; its rows go to {', '.join(settings.to) or 'routes from it'}"
+        else:
+            rows[settings.name] = f"no: FROM '{filter_}'"
+    return rows

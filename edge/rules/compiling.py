@@ -1,0 +1,311 @@
+"""A plan → one Python function over a batch. Texts of the rule never become code: they are constants by number."""
+
+from typing import Any
+
+from edge.rules.aggregates import INIT, NUMERIC, add_lines, bucket, percentile, result
+from edge.rules.plan import AGGREGATES, Call, Expression, Field, Plan, Value
+from edge.rules.values import FUNCTIONS, OPERATORS, get, number
+from edge.rules.windows import START, Memory
+
+Tables = dict[str, dict[Any, dict[str, Any]]]
+
+FUTURE_MS_MAX = 3_600_000
+_SIGNS = {"<": "<", "<=": "<=", ">": ">", ">=": ">=", "=": "=="}
+_EXACT = 2**53
+
+
+class _Level(dict[str, str | None]):
+    """Topic to one of its levels, counted from 1; None where it has fewer. Forgotten when there are too many."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__()
+        self._place = place
+
+    def __missing__(self, topic: str) -> str | None:
+        if len(self) >= 4096:
+            self.clear()
+        levels = topic.split("/")
+        level = self[topic] = levels[self._place - 1] if self._place <= len(levels) else None
+        return level
+
+
+class Code:
+    """Writes the source of one rule. `source` is what was written, for people."""
+
+    def __init__(self, plan: Plan, memory: Memory, time: tuple[str | int, ...], tables: Tables) -> None:
+        self._plan = plan
+        self._memory = memory
+        self._time = time
+        self._names: dict[str, Any] = {
+            "number": number,
+            "get": get,
+            "NUM": frozenset((int, float)),
+            "SCALARS": frozenset((int, float, str, bool, type(None))),
+            "memory": memory,
+            "count": memory.count,
+            "bucket": bucket,
+            "percentile": percentile,
+            "tables": tables,
+            "lookup": lambda table, key, column: tables.get(table, {}).get(str(key), {}).get(column),
+            "START": START,
+        }
+        self._fields: dict[tuple[str | int, ...], str] = {}
+        self._constants = 0
+        self._emitting = False
+        self._aggregates: dict[Call, int] = {}
+        self._by_argument: dict[Expression, list[Call]] = {}
+        if plan.window is not None:
+            for expression in [column.expression for column in plan.columns] + [plan.having]:
+                self._find(expression)
+            for call in self._aggregates:
+                self._by_argument.setdefault(call.args[0], []).append(call)
+
+    def _find(self, expression: Expression | None) -> None:
+        if isinstance(expression, Call):
+            if expression.name in AGGREGATES:
+                if expression not in self._aggregates:
+                    self._aggregates[expression] = len(self._memory.init)
+                    self._memory.layout.append((expression.name, len(self._memory.init)))
+                    self._memory.init.extend(INIT[expression.name])
+            else:
+                for arg in expression.args:
+                    self._find(arg)
+
+    def build(self) -> Any:
+        """The function `run(messages, docs, now) -> [(message or None, row)]`."""
+        body = self._body()
+        lines = ["def run(messages, docs, now):", "    out = []"]
+        if self._plan.window is not None:
+            lines += ["    last = memory.last_start; group = memory.last_group; mark = memory.watermark"]
+        lines += ["    for m, doc in zip(messages, docs):", "        try:"]
+        loads: list[str] = []
+        plain: dict[str, str] = {}
+        for path, name in self._fields.items():
+            if not path:
+                loads.append(f"{name} = doc")
+            elif len(path) == 1 and isinstance(path[0], str):
+                plain[name] = self._constant(path[0])
+            else:
+                steps = ", ".join(self._constant(step) for step in path)
+                loads.append(f"{name} = get(doc, {steps})")
+        if plain:
+            loads.append(f"if doc.__class__ is dict: {'; '.join(f'{n} = doc.get({k})' for n, k in plain.items())}")
+            loads.append(f"else: {' = '.join(plain)} = None")
+        lines += [" " * 12 + line for line in loads + body]
+        lines += ["        except (ArithmeticError, TypeError, ValueError, RecursionError): count('error')"]
+        if self._plan.window is not None and self._memory.kind == "tumbling":
+            lines += ["    memory.last_start = last; memory.last_group = group"]
+        lines += ["    return out", ""]
+        if self._plan.window is not None:
+            lines += self._emit()
+        self.source = "\n".join(lines)
+        exec(compile(self.source, "<rule>", "exec"), self._names)  # noqa: S102 made from the checked plan only
+        if self._plan.window is not None:
+            self._memory.emit = self._names["emit"]
+        return self._names["run"]
+
+    def _body(self) -> list[str]:
+        plan, memory = self._plan, self._memory
+        lines = []
+        if plan.where is not None:
+            lines.append(f"if not {self._test(plan.where)}: continue")
+        if plan.window is not None or any(call.name in {"unseen", "at_most"} for call in plan.filters):
+            if self._time:
+                lines += [
+                    f"t = {self._field(self._time)}",
+                    "if t.__class__ is not int:",
+                    "    t = number(t)",
+                    "    if t is None: count('no_time'); continue",
+                    "    t = int(t)",
+                    f"if t < -{_EXACT}: count('no_time'); continue",
+                    f"if t > now + {FUTURE_MS_MAX}: count('future'); continue",
+                ]
+            else:
+                lines += ["t = now"]
+        for place, call in enumerate(plan.filters):
+            memory.remembered.append({})
+            memory.dirty_filters.append(set())
+            self._names[f"D{place}"] = memory.dirty_filters[place]
+            lines += self._filter(place, call)
+        if plan.window is None:
+            return [*lines, f"out.append((m, {self._row()}))"]
+        if plan.window.kind != "count":
+            lines += [
+                "if t > mark:",
+                "    mark = memory.watermark = t",
+                f"    if t - {memory.lateness_ms} >= memory.close_at:",
+                f"        memory.close(t - {memory.lateness_ms}, out); last = START",
+            ]
+        keys = [self._value(key) for key in plan.group]
+        safe = all(isinstance(key, Call) and key.name == "topic" for key in plan.group)
+        if not safe:
+            for at, key in enumerate(keys):
+                lines.append(f"g{at} = {key}")
+                lines.append(f"if g{at}.__class__ not in SCALARS: count('group'); continue")
+            keys = [f"g{at}" for at in range(len(keys))]
+        lines.append(f"key = {keys[0]}" if len(keys) == 1 else f"key = ({''.join(f'{key}, ' for key in keys)})")
+        size = plan.window.size
+        if plan.window.kind == "tumbling":
+            lines += [
+                f"start = t // {size} * {size}",
+                "if start != last:",
+                f"    if start + {size} <= mark - {memory.lateness_ms}: count('late'); continue",
+                "    group = memory.group_of(start); last = start",
+                "s = group.get(key)",
+                "if s is None:",
+                "    s = memory.new(group, key)",
+                "    if s is None: continue",
+                *self._adds(),
+            ]
+        else:
+            lines.append("found = memory.slots_for(t, key, out)")
+            lines.append("for s in found:")
+            lines += ["    " + line for line in self._adds() or ["pass"]]
+            if plan.window.kind == "count":
+                lines.append("if found: memory.full(key, out)")
+        return lines
+
+    def _adds(self) -> list[str]:
+        lines = []
+        for argument, calls in self._by_argument.items():
+            every = [call for call in calls if call.name == "count" and argument == Field(())]
+            lines += [line for call in every for line in add_lines(call.name, self._aggregates[call])]
+            others = [call for call in calls if call not in every]
+            if not others:
+                continue
+            loose = [call for call in others if call.name not in NUMERIC]
+            lines.append(f"v = {self._value(argument)}")
+            if loose:
+                lines.append("if v is not None:")
+                for call in loose:
+                    lines += ["    " + line for line in add_lines(call.name, self._aggregates[call])]
+            if strict := [call for call in others if call.name in NUMERIC]:
+                lines.append(
+                    f"if v.__class__ is not float and not (v.__class__ is int and -{_EXACT} <= v <= {_EXACT}): "
+                    "v = number(v)"
+                )
+                lines.append("if v is not None:")
+                for call in strict:
+                    lines += ["    " + line for line in add_lines(call.name, self._aggregates[call])]
+        return lines
+
+    def _emit(self) -> list[str]:
+        self._emitting = True
+        lines = ["def emit(key, s, start, end):"]
+        if self._plan.having is not None:
+            lines.append(f"    if not {self._test(self._plan.having)}: return None")
+        return [*lines, f"    return {self._row()}"]
+
+    def _row(self) -> str:
+        parts = []
+        for column in self._plan.columns:
+            if not column.name:
+                whole = self._field(())
+                parts.append(f"**({whole} if {whole}.__class__ is dict else {{}})")
+            else:
+                parts.append(f"{self._constant(column.name)}: {self._value(column.expression)}")
+        if len(parts) == 1 and parts[0].startswith("**"):
+            return self._field(())
+        return "{" + ", ".join(parts) + "}"
+
+    def _filter(self, place: int, call: Call) -> list[str]:
+        key = "m.topic"
+        if call.name == "every":
+            return [f"if not memory.every({place}, {key}, {self._value(call.args[0])}): continue"]
+        if call.name == "at_most":
+            return [f"if not memory.unseen({place}, {key}, t, {self._value(call.args[0])} * 1000): continue"]
+        lines = [f"v = {self._value(call.args[0])}"]
+        if call.name == "unseen":
+            lines += ["if v.__class__ not in SCALARS: count('group'); continue"]
+            ms = f"{self._value(call.args[1])} * 1000"
+            return [*lines, f"if not memory.unseen({place}, ({key}, v), t, {ms}): continue"]
+        table = f"R{place}"
+        self._names[table] = self._memory.remembered[place]
+        lines += [f"was = {table}.get({key})"]
+        if len(call.args) == 1:
+            lines += [
+                "if v is None or v.__class__ not in SCALARS or (v == was and v.__class__ is was.__class__): continue"
+            ]
+        else:
+            delta = self._value(call.args[1])
+            lines += [
+                "if v.__class__ not in NUM: continue",
+                f"if was is not None and -{delta} < v - was < {delta}: continue",
+            ]
+        return [
+            *lines,
+            f"if {key} in {table}: {table}[{key}] = v; D{place}.add({key})",
+            f"else: memory.remember({place}, {key}, v)",
+        ]
+
+    # Expressions
+
+    def _constant(self, value: Any) -> str:
+        """Numbers and nothing else are written out; any text is a name bound to it."""
+        if value is None or value is True or value is False:
+            return str(value)
+        name = f"K{self._constants}"
+        self._constants += 1
+        self._names[name] = value
+        return name
+
+    def _field(self, path: tuple[str | int, ...]) -> str:
+        return self._fields.setdefault(path, f"f{len(self._fields)}")
+
+    def _value(self, expression: Expression) -> str:
+        if self._emitting and expression in self._plan.group:
+            at = self._plan.group.index(expression)
+            return "key" if len(self._plan.group) == 1 else f"key[{at}]"
+        match expression:
+            case Value(value):
+                return self._constant(value)
+            case Field(path):
+                return self._field(path)
+            case Call(name, args) if name in AGGREGATES:
+                share = self._constant(args[1].value) if len(args) > 1 and isinstance(args[1], Value) else ""
+                return result(name, self._aggregates[expression], share)
+            case Call("topic", args):
+                wanted = args[0].value if args and isinstance(args[0], Value) else 0
+                if not wanted:
+                    return "m.topic"
+                self._names.setdefault(f"L{int(wanted)}", _Level(int(wanted)))
+                return f"L{int(wanted)}[m.topic]"
+            case Call("timestamp"):
+                return "now"
+            case Call("window_start"):
+                return "start" if self._emitting else "None"
+            case Call("window_end"):
+                return "end" if self._emitting else "None"
+            case Call("case", args):
+                text = ""
+                for at in range(0, len(args) - 1, 2):
+                    text += f"{self._value(args[at + 1])} if {self._test(args[at])} else "
+                return f"({text}{self._value(args[-1])})"
+            case Call("lookup", args):
+                return f"lookup({', '.join(self._value(arg) for arg in args)})"
+            case Call(name, args):
+                work = OPERATORS[name] if name in OPERATORS else FUNCTIONS[name][2]
+                return f"{self._constant(work)}({', '.join(self._value(arg) for arg in args)})"
+
+    def _test(self, expression: Expression) -> str:
+        """An expression that is true exactly where SQL's is true: what is unknown counts as false."""
+        match expression:
+            case Call("and", args):
+                return "(" + " and ".join(self._test(one) for one in _spine(expression)) + ")"
+            case Call("or", args):
+                return "(" + " or ".join(self._test(one) for one in args) + ")"
+            case Call(name, (Field(), Value(value)) as args) if name in _SIGNS and not self._emitting:
+                left, right = self._value(args[0]), self._constant(value)
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    return f"({left}.__class__ in NUM and {left} {_SIGNS[name]} {right})"
+                if isinstance(value, str):
+                    return f"({left}.__class__ is str and {left} {_SIGNS[name]} {right})"
+        return f"({self._value(expression)} is True)"
+
+
+def _spine(expression: Expression) -> list[Expression]:
+    parts: list[Expression] = []
+    while isinstance(expression, Call) and expression.name == "and":
+        parts.append(expression.args[1])
+        expression = expression.args[0]
+    return [expression, *reversed(parts)]

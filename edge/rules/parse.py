@@ -1,0 +1,412 @@
+"""A rule's text → its plan, by sqlglot: a child process (`python -m edge.rules.parse`), so that the runtime pays no
+parser. stdin: a JSON list of texts; stdout: a JSON list of Answer."""
+
+import difflib
+import resource
+import sys
+from collections.abc import Iterable
+from typing import Any, ClassVar, NoReturn
+
+import msgspec
+from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect
+from sqlglot.errors import ParseError, SqlglotError, TokenError
+from sqlglot.parser import Parser as SqlParser
+from sqlglot.tokens import Tokenizer as SqlTokenizer
+
+from edge.errors import InputRejected
+from edge.rules.plan import (
+    AGGREGATES,
+    FILTERS,
+    UNITS_MS,
+    WINDOWS,
+    Answer,
+    Call,
+    Column,
+    Expression,
+    Field,
+    Mistake,
+    Plan,
+    Value,
+    Window,
+    has_aggregate,
+)
+from edge.rules.values import CONTEXT, FUNCTIONS
+from edge.topics import check_filter
+
+TEXT_CHARS_MAX = 16_384
+DEPTH_MAX = 60
+_CPU_S_MAX = 20
+_MEMORY_BYTES_MAX = 1024 * 1024 * 1024
+_PANES_MAX = 64
+_SHAPE = "SELECT columns FROM 'topic/filter' [WHERE …] [GROUP BY …, a window] [HAVING …]"
+
+_SIGNS = {
+    exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/", exp.Mod: "%",
+    exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">=", exp.EQ: "=", exp.NEQ: "<>",
+    exp.And: "and", exp.Or: "or",
+}  # fmt: skip
+_CLAUSES = {"expressions", "from_", "where", "group", "having", "kind", "operation_modifiers"}
+
+
+class _Parser(SqlParser):
+    """Every function is kept as it is written: what exists is said by our own tables."""
+
+    FUNCTIONS: ClassVar[dict[str, Any]] = {}
+    FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {}
+    NO_PAREN_FUNCTIONS: ClassVar[dict[Any, Any]] = {}
+    NO_PAREN_FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
+        name: parse for name, parse in SqlParser.NO_PAREN_FUNCTION_PARSERS.items() if name == "CASE"
+    }
+
+
+class _Sql(Dialect):
+    Parser = _Parser
+
+    class Tokenizer(SqlTokenizer):
+        IDENTIFIERS: ClassVar[Any] = ['"', "`"]
+
+
+class _Wrong(Exception):
+    def __init__(self, at: Any, problem: str, allowed: str) -> None:
+        super().__init__(problem)
+        self.at, self.problem, self.allowed = at, problem, allowed
+
+
+def parse(text: str) -> Answer:
+    """One rule's text. Never raises."""
+    try:
+        if len(text) > TEXT_CHARS_MAX:
+            raise _Wrong(None, f"is longer than {TEXT_CHARS_MAX} characters", "Split it into several rules")
+        trees = [tree for tree in _Sql().parse(text) if tree is not None]
+        if len(trees) != 1 or type(trees[0]) is not exp.Select:
+            raise _Wrong(None, "is not one SELECT", _SHAPE)
+        return Answer(plan=_Reader().plan(trees[0]))
+    except _Wrong as wrong:
+        line, column = _place(text, wrong.at)
+        return Answer(mistake=Mistake(line, column, wrong.problem, wrong.allowed))
+    except ParseError as error:
+        first = error.errors[0] if error.errors else {}
+        line, end = first.get("line") or 1, first.get("col") or 1
+        column = max(1, end - len(first.get("highlight") or " ") + 1)
+        problem = f"{first.get('description') or 'is no SQL'} at {str(first.get('highlight'))[:40]!r}"
+        return Answer(mistake=Mistake(line, column, problem.replace("<class 'sqlglot.expressions.", "<"), _SHAPE))
+    except (TokenError, SqlglotError) as error:
+        return Answer(mistake=Mistake(1, 1, f"is no SQL: {str(error)[:200]}", _SHAPE))
+    except (RecursionError, MemoryError):
+        return Answer(mistake=Mistake(1, 1, "is nested too deeply", f"At most {DEPTH_MAX} levels"))
+
+
+def _place(text: str, node: Any) -> tuple[int, int]:
+    starts = [one.meta["start"] for one in node.walk() if "start" in one.meta] if node is not None else []
+    before = text[: min(starts)] if starts else ""
+    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+
+
+class _Reader:
+    """One tree → one plan."""
+
+    def plan(self, tree: exp.Select) -> Plan:
+        for clause, value in tree.args.items():
+            if value and clause not in _CLAUSES:
+                node = value if isinstance(value, exp.Expression) else value[0] if isinstance(value, list) else None
+                raise _Wrong(node, f"{clause.rstrip('_').upper()} is not known here", _SHAPE)
+        topic = self._topic(tree)
+        group, window = self._group(tree.args.get("group"))
+        columns = tuple(self._columns(tree.expressions))
+        where, filters = self._where(tree.args.get("where"))
+        having_node = tree.args.get("having")
+        names = {column.name: column.expression for column in columns}
+        group = tuple(_replace(key, names) if isinstance(key, Field) and len(key.path) == 1 else key for key in group)
+        having = _replace(self.expression(having_node.this), names) if having_node else None
+        grouped = bool(window or group or having or any(has_aggregate(column.expression) for column in columns))
+        if grouped:
+            if window is None:
+                raise _Wrong(
+                    tree.args.get("group") or tree.expressions[0],
+                    "aggregates and GROUP BY need a window",
+                    "GROUP BY …, one of " + ", ".join(sorted(WINDOWS)),
+                )
+            for column, node in zip(columns, tree.expressions, strict=True):
+                self._check_grouped(column.expression, group, node)
+            if having is not None:
+                self._check_grouped(having, group, having_node)
+        return Plan(topic, columns, where, filters, group, having, window)
+
+    def _topic(self, tree: exp.Select) -> str:
+        source = tree.args.get("from_")
+        if source is None or type(source.this) is not exp.Table or type(source.this.this) is not exp.Identifier:
+            raise _Wrong(source, "FROM names no topic filter", "FROM 'dt/+/temp', in quotes")
+        extra = [name for name, value in source.this.args.items() if value and name not in {"this"}]
+        if extra:
+            raise _Wrong(source, f"FROM holds more than one topic filter ({extra[0]})", "FROM 'dt/+/temp', in quotes")
+        topic = str(source.this.this.this)
+        try:
+            check_filter(topic)
+        except InputRejected as error:
+            raise _Wrong(source, str(error), "An MQTT topic filter, such as 'dt/+/temp'") from None
+        return topic
+
+    def _columns(self, nodes: list[Any]) -> Iterable[Column]:
+        seen: set[str] = set()
+        for place, node in enumerate(nodes, 1):
+            if type(node) is exp.Star:
+                if any(node.args.values()):
+                    raise _Wrong(node, "* with EXCEPT or REPLACE is not known", "* alone, or the fields by name")
+                yield Column("", Field(()))
+                continue
+            inner = node.this if type(node) is exp.Alias else node
+            expression = self.expression(inner)
+            if type(node) is exp.Alias:
+                name = str(node.alias)
+            elif isinstance(expression, Field):
+                name = str(expression.path[-1])
+            else:
+                name = expression.name if isinstance(expression, Call) else f"column{place}"
+            if name in seen:
+                raise _Wrong(node, f"two columns are called {name!r}", "Name one otherwise: … AS name")
+            seen.add(name)
+            yield Column(name, expression)
+
+    def _group(self, node: Any) -> tuple[tuple[Expression, ...], Window | None]:
+        if node is None:
+            return (), None
+        extra = [name for name, value in node.args.items() if value and name != "expressions"]
+        if extra:
+            raise _Wrong(node, f"GROUP BY {extra[0]} is not known", "GROUP BY expressions and one window")
+        keys, window = [], None
+        for one in node.expressions:
+            if type(one) is exp.Anonymous and str(one.this).upper() in WINDOWS:
+                if window is not None:
+                    raise _Wrong(one, "is a second window", "One window")
+                window = self._window(one)
+            elif type(one) is exp.Literal:
+                raise _Wrong(one, "GROUP BY by number is not known", "GROUP BY the expression itself, or its name")
+            else:
+                keys.append(self.expression(one))
+                if has_aggregate(keys[-1]):
+                    raise _Wrong(one, "an aggregate cannot be a group", "Fields and functions of them")
+        return tuple(keys), window
+
+    def _window(self, node: exp.Anonymous) -> Window:
+        name = str(node.this).upper()
+        kind = name.removesuffix("WINDOW").lower()
+        args = list(node.expressions)
+        if kind == "count":
+            example = "COUNTWINDOW(100)"
+        else:
+            lengths = ", ".join(["10", "5"][: WINDOWS[name]])
+            example = f"{name}(ss, {lengths}), the unit one of {', '.join(UNITS_MS)}"
+            unit = str(args[0].name) if args and type(args[0]) is exp.Column else ""
+            if unit.lower() not in UNITS_MS:
+                raise _Wrong(node, f"{unit or 'nothing'!r} is no unit of time", example)
+            args = args[1:]
+        if len(args) != WINDOWS[name] or any(not (type(a) is exp.Literal and a.is_int) for a in args):
+            raise _Wrong(node, f"{name} takes {WINDOWS[name]} whole number(s)", example)
+        numbers = [int(a.this) * (1 if kind == "count" else UNITS_MS[unit.lower()]) for a in args]
+        size, step = numbers[0], numbers[-1]
+        if not 0 < step <= size <= 400 * 86_400_000:
+            raise _Wrong(
+                node, "its lengths do not fit", "More than 0, at most 400 days, a step no longer than the window"
+            )
+        if size > step * _PANES_MAX:
+            raise _Wrong(node, f"more than {_PANES_MAX} windows overlap", "A longer step")
+        return Window(kind, size, step)
+
+    def _where(self, node: Any) -> tuple[Expression | None, tuple[Call, ...]]:
+        if node is None:
+            return None, ()
+        parts: list[Any] = []
+        stack = [node.this]
+        while stack:
+            one = stack.pop()
+            if type(one) is exp.And:
+                stack += [one.args["expression"], one.this]
+            elif type(one) is exp.Paren and type(one.this) is exp.And:
+                stack.append(one.this)
+            else:
+                parts.append(one)
+        plain: list[Expression] = []
+        filters: list[Call] = []
+        for one in parts:
+            if type(one) is exp.Anonymous and str(one.this).lower() in FILTERS:
+                filters.append(self._filter(one))
+                continue
+            expression = self.expression(one)
+            if has_aggregate(expression):
+                raise _Wrong(one, "WHERE holds an aggregate", "Aggregates in HAVING")
+            plain.append(expression)
+        where: Expression | None = None
+        for expression in plain:
+            where = expression if where is None else Call("and", (where, expression))
+        return where, tuple(filters)
+
+    def _filter(self, node: exp.Anonymous) -> Call:
+        name = str(node.this).lower()
+        args = tuple(self.expression(arg) for arg in node.expressions)
+        low, high = FILTERS[name]
+        numbers = args[1:] if name in {"changed", "unseen"} else args
+        fits = low <= len(args) <= high and not has_aggregate(Call("", args))
+        if not fits or any(
+            not (isinstance(n, Value) and isinstance(n.value, int | float) and n.value > 0) for n in numbers
+        ):
+            allowed = "changed(c), changed(c, 0.5), unseen(id, seconds), at_most(seconds), every(n)"
+            raise _Wrong(node, f"{name}() has arguments that do not fit", allowed)
+        return Call(name, args)
+
+    def _check_grouped(self, expression: Expression, group: tuple[Expression, ...], node: Any) -> None:
+        if expression in group or (isinstance(expression, Call) and expression.name in AGGREGATES):
+            return
+        match expression:
+            case Field(path):
+                name = ".".join(map(str, path)) or "*"
+                raise _Wrong(node, f"{name} is neither in GROUP BY nor in an aggregate", "Put it into one of the two")
+            case Call("topic" | "timestamp"):
+                allowed = "Put it into GROUP BY, or use window_end()"
+                raise _Wrong(node, f"{expression.name}() is not the same for a whole group", allowed)
+            case Call(_, args):
+                for arg in args:
+                    self._check_grouped(arg, group, node)
+
+    def expression(self, node: Any, depth: int = 0) -> Expression:
+        if depth > DEPTH_MAX:
+            raise _Wrong(node, "is nested too deeply", f"At most {DEPTH_MAX} levels")
+        deeper = depth + 1
+        kind = type(node)
+        if kind in _SIGNS:
+            return Call(_SIGNS[kind], (self.expression(node.this, deeper), self.expression(node.expression, deeper)))
+        if kind is exp.Paren:
+            return self.expression(node.this, deeper)
+        if kind is exp.Literal:
+            return self._literal(node)
+        if kind is exp.Boolean:
+            return Value(bool(node.this))
+        if kind is exp.Null:
+            return Value(None)
+        if kind is exp.Neg:
+            inner = self.expression(node.this, deeper)
+            if isinstance(inner, Value) and isinstance(inner.value, int | float):
+                return Value(-inner.value)
+            return Call("neg", (inner,))
+        if kind is exp.Star:
+            return Field(())
+        if kind in {exp.Column, exp.Dot, exp.Bracket, exp.Identifier}:
+            return Field(tuple(self._path(node, deeper)))
+        if kind is exp.Not:
+            return Call("not", (self.expression(node.this, deeper),))
+        if kind is exp.Is and type(node.expression) in {exp.Null, exp.Boolean}:
+            this = self.expression(node.this, deeper)
+            if type(node.expression) is exp.Null:
+                return Call("is null", (this,))
+            return Call("=", (this, Value(bool(node.expression.this))))
+        if kind is exp.In and node.expressions:
+            return Call("in", tuple(self.expression(one, deeper) for one in (node.this, *node.expressions)))
+        if kind is exp.Between:
+            ends = (node.this, node.args["low"], node.args["high"])
+            return Call("between", tuple(self.expression(one, deeper) for one in ends))
+        if kind is exp.Like:
+            call = Call("like", (self.expression(node.this, deeper), self.expression(node.expression, deeper)))
+            return Call("not", (call,)) if node.args.get("negate") else call
+        if kind is exp.Case:
+            return self._case(node, deeper)
+        if kind is exp.Anonymous:
+            return self._call(node, deeper)
+        allowed = "Fields, literals, + - * / %, comparisons, AND OR NOT, IN, BETWEEN, LIKE, IS NULL, CASE, functions"
+        raise _Wrong(node, f"{kind.__name__.upper()} is not known here", allowed)
+
+    def _literal(self, node: exp.Literal) -> Value:
+        if node.is_string:
+            return Value(str(node.this))
+        try:
+            return Value(int(node.this) if node.is_int else float(node.this))
+        except ValueError:
+            raise _Wrong(node, "is no number", "A number such as 21.5") from None
+
+    def _path(self, node: Any, depth: int) -> list[str | int]:
+        if depth > DEPTH_MAX:
+            raise _Wrong(node, "is nested too deeply", f"At most {DEPTH_MAX} levels")
+        kind = type(node)
+        if kind is exp.Identifier:
+            return [str(node.this)]
+        if kind is exp.Column:
+            return [str(part.name) for part in node.parts]
+        if kind is exp.Dot and type(node.expression) is exp.Identifier:
+            return [*self._path(node.this, depth + 1), str(node.expression.this)]
+        if kind is exp.Bracket and len(node.expressions) == 1:
+            index = node.expressions[0]
+            if type(index) is exp.Literal and (index.is_string or index.is_int):
+                step = str(index.this) if index.is_string else int(index.this)
+                return [*self._path(node.this, depth + 1), step]
+        raise _Wrong(node, "is no path into the payload", "Paths such as a.b, a[0].b, a['b c']")
+
+    def _case(self, node: exp.Case, depth: int) -> Call:
+        args: list[Expression] = []
+        for branch in node.args["ifs"]:
+            condition = self.expression(branch.this, depth)
+            if node.this is not None:
+                condition = Call("=", (self.expression(node.this, depth), condition))
+            args += [condition, self.expression(branch.args["true"], depth)]
+        default = node.args.get("default")
+        args.append(self.expression(default, depth) if default is not None else Value(None))
+        return Call("case", tuple(args))
+
+    def _call(self, node: exp.Anonymous, depth: int) -> Call:
+        name = str(node.this).lower()
+        args = tuple(self.expression(arg, depth) for arg in node.expressions)
+        if name in AGGREGATES:
+            low = high = AGGREGATES[name]
+            if any(has_aggregate(arg) for arg in args):
+                raise _Wrong(node, f"{name}() holds another aggregate", "Fields and functions of them")
+        elif name in CONTEXT:
+            low, high = CONTEXT[name]
+        elif name in FUNCTIONS:
+            low, high = FUNCTIONS[name][:2]
+        else:
+            self._unknown(node, name)
+        if not low <= len(args) <= high:
+            wanted = str(low) if low == high else f"{low} to {high}"
+            raise _Wrong(node, f"{name}() has {len(args)} argument(s)", f"It takes {wanted}")
+        whole = isinstance(args[0], Value) and isinstance(args[0].value, int) and args[0].value > 0 if args else True
+        if name == "topic" and not whole:
+            raise _Wrong(node, "topic() takes a level counted from 1", "topic() or topic(2)")
+        if name == "percentile" and not (
+            isinstance(args[1], Value) and isinstance(args[1].value, int | float) and 0 <= args[1].value <= 1
+        ):
+            raise _Wrong(node, "percentile() takes a share from 0 to 1", "percentile(c, 0.95)")
+        if name == "lookup" and not all(isinstance(a, Value) and isinstance(a.value, str) for a in (args[0], args[2])):
+            raise _Wrong(
+                node, "lookup() takes a table's name, a key and a column's name", "lookup('sites', id, 'room')"
+            )
+        return Call(name, args)
+
+    def _unknown(self, node: Any, name: str) -> NoReturn:
+        if name in FILTERS:
+            raise _Wrong(
+                node, f"{name}() remembers the last message", "In WHERE only, joined by AND, not within NOT or OR"
+            )
+        if name.upper() in WINDOWS:
+            raise _Wrong(node, f"{name.upper()} is a window", "In GROUP BY only")
+        known = sorted({*AGGREGATES, *CONTEXT, *FUNCTIONS, *FILTERS, *(w.lower() for w in WINDOWS)})
+        near = difflib.get_close_matches(name, known, 1)
+        raise _Wrong(node, f"{name}() is no function", f"Did you mean {near[0]}()?" if near else ", ".join(known))
+
+
+def _replace(expression: Expression, names: dict[str, Expression]) -> Expression:
+    """Put a column's expression where its name stands."""
+    match expression:
+        case Field((str(name),)) if name in names:
+            return names[name]
+        case Call(name, args) if name not in AGGREGATES:
+            return Call(name, tuple(_replace(arg, names) for arg in args))
+    return expression
+
+
+def main() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S_MAX, _CPU_S_MAX))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES_MAX, _MEMORY_BYTES_MAX))
+    texts = msgspec.json.decode(sys.stdin.buffer.read(), type=list[str])
+    sys.stdout.buffer.write(msgspec.json.encode([parse(text) for text in texts]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""A rule as understood: what the parser's child hands over, and all that the runtime knows of SQL."""
+
+import msgspec
+
+AGGREGATES = {
+    "avg": 1,
+    "min": 1,
+    "max": 1,
+    "sum": 1,
+    "count": 1,
+    "stddev": 1,
+    "percentile": 2,
+    "first": 1,
+    "last": 1,
+    "collect": 1,
+}
+"""Name to the number of arguments."""
+
+FILTERS = {"changed": (1, 2), "unseen": (2, 2), "at_most": (1, 1), "every": (1, 1)}
+"""What remembers something of the topic's last message; name to the least and most arguments. They stand in WHERE,
+joined by AND, and see only what the other conditions let pass."""
+
+WINDOWS = {"TUMBLINGWINDOW": 1, "HOPPINGWINDOW": 2, "SESSIONWINDOW": 1, "COUNTWINDOW": 1}
+"""Name to the number of lengths."""
+
+UNITS_MS = {"ms": 1, "ss": 1000, "mi": 60_000, "hh": 3_600_000, "dd": 86_400_000}
+
+
+class Value(msgspec.Struct, frozen=True, tag="value"):
+    """A literal."""
+
+    value: str | int | float | bool | None
+
+
+class Field(msgspec.Struct, frozen=True, tag="field"):
+    """A JSON path into the payload; empty for the whole of it (`*`)."""
+
+    path: tuple[str | int, ...]
+
+
+class Call(msgspec.Struct, frozen=True, tag="call"):
+    """A function or an operator; operators by their sign, `case` with (when, then)… and else last."""
+
+    name: str
+    args: tuple["Expression", ...] = ()
+
+
+Expression = Value | Field | Call
+
+
+class Window(msgspec.Struct, frozen=True):
+    """kind: as in WINDOWS, lower case without `window`; size and step: ms, or messages for `count`."""
+
+    kind: str
+    size: int
+    step: int
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One output field; name '' for `*`, whose fields are all taken over."""
+
+    name: str
+    expression: Expression
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """where: the conditions that remember nothing; filters: those that do, in their order; grouped: one row a group."""
+
+    topic: str
+    columns: tuple[Column, ...]
+    where: Expression | None = None
+    filters: tuple[Call, ...] = ()
+    group: tuple[Expression, ...] = ()
+    having: Expression | None = None
+    window: Window | None = None
+
+
+class Mistake(msgspec.Struct, frozen=True):
+    """What is wrong with a rule's text. line and column count from 1; allowed: what may stand there."""
+
+    line: int
+    column: int
+    problem: str
+    allowed: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The child's answer for one rule: one of the two."""
+
+    plan: Plan | None = None
+    mistake: Mistake | None = None
+
+
+def has_aggregate(expression: Expression) -> bool:
+    return isinstance(expression, Call) and (
+        expression.name in AGGREGATES or any(has_aggregate(arg) for arg in expression.args)
+    )

@@ -1,0 +1,282 @@
+"""Open windows of one rule, and what its filters remember.
+
+Invariants:
+- A window holds slots of running aggregates by group, never events.
+- Results do not depend on how messages were cut into batches: time moves with each message.
+- What left `state()` and was stored, given to `restore` of a fresh rule with the same plan, is the same rule.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from edge.rules.aggregates import merge
+from edge.rules.plan import Window
+
+NEVER = 2**62
+START = -(2**62)
+
+
+class Memory:
+    """emit(key, slots, start, end) gives a row or None. layout: (aggregate, first slot)."""
+
+    def __init__(
+        self, window: Window | None, init: list[Any], layout: list[tuple[str, int]], lateness_ms: int, keys_max: int
+    ) -> None:
+        self.window = window
+        self.kind = window.kind if window else ""
+        self.init = init
+        self.layout = layout
+        self.lateness_ms = lateness_ms
+        self.keys_max = keys_max
+        self.emit: Callable[[Any, list[Any], int, int], Any] = lambda *_: None
+        self.counts: dict[str, int] = {}
+        self.watermark = START
+        self.close_at = NEVER
+        self.keys = 0
+        self.open: dict[int, dict[Any, list[Any]]] = {}  # tumbling, hopping: start → group → slots
+        self.groups: dict[Any, list[list[Any]]] = {}  # session, count: group → [start, last, slots, messages]…
+        self.remembered: list[dict[Any, Any]] = []  # a table a filter
+        self._dirty: set[Any] = set()
+        self.dirty_filters: list[set[Any]] = []
+        self.last_start = START
+        self.last_group: dict[Any, list[Any]] = {}
+
+    def count(self, reason: str) -> None:
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+
+    # Windows
+
+    def group_of(self, start: int) -> dict[Any, list[Any]]:
+        """The groups of the window from `start`; made if need be."""
+        group = self.open.get(start)
+        if group is None:
+            assert self.window is not None
+            group = self.open[start] = {}
+            self.close_at = min(self.close_at, start + self.window.size)
+        self._dirty.add(start)
+        return group
+
+    def new(self, group: dict[Any, list[Any]], key: Any) -> list[Any] | None:
+        """Slots for a new group; None, and counted, when the rule holds keys_max already."""
+        if self.keys >= self.keys_max:
+            self.count("keys_max")
+            return None
+        self.keys += 1
+        slots = group[key] = self.init.copy()
+        return slots
+
+    def slots_for(self, t: int, key: Any, out: list[Any]) -> list[list[Any]]:
+        """All slots that a message at `t` adds to; none when it is late, which is counted."""
+        assert self.window is not None
+        size, closed = self.window.size, self.watermark - self.lateness_ms
+        if self.kind == "count":
+            return self._count(t, key)
+        if self.kind == "session":
+            if t + size <= closed:
+                self.count("late")
+                return []
+            return self._session(t, key, size)
+        step = self.window.step
+        found = []
+        start = t // step * step
+        first = start
+        while start > t - size:
+            if start + size > closed:
+                group = self.group_of(start)
+                slots = group.get(key)
+                if slots is None:
+                    slots = self.new(group, key)
+                if slots is not None:
+                    found.append(slots)
+            elif start == first:
+                self.count("late")
+                break
+            start -= step
+        return found
+
+    def _count(self, t: int, key: Any) -> list[list[Any]]:
+        held = self.groups.get(key)
+        if held is None:
+            fresh: dict[Any, list[Any]] = {}
+            slots = self.new(fresh, key)
+            if slots is None:
+                return []
+            held = self.groups[key] = [[t, t, slots, 0]]
+        one = held[0]
+        one[0], one[1] = min(one[0], t), max(one[1], t)
+        one[3] += 1
+        self._dirty.add(key)
+        return [one[2]]
+
+    def full(self, key: Any, out: list[Any]) -> None:
+        """After a message was added to a count window: emit it when it is full."""
+        assert self.window is not None
+        held = self.groups.get(key)
+        if held is not None and held[0][3] >= self.window.size:
+            start, last, slots, _ = held[0]
+            del self.groups[key]
+            self.keys -= 1
+            self._dirty.add(key)
+            row = self.emit(key, slots, start, last)
+            if row is not None:
+                out.append((None, row))
+
+    def _session(self, t: int, key: Any, gap: int) -> list[list[Any]]:
+        held = self.groups.get(key, [])
+        touching = [one for one in held if one[0] - gap < t < one[1] + gap]
+        if not touching:
+            fresh: dict[Any, list[Any]] = {}
+            slots = self.new(fresh, key)
+            if slots is None:
+                return []
+            one: list[Any] = [t, t, slots, 0]
+            self.groups[key] = [*held, one]
+        else:
+            one, *others = sorted(touching, key=lambda session: int(session[0]))
+            for other in others:
+                for name, at in self.layout:
+                    merge(name, at, one[2], other[2])
+                one[1] = max(one[1], other[1])
+                held.remove(other)
+                self.keys -= 1
+            one[0], one[1] = min(one[0], t), max(one[1], t)
+        self._dirty.add(key)
+        self.close_at = min(self.close_at, one[1] + gap)
+        return [one[2]]
+
+    def close(self, until: int, out: list[Any]) -> None:
+        """Emit all windows that end by `until`, the oldest first."""
+        self.last_start = START
+        if self.window is None or self.kind == "count":
+            return
+        size = self.window.size
+        if self.kind == "session":
+            done = []
+            for key, held in self.groups.items():
+                done += [(one[1] + size, key, one) for one in held if one[1] + size <= until]
+            for end, key, one in sorted(done, key=lambda item: item[0]):
+                self.groups[key].remove(one)
+                if not self.groups[key]:
+                    del self.groups[key]
+                self.keys -= 1
+                self._dirty.add(key)
+                self._row(key, one[2], one[0], end, out)
+            ends = [one[1] + size for held in self.groups.values() for one in held]
+        else:
+            for start in sorted(start for start in self.open if start + size <= until):
+                group = self.open.pop(start)
+                self._dirty.add(start)
+                self.keys -= len(group)
+                for key, slots in group.items():
+                    self._row(key, slots, start, start + size, out)
+            ends = [start + size for start in self.open]
+        self.close_at = min(ends, default=NEVER)
+
+    def _row(self, key: Any, slots: list[Any], start: int, end: int, out: list[Any]) -> None:
+        try:
+            row = self.emit(key, slots, start, end)
+        except (ArithmeticError, TypeError, ValueError):
+            self.count("error")
+            return
+        if row is not None:
+            out.append((None, row))
+
+    # Filters
+
+    def remember(self, place: int, key: Any, value: Any) -> None:
+        table = self.remembered[place]
+        if key not in table and len(table) >= self.keys_max:
+            oldest = next(iter(table))
+            del table[oldest]
+            self.dirty_filters[place].add(oldest)
+            self.count("keys_max")
+        table[key] = value
+        self.dirty_filters[place].add(key)
+
+    def unseen(self, place: int, key: Any, t: int, ms: float) -> bool:
+        """Whether nothing alike came within the last `ms`."""
+        last = self.remembered[place].get(key)
+        if last is not None and -ms < t - last < ms:
+            return False
+        self.remember(place, key, t)
+        return True
+
+    def every(self, place: int, key: Any, many: float) -> bool:
+        """The first, and then each `many`th."""
+        seen = self.remembered[place].get(key, 0)
+        self.remember(place, key, (seen + 1) % int(many))
+        return bool(seen == 0)
+
+    # Checkpoints
+
+    def state(self) -> dict[str, bytes]:
+        """What changed since the last call, by entry; b'' for an entry that is gone."""
+        delta = {"meta": _pack([self.watermark])}
+        for name in self._dirty:
+            if self.kind in {"tumbling", "hopping"}:
+                group = self.open.get(name)
+                delta[f"w{name}"] = _pack([[k, s] for k, s in group.items()]) if group else b""
+            else:
+                held = self.groups.get(name)
+                delta["k" + _pack(name).hex()] = _pack(held) if held else b""
+        for place, (table, keys) in enumerate(zip(self.remembered, self.dirty_filters, strict=True)):
+            for key in keys:
+                delta[f"f{place}:{_pack(key).hex()}"] = _pack(table[key]) if key in table else b""
+            keys.clear()
+        self._dirty.clear()
+        self.last_start = START
+        return delta
+
+    def restore(self, entries: dict[str, bytes]) -> None:
+        """Entries: each entry's last value. An entry that is not understood is counted and left out."""
+        for name, raw in entries.items():
+            if not raw:
+                continue
+            try:
+                self._restore_one(name, msgspec.msgpack.decode(raw))
+            except (ValueError, TypeError, IndexError, KeyError):
+                self.count("checkpoint_rejected")
+        size = self.window.size if self.window else 0
+        ends = [start + size for start in self.open]
+        if self.kind == "session":
+            ends = [one[1] + size for held in self.groups.values() for one in held]
+        self.close_at = min(ends, default=NEVER)
+        self.keys = sum(map(len, self.open.values())) + sum(map(len, self.groups.values()))
+
+    def _restore_one(self, name: str, value: Any) -> None:
+        if name == "meta":
+            self.watermark = int(value[0])
+        elif name[0] == "w":
+            self.open[int(name[1:])] = {_key(key): self._slots(slots) for key, slots in value}
+        elif name[0] == "k":
+            key = _key(msgspec.msgpack.decode(bytes.fromhex(name[1:])))
+            self.groups[key] = [[start, last, self._slots(slots), many] for start, last, slots, many in value]
+        else:
+            place, _, key = name[1:].partition(":")
+            self.remembered[int(place)][_key(msgspec.msgpack.decode(bytes.fromhex(key)))] = value
+
+    def _slots(self, slots: list[Any]) -> list[Any]:
+        if len(slots) != len(self.init):
+            raise ValueError("slots of another plan")
+        return slots
+
+
+def _key(key: Any) -> Any:
+    return tuple(key) if isinstance(key, list) else key
+
+
+def _pack(value: Any) -> bytes:
+    try:
+        return msgspec.msgpack.encode(value)
+    except OverflowError:  # whole numbers beyond 64 bits
+        return msgspec.msgpack.encode(_small(value))
+
+
+def _small(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_small(one) for one in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return float(value)
+    return value

@@ -1,0 +1,29 @@
+"""Rules for tests, parsed in this process."""
+
+from typing import Any
+
+import msgspec
+
+from edge.messages import Message
+from edge.rules.parse import parse
+from edge.rules.rule import Rule
+
+
+def rule(sql: str, **settings: Any) -> Rule:
+    answer = parse(sql)
+    assert answer.plan is not None, answer.mistake
+    return Rule("r", answer.plan, **settings)
+
+
+def rows(made: Rule, docs: list[Any], *, topic: str = "dt/b1/temp", now: int = 0) -> list[Any]:
+    return [row for _, row in made.run([Message(topic, b"")] * len(docs), docs, now)]
+
+
+def value(expression: str, doc: Any) -> Any:
+    """What an expression gives for one payload."""
+    (row,) = rows(rule(f"SELECT {expression} AS v FROM 'dt/#'"), [doc], now=1_000)
+    return msgspec.json.decode(msgspec.json.encode(row))["v"]
+
+
+def passes(condition: str, doc: Any) -> bool:
+    return bool(rows(rule(f"SELECT * FROM 'dt/#' WHERE {condition}"), [doc]))

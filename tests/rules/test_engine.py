@@ -1,0 +1,193 @@
+"""Rules wired to a router: batches in, rows out, hostile payloads counted."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from edge.config import parse_config
+from edge.errors import ConfigError
+from edge.messages import Message, Origin, Outcome
+from edge.metrics import Metrics
+from edge.router import Router
+from edge.rules.build import build_engines, read_rules, rule_routes
+from edge.rules.engine import Engine
+
+HEAD = """
+[gateway]
+name = "g"
+data_dir = "d"
+[broker]
+host = "h"
+tls = false
+[cloud]
+host = "h"
+tls = false
+"""
+
+
+class Sink:
+    """A target that keeps what it gets; `outcome` is what it tells of it."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, bytes]] = []
+        self.outcome = Outcome.TAKEN
+
+    def send(self, messages: Sequence[Message], origin: Origin) -> None:
+        if self.outcome is Outcome.TAKEN:
+            self.got += [(message.topic, message.payload) for message in messages]
+        origin.settled([message.receipt for message in messages], self.outcome)
+
+
+class Sender:
+    def __init__(self) -> None:
+        self.ended: list[tuple[list[int], Outcome]] = []
+
+    def settled(self, receipts: Sequence[int], outcome: Outcome) -> None:
+        self.ended.append((list(receipts), outcome))
+
+
+class House:
+    """A router with rules and a sink for the cloud."""
+
+    def __init__(self, rules: str, folder: Path) -> None:
+        config = parse_config(HEAD + rules, str(folder / "gateway.toml"))
+        read = read_rules(config)
+        self.metrics = Metrics()
+        self.router = Router([*config.all_routes, *rule_routes(read)], self.metrics)
+        self.cloud, self.sender, self.now = Sink(), Sender(), 0
+        self.router.attach("cloud", self.cloud)
+        self.engines: list[Engine] = build_engines(read, self.router, self.metrics, lambda: self.now)
+
+    def send(self, *messages: tuple[str, bytes]) -> None:
+        batch = [Message(topic, payload, qos=1, receipt=at) for at, (topic, payload) in enumerate(messages, 1)]
+        self.router.route("boards", "b", batch, self.sender)
+
+    def tick(self) -> None:
+        for engine in self.engines:
+            engine.tick()
+
+    def count(self, title: str) -> float:
+        return self.metrics.snapshot().get(title, 0)
+
+
+def rule(name: str, sql: str, more: str = 'to = ["cloud"]') -> str:
+    return f'[[rule]]\nname = "{name}"\nsql = """{sql}"""\n{more}\n'
+
+
+def test_rows_go_to_the_rules_target_on_its_topic(tmp_path: Path) -> None:
+    more = 'to = ["cloud"]\ntopic = "agg/${b}/c"'
+    house = House(rule("hot", "SELECT topic(2) AS b, c FROM 'dt/+/temp' WHERE c > 20", more), tmp_path)
+    house.send(("dt/b1/temp", b'{"c":21}'), ("dt/b2/temp", b'{"c":2}'))
+    assert house.cloud.got == [("agg/b1/c", b'{"b":"b1","c":21}')]
+    assert house.sender.ended == [([1, 2], Outcome.TAKEN)]
+    assert house.count('rule_messages_in{rule="hot"}') == 2
+    assert house.count('rule_rows_out{rule="hot"}') == 1
+
+
+def test_each_rule_gets_the_topics_of_its_from_in_their_order(tmp_path: Path) -> None:
+    rules = rule("one", "SELECT i FROM 'a/+'") + rule("two", "SELECT i, 2 AS n FROM 'a/x'")
+    house = House(rules, tmp_path)
+    house.send(("a/x", b'{"i":1}'), ("a/y", b'{"i":2}'), ("a/x", b'{"i":3}'))
+    assert house.cloud.got == [
+        ("rule/one", b'{"i":1}'), ("rule/one", b'{"i":2}'), ("rule/one", b'{"i":3}'),
+        ("rule/two", b'{"i":1,"n":2}'), ("rule/two", b'{"i":3,"n":2}')]  # fmt: skip
+    assert len(house.engines) == 1
+
+
+def test_a_rule_may_read_from_another(tmp_path: Path) -> None:
+    rules = rule("one", "SELECT c * 2 AS d FROM 'a'", "") + rule(
+        "two", "SELECT d + 1 AS e FROM 'rule/one'", 'from = ["rule:one"]\nto = ["cloud"]'
+    )
+    house = House(rules, tmp_path)
+    house.send(("a", b'{"c":3}'))
+    assert house.cloud.got == [("rule/two", b'{"e":7}')]
+
+
+def test_rows_wait_for_a_target_without_room(tmp_path: Path) -> None:
+    house = House(rule("r", "SELECT c FROM 'a'"), tmp_path)
+    house.cloud.outcome = Outcome.CONGESTED
+    house.send(("a", b'{"c":1}'), ("a", b'{"c":2}'))
+    house.tick()
+    house.cloud.outcome = Outcome.TAKEN
+    house.tick()
+    house.tick()
+    assert house.cloud.got == [("rule/r", b'{"c":1}'), ("rule/r", b'{"c":2}')]
+
+
+def test_windows_close_by_the_clock(tmp_path: Path) -> None:
+    house = House(rule("r", "SELECT count(*) AS n FROM 'a' GROUP BY TUMBLINGWINDOW(ss, 1)"), tmp_path)
+    house.send(("a", b"{}"), ("a", b"{}"))
+    house.now = 1000
+    house.tick()
+    assert house.cloud.got == [("rule/r", b'{"n":2}')]
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"[" * 100_000, "payload_too_deep"),
+        (b'{"c":NaN}', "payload_not_json"),
+        (b'{"c":"\\ud800"}', "payload_not_json"),
+        (b"\xff\xfe", "payload_not_json"),
+        (b"", "payload_not_json"),
+        (b'"' + b"x" * 131_072 + b'"', "payload_too_long"),
+    ],
+)
+def test_a_hostile_payload_is_counted_and_stops_nothing(tmp_path: Path, payload: bytes, reason: str) -> None:
+    house = House(rule("r", "SELECT c FROM 'a'"), tmp_path)
+    house.send(("a", b'{"c":1}'), ("a", payload), ("a", b'{"c":2}'))
+    assert [one for _, one in house.cloud.got] == [b'{"c":1}', b'{"c":2}']
+    assert house.count(f'rule_payloads_rejected{{reason="{reason}"}}') == 1
+    assert house.sender.ended == [([1, 2, 3], Outcome.TAKEN)]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b'{"c":1,"c":2}', b'{"c":1e999}', b'{"c":' + b"9" * 400 + b"}", b"[1]", b"3", b'"c"', b"null", b'{"c":{"c":[]}}'],
+)
+def test_an_odd_payload_ends_nothing(tmp_path: Path, payload: bytes) -> None:
+    sql = "SELECT g, c * c AS d, sum(c) AS s, stddev(c) AS v, percentile(c, 0.5) AS p FROM 'a' GROUP BY "
+    rules = rule("r", sql.replace("c * c AS d, ", "") + "g, COUNTWINDOW(2)") + rule("q", "SELECT c * c AS d FROM 'a'")
+    house = House(rules, tmp_path)
+    house.send(("a", payload), ("a", b'{"c":2}'))
+    assert house.cloud.got[-1] == ("rule/q", b'{"d":4}')
+
+
+def test_a_row_whose_topic_would_gain_levels_is_counted(tmp_path: Path) -> None:
+    house = House(rule("r", "SELECT b FROM 'a'", 'to = ["cloud"]\ntopic = "x/${b}"'), tmp_path)
+    house.send(("a", b'{"b":"y/z"}'), ("a", b'{"b":"#"}'), ("a", b"{}"), ("a", b'{"b":"y"}'))
+    assert [topic for topic, _ in house.cloud.got] == ["x/y"]
+
+
+def test_csv_and_cbor_are_read_too(tmp_path: Path) -> None:
+    rules = rule("r", "SELECT c, n FROM 'a'", 'to = ["cloud"]\npayload = "csv"\ncolumns = ["c", "n"]')
+    house = House(rules + rule("q", "SELECT c FROM 'b'", 'to = ["cloud"]\npayload = "cbor"'), tmp_path)
+    house.send(("a", b"21.5,x"), ("b", b"\xa1\x61c\xf9\x3e\x00"), ("b", b"\xa1\x61c"), ("b", b"\x81" * 10_000))
+    assert house.cloud.got == [("rule/r", b'{"c":21.5,"n":"x"}'), ("rule/q", b'{"c":1.5}')]
+    assert house.count('rule_payloads_rejected{reason="payload_cbor"}') == 2
+
+
+@pytest.mark.parametrize(
+    ("rules", "problem"),
+    [
+        (rule("r", "SELECT a FROM 'rule/#'", 'from = ["rule:r"]'), "comes back to the rule"),
+        (rule("r", "SELECT a FROM 'x/+'", 'from = ["broker"]\nto = ["broker"]\ntopic = "x/${a}"'), "comes back"),
+        (
+            rule("r", "SELECT a FROM 'rule/q'", 'from = ["rule:q"]')
+            + rule("q", "SELECT a FROM 'rule/r'", 'from = ["rule:r"]'),
+            "comes back",
+        ),
+        (rule("r", "SELECT a,\n  avrg(b) FROM 'x'"), "line 2, column 3: avrg() is no function. Did you mean avg()?"),
+        (rule("r", "SELECT a FROM 'x'", 'to = ["clod"]'), "'clod' is nowhere"),
+        (rule("r", "SELECT a FROM 'x'") * 2, "another rule's"),
+        (rule("r", "SELECT a FROM 'x'", 'payload = "csv"'), "columns"),
+        (rule("r", "SELECT a FROM 'x'", "lateness_s = 1"), "without time"),
+        (rule("r", "SELECT a FROM 'x'", 'tables = {t = "none.csv"}'), "cannot be read"),
+        (rule("r", "SELECT a FROM 'x'", 'topic = "a/#"'), "wildcard"),
+    ],
+)
+def test_a_wrong_rule_stops_the_start(tmp_path: Path, rules: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match="rule") as refused:
+        House(rules, tmp_path)
+    assert problem in str(refused.value)

@@ -1,0 +1,193 @@
+"""Windows against a naive evaluator over lists of events; and that a restart changes no result."""
+
+import math
+from statistics import fmean, pstdev
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.messages import Message
+from edge.rules.rule import Rule
+from tests.rules.making import rule
+
+COLUMNS = (
+    "g, count(*) AS n, count(c) AS nc, avg(c) AS a, min(c) AS lo, max(c) AS hi, sum(c) AS s, stddev(c) AS d, "
+    "first(c) AS f, last(c) AS l, collect(c) AS all_c"
+)
+KINDS = {
+    "tumbling": "TUMBLINGWINDOW(ms, 10)",
+    "hopping": "HOPPINGWINDOW(ms, 10, 4)",
+    "session": "SESSIONWINDOW(ms, 5)",
+    "count": "COUNTWINDOW(3)",
+}
+EVENTS = st.lists(st.tuples(st.integers(0, 60), st.sampled_from("ab"), st.none() | st.integers(-50, 50)), max_size=40)
+
+
+def windowed(kind: str, lateness_ms: int) -> Rule:
+    sql = f"SELECT {COLUMNS} FROM 'x' GROUP BY g, {KINDS[kind]}"
+    return rule(sql, time=("t",), lateness_ms=lateness_ms)
+
+
+def run(made: Rule, events: list[tuple[int, str, Any]], size: int = 7) -> list[Any]:
+    found = []
+    for at in range(0, len(events), size):
+        docs = [{"t": t, "g": g, "c": c} for t, g, c in events[at : at + size]]
+        found += made.run([Message("x", b"")] * len(docs), docs, 100)
+    return [row for _, row in found]
+
+
+def aggregated(group: str, events: list[tuple[int, str, Any]]) -> dict[str, Any]:
+    """events in order of arrival."""
+    have = [(t, c) for t, _, c in events if c is not None]
+    c = [one for _, one in have]
+    by_time = sorted(have, key=lambda one: one[0])
+    return {
+        "g": group, "n": len(events), "nc": len(c), "a": fmean(c) if c else None,
+        "lo": min(c, default=None), "hi": max(c, default=None), "s": sum(c) if c else None,
+        "d": pstdev(c) if c else None, "f": by_time[0][1] if c else None, "l": by_time[-1][1] if c else None,
+        "all_c": sorted(c),
+    }  # fmt: skip
+
+
+def reference(kind: str, events: list[tuple[int, str, Any]], lateness: int) -> tuple[list[Any], int]:
+    """All rows, those of open windows last, and how many events were late."""
+    mark, late, done = -(10**9), 0, []
+    opened: list[list[Any]] = []  # [start, end, group, events]
+    for event in events:
+        t, group, _ = event
+        if kind == "count":
+            held = next((one for one in opened if one[2] == group), None)
+            if held is None:
+                opened.append(held := [0, 0, group, []])
+            held[3].append(event)
+            if len(held[3]) == 3:
+                opened.remove(held)
+                done.append(held)
+            continue
+        mark = max(mark, t)
+        done += [one for one in opened if one[1] <= mark - lateness]
+        opened = [one for one in opened if one[1] > mark - lateness]
+        if kind == "session":
+            if t + 5 <= mark - lateness:
+                late += 1
+                continue
+            near = [one for one in opened if one[2] == group and one[0] - 5 < t < one[1]]
+            joined = [e for one in near for e in one[3]] + [event]
+            opened = [one for one in opened if one not in near]
+            times = [e[0] for e in joined]
+            opened.append([min(times), max(times) + 5, group, sorted(joined, key=events.index)])
+            continue
+        step = 10 if kind == "tumbling" else 4
+        starts = [start for start in range(-12, 64) if start % step == 0 and start <= t < start + 10]
+        live = [start for start in starts if start + 10 > mark - lateness]
+        late += not live
+        for start in live:
+            held = next((one for one in opened if one[0] == start and one[2] == group), None)
+            if held is None:
+                opened.append(held := [start, start + 10, group, []])
+            held[3].append(event)
+    if kind == "count":
+        opened = []
+    return [aggregated(one[2], one[3]) for one in done + opened], late
+
+
+def alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(
+        math.isclose(a, b, abs_tol=1e-6) if isinstance(a, float) and isinstance(b, float | int) else a == b
+        for a, b in zip(one.values(), other.values(), strict=True)
+    )
+
+
+def in_order(found: list[Any]) -> list[Any]:
+    return sorted(found, key=lambda row: (row["g"], row["n"], repr(row["all_c"]), repr(row["f"]), repr(row["l"])))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(events=EVENTS, lateness=st.sampled_from([0, 3, 20]))
+@settings(max_examples=60, deadline=None)
+def test_windows_give_what_the_naive_evaluator_gives_late_and_out_of_order_too(
+    kind: str, events: list[tuple[int, str, Any]], lateness: int
+) -> None:
+    events = [(t, g, None if c is None else c * 1000 + at) for at, (t, g, c) in enumerate(events)]  # all distinct
+    seen: set[int] = set()
+    events = [e for e in events if not (e[0] in seen or seen.add(e[0]))]  # type: ignore[func-returns-value]
+    made = windowed(kind, lateness)
+    found = run(made, events) + [row for _, row in made.flush()]
+    for row in found:
+        row["all_c"] = sorted(row["all_c"])
+    expected, late = reference(kind, events, lateness)
+    assert len(found) == len(expected)
+    assert all(alike(a, b) for a, b in zip(in_order(found), in_order(expected), strict=True)), (found, expected)
+    assert made.counts.get("late", 0) == late
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(events=EVENTS, cuts=st.lists(st.integers(0, 40), max_size=3), size=st.integers(1, 9))
+@settings(max_examples=60, deadline=None)
+def test_a_crash_a_restore_and_a_replay_give_what_an_uninterrupted_run_gives(
+    kind: str, events: list[tuple[int, str, Any]], cuts: list[int], size: int
+) -> None:
+    whole = windowed(kind, 3)
+    expected = run(whole, events) + [row for _, row in whole.flush()]
+    made, stored, found, at = windowed(kind, 3), dict[str, bytes](), list[Any](), 0
+    for cut in sorted(min(cut, len(events)) for cut in cuts):
+        found += run(made, events[at:cut], size)
+        stored.update(made.state())
+        stored = {name: raw for name, raw in stored.items() if raw}
+        at = cut
+        run(made, events[at:], size)  # goes on, then is killed: what came after the checkpoint is lost
+        made = windowed(kind, 3)
+        made.restore(stored)
+    found += run(made, events[at:], size) + [row for _, row in made.flush()]
+    assert in_order(found) == in_order(expected)
+
+
+def test_filters_remember_over_a_restart() -> None:
+    sql = "SELECT c FROM 'x' WHERE changed(c, 2) AND every(2)"
+    one, other = rule(sql), rule(sql)
+    run(one, [(0, "a", 5)])
+    other.restore(one.state())
+    assert run(other, [(0, "a", 6), (0, "a", 8), (0, "a", 11)]) == [{"c": 11}]
+
+
+def test_an_entry_that_is_not_understood_is_counted_and_left_out() -> None:
+    made = windowed("tumbling", 0)
+    made.restore({"w10": b"\xff\xff", "nonsense": b"\x01", "w20": b"\x91\x92\x01\x91\x02", "meta": b"\x90"})
+    assert made.counts == {"checkpoint_rejected": 4}
+    assert len(run(made, [(1, "a", 1), (11, "a", 1)])) == 1
+
+
+def test_windows_in_arrival_time_close_by_the_clock() -> None:
+    made = rule("SELECT count(*) AS n, window_start() AS b, window_end() AS e FROM 'x' GROUP BY TUMBLINGWINDOW(ss, 10)")
+    made.run([Message("x", b"")] * 2, [{}, {}], 12_000)
+    assert made.tick(19_999) == []
+    assert made.tick(20_000) == [(None, {"n": 2, "b": 10_000, "e": 20_000})]
+    assert made.tick(40_000) == []
+
+
+def test_a_percentile_is_within_one_percent() -> None:
+    made = rule("SELECT percentile(c, 0.5) AS p FROM 'x' GROUP BY COUNTWINDOW(101)")
+    (row,) = run(made, [(0, "a", c) for c in range(-10, 91)])
+    assert math.isclose(row["p"], 40, rel_tol=0.011)
+
+
+def test_having_keeps_groups_by_the_name_of_a_column() -> None:
+    made = rule(
+        "SELECT g, count(*) AS n FROM 'x' GROUP BY g, TUMBLINGWINDOW(ms, 10) HAVING n > 1 AND max(c) < 9", time=("t",)
+    )
+    found = run(made, [(0, "a", 1), (1, "b", 1), (2, "b", 2), (3, "c", 1), (4, "c", 9), (20, "a", 1)])
+    assert found == [{"g": "b", "n": 2}]
+
+
+def test_groups_are_bounded_and_what_is_left_out_is_counted() -> None:
+    made = rule("SELECT count(*) AS n FROM 'x' GROUP BY c, TUMBLINGWINDOW(ms, 10)", time=("t",), keys_max=3)
+    run(made, [(0, "a", c) for c in range(9)])
+    assert made.counts == {"keys_max": 6}
+
+
+def test_an_event_from_far_ahead_closes_nothing() -> None:
+    made = windowed("tumbling", 0)
+    assert run(made, [(1, "a", 1), (10**15, "a", 1), (2, "a", 1)]) == []
+    assert made.counts == {"future": 1}
