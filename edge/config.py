@@ -40,7 +40,11 @@ class GatewaySettings(_Section, frozen=True, kw_only=True):
 
 
 class ConnectionSettings(_Section, frozen=True, kw_only=True):
-    """One MQTT connection, to the cloud or to the local broker. An empty client_id means the gateway's name."""
+    """One MQTT connection, to the cloud or to the local broker. An empty client_id means the gateway's name.
+
+    backoff_s_max: how long after the return of its broker a try may come. Each wait is drawn anew between the least
+    and the ceiling, so that gateways do not come back as one; a fleet of many thousands behind one broker sets more.
+    """
 
     host: Annotated[str, Meta(min_length=1, max_length=255)]
     port: Port = 8883
@@ -58,7 +62,7 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     session_expiry_s: Annotated[int, Meta(ge=0, le=0xFFFFFFFF)] = 3600
     connect_timeout_s: Seconds = 10.0
     backoff_s_min: Seconds = 1.0
-    backoff_s_max: Seconds = 60.0
+    backoff_s_max: Seconds = 5.0
     window: Annotated[int, Meta(ge=1, le=65535)] = 1000
     queue_messages_max: Annotated[int, Meta(ge=0, le=10_000_000)] = 10_000
     queue_bytes_max: Annotated[int, Meta(ge=0, le=2**34)] = 4 * 1024 * 1024

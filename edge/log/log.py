@@ -194,6 +194,12 @@ class Log:
         the folder holds up to one segment more. After a crash `replaced(token)` tells whether it was done.
         """
         self._check_idle()
+        work = self.plan_oldest(generation_max=generation_max)
+        return work if work is not None and self.begin(work, thin) else None
+
+    def plan_oldest(self, *, generation_max: int = 0) -> Replacement | None:
+        """What `replace_oldest` would do, not begun yet: so that its token can be committed before with what it will
+        cost."""
         for segment in self._segments[:-1]:
             if (
                 segment.generation > generation_max
@@ -206,10 +212,20 @@ class Log:
                 segment.generation = generation if generation is not None else segment.generation
                 continue
             row = Row(segment.number, segment.first, segment.next, generation)
-            self._reader.pin(segment.number)
-            self._work = Replacement(row, thin, self._options.draw_salt())
-            return self._work
+            return Replacement(row, iter, self._options.draw_salt())
         return None
+
+    def begin(self, work: Replacement, thin: Callable[[Records], Records]) -> bool:
+        """Take up what was planned, as `replace_oldest` does. False: its segment is released or was thinned since."""
+        self._check_idle()
+        row = work.row
+        generation = self._reader.generation(row.segment) if row.next > self._keep_wanted else None
+        if generation != row.generation or all(segment.number != row.segment for segment in self._segments):
+            return False
+        work.thin = thin
+        self._reader.pin(row.segment)
+        self._work = work
+        return True
 
     def replaced(self, token: bytes) -> bool:
         """Whether the replacement with this token took place. False when its segment is gone."""

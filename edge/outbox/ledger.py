@@ -71,18 +71,24 @@ class Ledger:
 
     def add(self, thing: str, boot: int, sequence: int, reason: str, count: int = 1) -> None:
         """count: of the readings that end with this sequence."""
+        self.take(thing, Shed(boot, max(sequence - count + 1, 0), sequence, count, reason))
+
+    def take(self, thing: str, entry: Shed) -> None:
+        """Enter what another ledger counted."""
         if thing not in self.things and len(self.things) >= THINGS_MAX:
-            thing, boot, sequence = OTHERS, 0, 0
+            thing, entry = OTHERS, Shed(0, 0, 0, entry.count, entry.reason)
         entries = self.things.setdefault(thing, [])
-        first = max(sequence - count + 1, 0)
         self._changed.add(thing)
-        if entries:
-            last = entries[-1]
-            if last.boot == boot and last.reason == reason and (first == last.last + 1 or sequence == last.last == 0):
-                last.last = max(sequence, last.last)
-                last.count += count
-                return
-        entries.append(Shed(boot, first, sequence, count, reason))
+        last = entries[-1] if entries else None
+        if (
+            last is not None
+            and (last.boot, last.reason) == (entry.boot, entry.reason)
+            and (entry.first == last.last + 1 or entry.last == last.last == 0)
+        ):
+            last.last = max(entry.last, last.last)
+            last.count += entry.count
+            return
+        entries.append(Shed(entry.boot, entry.first, entry.last, entry.count, entry.reason))
         if len(entries) > ENTRIES_MAX:
             _merge(entries)
 
@@ -92,17 +98,6 @@ class Ledger:
             if entry.reason == reason and entry.boot == boot and entry.first <= first and last <= entry.last:
                 return
         self.add(thing, boot, last, reason, last - first + 1)
-
-    def take(self, things: Mapping[str, list[Shed]]) -> None:
-        """Enter what another ledger holds."""
-        for thing, entries in things.items():
-            name = thing if thing in self.things or len(self.things) < THINGS_MAX else OTHERS
-            mine = self.things.setdefault(name, [])
-            for entry in entries:
-                mine.append(entry)
-                if len(mine) > ENTRIES_MAX:
-                    _merge(mine)
-            self._changed.add(name)
 
     def changes(self) -> list[tuple[str, bytes]]:
         """What to put into the state now."""

@@ -161,7 +161,6 @@ class Outbox:
             boot=boot,
             system_boot=_system_boot(),
             segment_bytes=size,
-            folder=folder,
             now=now,
             unix_time=unix_time,
             disk_full=self._reserve.give,

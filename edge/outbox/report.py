@@ -11,6 +11,7 @@ from edge.config import Config
 from edge.errors import InputRejected
 from edge.log import Log
 from edge.outbox.clock import Clock
+from edge.outbox.intent import count_intent
 from edge.outbox.lanes import Lanes, Sent
 from edge.outbox.ledger import Ledger, Shed
 from edge.outbox.marks import Marks
@@ -111,6 +112,7 @@ class Folder:
         state = self.log.state
         self.clock = Clock(state, 0, "")
         self.marks, self.ledger = Marks(state), Ledger(state)
+        count_intent(self.log, self.ledger)
         self.sent = Lanes(state.get(CURSOR), self.log.first, live_first=False).sent
         found = [stream.bytes_max for stream in config.streams if stream.name == name]
         self.bytes_max = found[0] if found else 0

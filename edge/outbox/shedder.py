@@ -1,27 +1,27 @@
 """Makes room in a stream by its declared policy, and counts what that costs.
 
 Invariants: nothing is shed while there is room, nothing that is settled is counted as shed, and each record that is
-shed is in the ledger before the commit that gives it up. What was under way when it was shed may arrive all the same.
-Dropping goes in slices between which the loop does other work; thinning has the commit thread to itself meanwhile.
+shed is in the ledger with or before the commit that gives it up. What was under way when it was shed may arrive all the
+same. Dropping goes in slices between which the loop does other work, and so does planning what to thin; the plan is
+committed as an intent (intent.py), then the thinning has the commit thread to itself.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from edge.config import StreamSettings
 from edge.log import Log, Replacement
 from edge.outbox.clock import Clock
+from edge.outbox.intent import INTENT, count_intent, intent
 from edge.outbox.lanes import Sent
 from edge.outbox.ledger import Ledger
-from edge.outbox.note import Note
 from edge.outbox.record import decode, name_of
 from edge.outbox.thin import Thinner
 
 SLICE_RECORDS: Final = 256
 SLICE_BYTES: Final = 1024 * 1024
 THINNED_TIMES_MAX: Final = 3
-THINNED: Final = "thinned"  # the token of the last thinning that is in the ledger
 UNREADABLE: Final = ("*", 0, 0)
 
 
@@ -41,7 +41,6 @@ class Shedder:
         sent: Callable[[], Sent],
         given_up: Callable[[int], None],
         commit: Callable[[], None],
-        folder: str = "",
     ) -> None:
         self._settings, self._log, self._own, self._clock, self._ledger = settings, log, own, clock, ledger
         self._now_ms, self._sent, self._given_up, self._commit = now_ms, sent, given_up, commit
@@ -51,20 +50,18 @@ class Shedder:
         self._limit_ms = 0
         self._reason = ""
         self._reading = 0
-        self._thinner: tuple[bytes, Ledger] | None = None
-        self._note = Note(folder)
-        token, things = self._note.read()
-        if token and token != log.state.get(THINNED) and log.replaced(token):
-            ledger.take(things)  # a kill came between the thinning and the commit that tells it
-            log.put_state(THINNED, token)
+        self._plan: tuple[Replacement, Thinner] | None = None
+        self._intent: bytes | None = None  # of the plan, once it is made
 
     def look_at_room(self, room: int, least: int) -> Replacement | None:
         """Called when the log is idle. Returns a piece of work for it when the policy is to thin."""
         policy = self._settings.when_full
+        if self._plan is not None:
+            return self._begin()
         if policy == "reject" or room >= least or self._dropping:
             return None
-        if policy == "thin" and (work := self._thin(THINNED_TIMES_MAX - 1)) is not None:
-            return work
+        if policy == "thin" and self._thin(THINNED_TIMES_MAX - 1):
+            return None
         segments = self._log.segments
         oldest = next((segment for segment in segments[:-1] if segment.next > self._log.first), None)
         if oldest is not None:
@@ -74,6 +71,8 @@ class Shedder:
     def look_at_age(self) -> Replacement | None:
         """Called now and then, when the log is idle."""
         settings = self._settings
+        if self._plan is not None and self._intent is not None:
+            return self._begin()
         if self._dropping or not (settings.ttl_s or settings.age_max_s):
             return None
         age_ms = self.age_of_oldest() or 0
@@ -84,8 +83,8 @@ class Shedder:
         self.too_old = old and settings.when_full == "reject"
         if old and settings.when_full == "drop_oldest":
             self._drop(self._log.next, int(settings.age_max_s * 1000), "too_old")
-        elif old and settings.when_full == "thin":
-            return self._thin_old()
+        elif old and settings.when_full == "thin" and self._plan is None:
+            self._thin(0, int(settings.age_max_s * 1000))
         return None
 
     def purge(self, reason: str) -> int:
@@ -99,45 +98,62 @@ class Shedder:
         return max(count, 0)
 
     def thinned(self) -> None:
-        """The replacement given out was settled."""
-        if self._thinner is not None:
-            token, shed = self._thinner
-            self._ledger.take(shed.things)
-            self._log.put_state(THINNED, token)
-            self._thinner = None
+        """The replacement given out was settled or abandoned."""
+        if count_intent(self._log, self._ledger):
+            self._log.put_state(INTENT, None)
+        self._plan = self._intent = None
 
-    def abandoned(self) -> None:
-        self._thinner = None
+    def stop(self) -> None:
+        """The log is about to be closed."""
+        self._dropping, self._plan = False, None
 
-    def _thin(self, generation_max: int) -> Replacement | None:
-        thinner = Thinner(self._own, self._sent())
-        token, shed = b"", Ledger({})
-
-        def thin(rows: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-            yield from thinner.thin(rows)
-            for thing, boot, sequence in thinner.shed:
-                shed.add(thing, boot, sequence, "thinned")
-            self._note.write(token, shed)
-
+    def _thin(self, generation_max: int, older_ms: int = 0) -> bool:
+        """Plan to thin the oldest segment that was thinned least. False: there is none, or it begins with what is not
+        older."""
         for generation in range(generation_max + 1):
-            work = self._log.replace_oldest(thin, generation_max=generation)
+            work = self._log.plan_oldest(generation_max=generation)
             if work is not None:
-                token = work.token
-                self._thinner = token, shed
-                return work
+                if older_ms and (self._age_from(max(work.row.first, self._sent().cursor)) or 0) <= older_ms:
+                    return False
+                self._plan = work, Thinner(self._own, self._sent())
+                self._plan_on(work, work.row.first)
+                return True
+        return False
+
+    def _plan_on(self, work: Replacement, number: int) -> None:
+        """Look at the next slice."""
+        if self._plan is None or self._plan[0] is not work:
+            return
+        thinner = self._plan[1]
+        try:
+            found = self._log.read(number, records_max=SLICE_RECORDS, bytes_max=SLICE_BYTES)
+        except OSError:  # tried again when room or age is looked at next
+            self._plan = None
+            return
+        rows = [row for row in found if row[0] < work.row.next]
+        thinner.feed(rows)
+        if rows and rows[-1][0] + 1 < work.row.next:
+            asyncio.get_running_loop().call_soon(self._plan_on, work, rows[-1][0] + 1)
+            return
+        thinner.finish()
+        self._intent = intent(work.token, thinner.shed)
+        self._log.put_state(INTENT, self._intent)
+        self._commit()
+
+    def _begin(self) -> Replacement | None:
+        """What was planned, once its intent is committed."""
+        if self._plan is None or self._intent is None or self._log.state.get(INTENT) != self._intent:
+            return None
+        work, thinner = self._plan
+        if self._log.begin(work, thinner.thin):
+            return work
+        self._forget_plan()
         return None
 
-    def _thin_old(self) -> Replacement | None:
-        """The oldest segment not thinned yet, if what it begins with is too old; what was thinned is left in peace."""
-        work = self._thin(0)
-        if work is None:
-            return None
-        age_ms = self._age_from(max(work.row.first, self._sent().cursor)) or 0
-        if age_ms > self._settings.age_max_s * 1000:
-            return work
-        self._log.abandon(work)
-        self.abandoned()
-        return None
+    def _forget_plan(self) -> None:
+        if self._intent is not None:
+            self._log.put_state(INTENT, None)
+        self._plan = self._intent = None
 
     def age_of_oldest(self) -> int | None:
         """In ms; None where nothing is left to export, or its age is not known."""
@@ -151,6 +167,7 @@ class Shedder:
         return None
 
     def _drop(self, until: int, limit_ms: int, reason: str) -> None:
+        self._forget_plan()
         self._dropping = True
         self._until, self._limit_ms, self._reason = until, limit_ms, reason
         self._reading = self._sent().cursor
@@ -158,6 +175,8 @@ class Shedder:
 
     def _step(self) -> None:
         """Give up the next slice."""
+        if not self._dropping:
+            return
         try:
             rows = self._log.read(self._reading, records_max=SLICE_RECORDS, bytes_max=SLICE_BYTES)
         except OSError:  # what cannot be read cannot be counted: tried again when room or age is looked at next

@@ -23,6 +23,7 @@ from edge.logs import log_event
 from edge.messages import Message, Origin, Outcome, Reading
 from edge.metrics import Metrics
 from edge.outbox.clock import Clock
+from edge.outbox.intent import INTENT, count_intent
 from edge.outbox.lanes import Sent
 from edge.outbox.ledger import BY_BOARD, DAMAGED, OTHERS, REASONS, Ledger
 from edge.outbox.marks import Marks
@@ -48,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 class Stream:
     """log: open, this stream's alone. own: the thing that records without a reading are named by. boot: the gateway's,
-    higher than at any start before. segment_bytes, folder: of the log. disk_full: called when the disk has no room;
+    higher than at any start before. segment_bytes: of the log. disk_full: called when the disk has no room;
     disk_well: now and then while it has.
 
     committed: called after each commit.
@@ -64,7 +65,6 @@ class Stream:
         boot: int,
         system_boot: str,
         segment_bytes: int,
-        folder: str = "",
         now: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
         disk_full: Callable[[], None] = lambda: None,
@@ -75,6 +75,8 @@ class Stream:
         self.tail = Tail()
         self.clock = Clock(log.state, boot, system_boot)
         self.ledger = Ledger(log.state)
+        if count_intent(log, self.ledger):
+            log.put_state(INTENT, None)
         self.committed: Callable[[], None] = lambda: None
         self._sent: Callable[[], Sent] | None = None
         self._sent_state: Callable[[], bytes] | None = None
@@ -91,7 +93,6 @@ class Stream:
             sent=self.sent,
             given_up=self._give_up,
             commit=self._commit_soon,
-            folder=folder,
         )
         self._thinning: Replacement | None = None
         self._least_room = segment_bytes
@@ -120,6 +121,7 @@ class Stream:
         self._timer_is_for_cursor = False
         self._retry_s = RETRY_S_MIN
         self._room = log.room(settings.bytes_max)
+        self._commit_wanted = False  # as soon as what is being written is
         self._closed = False
         self.failing = ""
         for reason in REASONS:
@@ -239,6 +241,10 @@ class Stream:
         """Something is gathered, being written or thinned."""
         return bool(self._gathered) or self._air is not None or self._thinning is not None
 
+    @property
+    def is_writing(self) -> bool:
+        return self._air is not None or self._thinning is not None
+
     def abandon(self) -> None:
         """End without a commit, as a kill would."""
         self._closed = True
@@ -246,6 +252,7 @@ class Stream:
         if self._tick_timer is not None:
             self._tick_timer.cancel()
         self._worker.stop()
+        self._shedder.stop()
         self.log.close()
 
     def close(self) -> None:
@@ -267,6 +274,7 @@ class Stream:
                 self._settle()
         except OSError as error:
             self._tell_failure(error)
+        self._shedder.stop()
         self.log.close()
 
     def _wait_for(self, origin: Origin, receipts: list[int], *, new: bool) -> None:
@@ -338,7 +346,8 @@ class Stream:
             self._write(batch)
 
     def _commit_soon(self) -> None:
-        if not self._closed and self._air is None and self._thinning is None:
+        self._commit_wanted = self.is_writing
+        if not self._closed and not self.is_writing:
             self._cancel_timer()
             self._timer = asyncio.get_running_loop().call_soon(self._commit)
             self._timer_is_for_cursor = False
@@ -384,6 +393,8 @@ class Stream:
         work = self._shedder.look_at_room(self.log.room(self._bytes_max), self._least_room)
         if work is not None:
             self._thin(work)
+        elif self._commit_wanted:
+            self._commit_soon()
         elif self._gathered:
             self._schedule(self._now())
         elif self._sent_state is not None and self._sent_state() != self._sent_kept:
@@ -400,7 +411,7 @@ class Stream:
         if failure is not None:
             self._tell_failure(failure)
             self.log.abandon(self._thinning)
-            self._shedder.abandoned()
+            self._shedder.thinned()
             self._thinning = None
         else:
             self._end_thinning()

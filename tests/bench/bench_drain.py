@@ -7,7 +7,7 @@ run from there to the last one, so neither holds the wait for the connection. Th
 the subscriber have the other.
 
 Both try to connect at intervals as one would choose for a broker near by: ours with backoff_s_max = 0.8 (the default,
-60 s, spreads a fleet that comes back to one cloud; then the first record may take so long), the bridge with
+5 s, spreads a fleet that comes back to one cloud; then the first record may take so long), the bridge with
 restart_timeout 1, the least it takes.
 """
 

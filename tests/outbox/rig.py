@@ -92,7 +92,6 @@ class Rig:
             boot=boot,
             system_boot="this",
             segment_bytes=size,
-            folder=str(folder / "s"),
             now=self.now,
             unix_time=lambda: self.unix_s + self.shift_s,
         )

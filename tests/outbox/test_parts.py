@@ -10,12 +10,13 @@ from edge.messages import Message, Properties, Reading
 from edge.outbox import formats
 from edge.outbox.clock import Clock
 from edge.outbox.cursor import Cursor
+from edge.outbox.lanes import Sent
 from edge.outbox.ledger import ENTRIES_MAX, Ledger
 from edge.outbox.marks import GatewayMarks, Marks
 from edge.outbox.rate import Bucket
 from edge.outbox.record import VERSION, decode, encode, messages_of
 from edge.outbox.tail import Tail
-from edge.outbox.thin import Thinner
+from edge.outbox.thin import AVERAGES, Thinner
 
 SOME = Message("dt/x", b"\xff\x00", 1, False, 1, None, Reading("b1", 3, 7), 1_700_000_000_000)
 
@@ -213,24 +214,43 @@ def test_thinning_loses_no_record_that_it_does_not_tell(given_rows: list[tuple[i
         for place, (second, payload) in enumerate(given_rows)
     ]
     thinner = Thinner("g/s")
+    thinner.feed(rows)
+    thinner.finish()
     kept = list(thinner.thin(rows))
     numbers = [number for number, _ in kept]
     assert numbers == sorted(numbers)
-    names = {record.reading for _, data in kept if (record := decode(data)) is not None}
-    assert names | set(thinner.shed) == {("b", 1, number) for number, _ in rows}
-    assert len(kept) + len(thinner.shed) == len(rows)
+    names = {record.reading for _, data in kept if (record := decode(data)) is not None and record.reading is not None}
+    readings = {name for name in names if name[2] < AVERAGES}
+    assert readings | set(thinner.shed) == {("b", 1, number) for number, _ in rows}
+    assert len(readings) + len(thinner.shed) == len(rows)
+    assert len(names) == len(kept)
     again = Thinner("g/s")
-    list(again.thin(kept))
-    assert len(again.shed) <= len(kept)
+    again.feed(kept)
+    again.finish()
+    assert not {name for name in again.shed if name[2] >= AVERAGES}
 
 
-def test_averages_keep_their_weight_when_they_are_thinned_again() -> None:
-    def record(number: int, payload: bytes, second: int) -> tuple[int, bytes]:
-        return number, encode((VERSION, 1, second * 1000, "t", payload, 1, None, ("b", 1, number)))
+def record_of(number: int, payload: bytes, second: int) -> tuple[int, bytes]:
+    return number, encode((VERSION, 1, second * 1000, "t", payload, 1, None, ("b", 1, number)))
 
-    first = list(Thinner("g/s").thin([record(1, b'{"c":1}', 0), record(2, b'{"c":2}', 1), record(3, b'{"c":3}', 2)]))
-    ((number, data),) = Thinner("g/s").thin([*first, record(4, b'{"c":10}', 3)])
-    found = decode(data)
+
+def test_an_average_has_a_name_that_no_reading_has_and_is_not_averaged_again() -> None:
+    rows = [record_of(number, b'{"c":%d}' % number, number) for number in range(1, 4)]
+    for _ in range(2):
+        thinner = Thinner("g/s")
+        thinner.feed(rows)
+        thinner.finish()
+        rows = [*thinner.thin(rows), record_of(4, b'{"c":10}', 3)]
+    found = decode(rows[0][1])
     assert found is not None
-    assert (number, found.reading) == (4, ("b", 1, 4))
-    assert json.loads(found.payload) == {"c": 4.0, "thinned": {"count": 4, "min": {"c": 1}, "max": {"c": 10}}}
+    assert (rows[0][0], found.reading) == (3, ("b", 1, AVERAGES + 3))
+    assert json.loads(found.payload) == {"c": 2.0, "thinned": {"count": 3, "min": {"c": 1}, "max": {"c": 3}}}
+
+
+def test_what_is_under_way_is_not_thinned() -> None:
+    rows = [record_of(number, b"text", 0) for number in range(1, 10)]
+    thinner = Thinner("g/s", Sent(3, 6, 0, 0))
+    thinner.feed(rows)
+    thinner.finish()
+    assert [number for number, _ in thinner.thin(rows)] == [3, 4, 5, 6, 9]
+    assert thinner.shed == [("b", 1, number) for number in (7, 8)]
