@@ -1,7 +1,6 @@
 """Fixtures that many parts share: a private CA and real mosquittos; and the choice of the board, `--board`."""
 
 import signal
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +9,6 @@ import pytest
 from edge_tools.mosquitto import THING_ACL, Mosquitto, user_acl
 from edge_tools.pki import Authority, Credential, issue_client, issue_server, make_ca
 from tests.hil.options import pytest_addoption, pytest_collection_modifyitems, pytest_configure
-
-# A shell starts what it runs in the background with SIGINT ignored, and the programs under test would inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A shell starts what it runs in the background with SIGINT ignored, and the programs under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
