@@ -66,7 +66,8 @@ class AwsConnection:
             properties=True,
             random=random,
         )
-        self._queue, self._inbox, self._out = exchange.queue, exchange.inbox, exchange.sent
+        self._queue, self._inbox = exchange.queue, exchange.inbox
+        self._in, self._out, self._taken = exchange.received, exchange.sent, exchange.taken
         self._in_flight: dict[int, tuple[Message, Origin]] = {}
         self._numbers = itertools.count(1)
         self._receipts = itertools.count(1)  # never the same again, so that a late one meets no other message
@@ -266,7 +267,7 @@ class AwsConnection:
 
     def _handle(self, arrived: list[tuple[Message, Any]]) -> None:
         """A batch of what came, in order."""
-        self._exchange.received.value += len(arrived)
+        self._in.value += len(arrived)
         for message, handle in arrived:
             if handle is not None:
                 self._handles[message.receipt] = handle
@@ -312,7 +313,7 @@ class AwsConnection:
             return  # the connection ends, and it goes back to the queue
         message, origin = self._in_flight.pop(number)
         if code < 0x80:
-            self._exchange.taken.value += bool(message.qos)
+            self._taken.value += bool(message.qos)
             outcome = Outcome.TAKEN
         else:
             outcome = Outcome.REFUSED

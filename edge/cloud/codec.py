@@ -82,7 +82,8 @@ class CodecConnection:
             properties=settings.protocol == "5",
             random=random,
         )
-        self._queue, self._inbox, self._out = exchange.queue, exchange.inbox, exchange.sent
+        self._queue, self._inbox = exchange.queue, exchange.inbox
+        self._in, self._out, self._taken = exchange.received, exchange.sent, exchange.taken
         self._link: _Link | None = None
         self._ready = False
         self._refusals = Refusals(name, metrics, loop_time)
@@ -184,7 +185,7 @@ class CodecConnection:
             case Settled():
                 self._settle(event)
             case Received():
-                self._exchange.received.value += len(event.messages)
+                self._in.value += len(event.messages)
                 self._inbox.deliver(event.messages)
             case Connected():
                 self._opened(event)
@@ -206,7 +207,7 @@ class CodecConnection:
 
     def _settle(self, event: Settled) -> None:
         if event.outcome is Outcome.TAKEN:
-            self._exchange.taken.value += len(event.receipts)
+            self._taken.value += len(event.receipts)
         else:
             reason = name_of(event.reason_code)
             self._exchange.not_taken(len(event.receipts), event.outcome, reason)

@@ -2,11 +2,10 @@
 
 import argparse
 import logging
-import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,13 @@ import msgspec
 from edge.errors import ConfigError, InputRejected, TransientError
 from edge.logs import log_event, set_up_logs
 from edge.topics import check_filter
+from edge_tools.command import CONFIGURATION, DONE, FAILED, USAGE, between, reader_left
 from edge_tools.fleet.decode import Decoder
 from edge_tools.fleet.ingest import Bounds, Ingest
 from edge_tools.fleet.link import Link, parse_broker, share
 from edge_tools.fleet.show import as_json, line_of, parse_time, row_of, stamp
 from edge_tools.fleet.store import Query, Store, opener
 
-DONE, FAILED, USAGE, CONFIGURATION = 0, 1, 2, 78
 _RECEIVE_MAX = 65_535
 _FOLLOW_S = 0.25
 _FOLLOW_ROWS = 1000
@@ -47,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (_Ended, KeyboardInterrupt):
         return DONE
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return reader_left()
     except OSError as problem:
         print(f"fleet: {problem}. Check the path and its permissions.", file=sys.stderr)
         return FAILED
@@ -88,9 +86,9 @@ def _ingest_parser(commands: Any) -> None:
     ingest.add_argument("--batch-topic", action="append", type=_filter, default=[], metavar="FILTER", help="batches")
     ingest.add_argument("--shared", default="", metavar="GROUP", help="share the load with all who name this group")
     ingest.add_argument(
-        "--commit-records", type=_between(1, 100_000), default=1000, metavar="N", help="default %(default)s"
+        "--commit-records", type=between(1, 100_000), default=1000, metavar="N", help="default %(default)s"
     )
-    ingest.add_argument("--commit-ms", type=_between(1, 10_000), default=100, metavar="T", help="default %(default)s")
+    ingest.add_argument("--commit-ms", type=between(1, 10_000), default=100, metavar="T", help="default %(default)s")
     _common(ingest)
     ingest.set_defaults(run=_ingest)
 
@@ -99,7 +97,7 @@ def _telemetry_parser(commands: Any) -> None:
     query = commands.add_parser("query", help="records in order of time", allow_abbrev=False)
     _selection(query)
     query.add_argument("--topic", type=_filter, metavar="FILTER", help="an MQTT topic filter")
-    query.add_argument("--limit", type=_between(1, 10**9), default=0, metavar="N", help="the newest N")
+    query.add_argument("--limit", type=between(1, 10**9), default=0, metavar="N", help="the newest N")
     _common(query)
     query.set_defaults(run=_query)
 
@@ -120,7 +118,7 @@ def _telemetry_parser(commands: Any) -> None:
     )
     plot.add_argument(
         "--limit",
-        type=_between(1, 10_000_000),
+        type=between(1, 10_000_000),
         default=1_000_000,
         metavar="N",
         help="the newest N (default %(default)s)",
@@ -137,7 +135,7 @@ def _telemetry_parser(commands: Any) -> None:
     rejected = commands.add_parser(
         "rejected", help="input that could not be stored, the newest first", allow_abbrev=False
     )
-    rejected.add_argument("--limit", type=_between(1, 10_000), default=20, metavar="N", help="default %(default)s")
+    rejected.add_argument("--limit", type=between(1, 10_000), default=20, metavar="N", help="default %(default)s")
     _common(rejected)
     rejected.set_defaults(run=_rejected)
 
@@ -321,16 +319,6 @@ def _time(text: str) -> int:
         return parse_time(text, int(time.time() * 1000))
     except (ValueError, OverflowError) as problem:
         raise argparse.ArgumentTypeError(str(problem)) from None
-
-
-def _between(low: int, high: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        value = int(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{value} is not within {low} to {high}")
-        return value
-
-    return number
 
 
 if __name__ == "__main__":

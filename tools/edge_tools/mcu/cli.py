@@ -1,7 +1,6 @@
 """`mcu`: builds and emulates boards. stdout is data; stderr is for people."""
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import edge_tools
+from edge_tools.command import DONE, FAILED, USAGE, between, reader_left
 from edge_tools.hil import qemu
 from edge_tools.hil.board import default_elf, start_boards
 from edge_tools.hil.control import Set
@@ -18,7 +18,6 @@ from edge_tools.hil.pace import BAUD_DEFAULT, BAUD_MAX, BAUD_MIN
 from edge_tools.mcu import build as building
 from edge_tools.mcu.emulate import BoardState, Emulation, ListBoards, SetBoard, as_json, ask, claim
 
-DONE, FAILED, USAGE, CONFIGURATION = 0, 1, 2, 78
 FIRMWARE = Path(edge_tools.__file__).resolve().parents[2] / "firmware"
 KINDS = (*sorted(qemu.MACHINES), "posix")
 _BOARDS_MAX = 1000
@@ -41,8 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return DONE
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return reader_left()
     except OSError as problem:
         print(f"mcu: {problem}. Check the folder and its permissions.", file=sys.stderr)
         return FAILED
@@ -69,9 +67,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _emulate_parser(commands: Any) -> None:
     emulate = commands.add_parser("emulate", help="run emulated boards until Ctrl-C", allow_abbrev=False)
-    emulate.add_argument("--count", type=_between(1, _BOARDS_MAX), default=1, metavar="N", help="how many")
+    emulate.add_argument("--count", type=between(1, _BOARDS_MAX), default=1, metavar="N", help="how many")
     emulate.add_argument("--board", choices=KINDS, default="mps2_an385")
-    emulate.add_argument("--baud", type=_between(BAUD_MIN, BAUD_MAX), default=BAUD_DEFAULT, metavar="N")
+    emulate.add_argument("--baud", type=between(BAUD_MIN, BAUD_MAX), default=BAUD_DEFAULT, metavar="N")
     emulate.add_argument("--name", default="board", metavar="PREFIX", help="boards are called PREFIX1, PREFIX2, …")
     emulate.add_argument("--elf", type=Path, metavar="FILE", help="the image (default: where `mcu build` leaves it)")
     emulate.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise on the line")
@@ -84,7 +82,7 @@ def _set_parser(commands: Any) -> None:
     change = commands.add_parser("set", help="change an emulated board or its line", allow_abbrev=False)
     change.add_argument("name", metavar="NAME", help="as `mcu list` shows it")
     change.add_argument("--temperature", type=float, metavar="C", help="what the sensor measures, in °C")
-    change.add_argument("--baud", type=_between(BAUD_MIN, BAUD_MAX), metavar="N")
+    change.add_argument("--baud", type=between(BAUD_MIN, BAUD_MAX), metavar="N")
     for rate, of in (("bit-errors", "a bit"), ("byte-loss", "a byte"), ("byte-insertion", "a byte")):
         change.add_argument(f"--{rate}", type=_rate, metavar="R", help=f"chance for {of}, 0 to 1")
     for span in ("delay-ms", "jitter-ms"):
@@ -203,16 +201,6 @@ def _build(args: argparse.Namespace) -> int:
     building.build(args.board, args.firmware)
     print(default_elf(args.board, args.firmware))
     return DONE
-
-
-def _between(low: int, high: int) -> Any:
-    def number(text: str) -> int:
-        value = int(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{value} is not within {low} to {high}")
-        return value
-
-    return number
 
 
 def _within(low: float, high: float, text: str) -> float:
