@@ -58,7 +58,7 @@ def test_a_command_without_a_response_topic_is_answered_on_the_boards_own(board:
 
 
 @pytest.mark.usefixtures("gateway")
-def test_many_commands_at_once_are_each_answered_once(board: Board, cloud: Cloud) -> None:
+def test_many_commands_at_once_are_all_answered(board: Board, cloud: Cloud) -> None:
     for number in range(30):
         cloud.publish(f"cmd/{board.name}/ping", str(number).encode())
     topic = f"cmd/{board.name}/reply"
