@@ -112,9 +112,11 @@ class Uploader:
             if messages:
                 return messages, messages[-1].receipt + 1
         rows = log.read(position, records_max=min(count, READ_RECORDS), bytes_max=READ_BYTES)
-        rows = [row for row in rows if row[0] < position + count]
+        split = self._lanes.split
+        end = split if position < split else log.next  # of its lane; what was thinned leaves gaps of any width
+        rows = [row for row in rows if row[0] < end]
         if not rows:
-            return (), position + count
+            return (), end
         found, unknown = messages_of(rows, self.stream.own, self.stream.clock.unix_ms)
         self._unknown.value += len(unknown)
         return found, rows[-1][0] + 1

@@ -72,6 +72,11 @@ class Boards:
         """So many records of every board, now."""
         self._thread.call(self._produce, count)
 
+    def produce_these(self, name: str, payloads: Iterable[bytes]) -> None:
+        """Readings that are no records of the book."""
+        fake = self._boards[name].fake
+        self._thread.call(lambda: [fake.produce(payload) for payload in payloads])
+
     def run_at(self, each_per_s: float) -> None:
         """From now on every board produces at this rate; 0 for none."""
         self._thread.call(setattr, self, "_rate", each_per_s)

@@ -7,7 +7,7 @@ import pytest
 
 from edge.errors import ConfigError
 from edge_tools.fleet import postgresql, sqlite
-from edge_tools.fleet.records import INT_MAX, Record, Rejection
+from edge_tools.fleet.records import AVERAGES, INT_MAX, Record, Rejection
 from edge_tools.fleet.store import REJECTED_MAX, Batch, Committed, Losses, Missing, Query, Store, StoreRefused, opener
 
 
@@ -85,6 +85,7 @@ def test_records_are_followed_by_number_up_to_the_horizon(store: Store) -> None:
 def test_losses_account_for_every_sequence_number(store: Store) -> None:
     store.commit(Batch([reading(seq) for seq in (9, 2, 3, 5)]))
     store.commit(Batch([reading(1, boot=2), reading(2, boot=2), reading(INT_MAX, thing="B"), Record("x", b"", 1)]))
+    store.commit(Batch([reading(AVERAGES + 5)]))
     far = Losses("B", 1, INT_MAX, INT_MAX, 1, INT_MAX - 1, (Missing(1, INT_MAX - 1),))
     one = Losses("b1", 1, 2, 9, 4, 5, (Missing(1, 1), Missing(4, 4), Missing(6, 8)))
     two = Losses("b1", 2, 1, 2, 2, 0)

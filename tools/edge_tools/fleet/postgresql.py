@@ -12,7 +12,7 @@ import psycopg
 from psycopg import conninfo, errors
 
 from edge.errors import ConfigError
-from edge_tools.fleet.records import Record, Rejection, printable, reject
+from edge_tools.fleet.records import AVERAGES, Record, Rejection, printable, reject
 from edge_tools.fleet.schema import COLUMNS, GAPS, REJECTED_COLUMNS, TIME, conflict
 from edge_tools.fleet.store import (
     CONFLICT,
@@ -227,7 +227,7 @@ class PostgresqlStore:
             return [(row[7], _record(row)) for row in cursor.execute(text, (number, horizon, limit))]
 
     def losses(self, thing: str | None = None) -> Iterator[Losses]:
-        wanted = "thing IS NOT NULL AND boot IS NOT NULL AND seq IS NOT NULL AND (%s::text IS NULL OR thing = %s)"
+        wanted = f"thing IS NOT NULL AND boot IS NOT NULL AND seq NOT BETWEEN {AVERAGES} AND {2 * AVERAGES} AND (%s::text IS NULL OR thing = %s)"
         boots = (
             f"SELECT thing, boot, min(seq), max(seq), count(*) FROM telemetry WHERE {wanted}"  # noqa: S608
             ' GROUP BY thing, boot ORDER BY thing COLLATE "C", boot'

@@ -12,6 +12,7 @@ from edge.errors import InputRejected
 from edge.topics import check_topic
 
 INT_MAX = 2**63 - 1  # what a BIGINT holds
+AVERAGES = 2**52  # sequences from here to twice this name averages of thinned readings: no readings
 THING_BYTES_MAX = 512  # it stands in an index, whose rows PostgreSQL bounds at some 2,700 bytes
 TIME_MS_MAX = 253_402_300_799_999  # the last millisecond of the year 9999
 SAMPLE_BYTES_MAX = 512

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from edge.errors import ConfigError
 from edge.logs import log_event
-from edge_tools.fleet.records import Record, Rejection, reject
+from edge_tools.fleet.records import AVERAGES, Record, Rejection, reject
 from edge_tools.fleet.schema import COLUMNS, GAPS, REJECTED_COLUMNS, TIME, conflict
 from edge_tools.fleet.store import (
     CONFLICT,
@@ -162,7 +162,7 @@ class SqliteStore:
         return [(row[7], _record(row)) for row in self._rows(text, (number, horizon, limit))]
 
     def losses(self, thing: str | None = None) -> Iterator[Losses]:
-        wanted = "thing IS NOT NULL AND boot IS NOT NULL AND seq IS NOT NULL AND (?1 IS NULL OR thing = ?1)"
+        wanted = f"thing IS NOT NULL AND boot IS NOT NULL AND seq NOT BETWEEN {AVERAGES} AND {2 * AVERAGES} AND (?1 IS NULL OR thing = ?1)"
         boots = (
             f"SELECT thing, boot, min(seq), max(seq), count(*) FROM telemetry WHERE {wanted}"  # noqa: S608
             " GROUP BY thing, boot ORDER BY thing, boot"
