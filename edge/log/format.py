@@ -229,7 +229,7 @@ def parse_content(head: BatchHead, raw: bytes) -> Content:
         if head.flags & FLAG_SPARSE:
             numbers = [head.first + distance for distance in struct.unpack_from(f"<{head.records}I", raw, at)]
             at += 4 * head.records
-    except (struct.error, msgspec.DecodeError) as error:
+    except (struct.error, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged("bad_content") from error
     ends = list(accumulate(lengths, initial=at))
     if ends[-1] != len(raw):
@@ -255,7 +255,7 @@ def parse_changes(head: BatchHead, body: bytes, salt: int) -> Mapping[str, bytes
         else:
             raise Damaged("unknown_codec")
         return _decode_state(changes) if state_bytes else {}
-    except (zlib.error, struct.error, msgspec.DecodeError) as error:
+    except (zlib.error, struct.error, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged("bad_content") from error
 
 
@@ -267,7 +267,7 @@ def parse_snapshot(raw: bytes) -> Snapshot:
     """Raises Damaged."""
     try:
         return _decode_snapshot(raw)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged("bad_snapshot") from error
 
 

@@ -25,7 +25,7 @@ class Clock:
     def __init__(self, state: Mapping[str, bytes], boot: int, system_boot: str) -> None:
         try:
             self._boots = _decode(state[CLOCK]) if CLOCK in state else {}
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             self._boots = {}
         self._boot, self._system_boot = boot, system_boot
         known = next((offset for system, offset in self._boots.values() if system == system_boot and offset), 0)

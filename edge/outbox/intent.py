@@ -33,7 +33,7 @@ def count_intent(log: Log, ledger: Ledger) -> bool:
         return False
     try:
         token, things = _decode(value)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return True
     if log.replaced(token):
         for thing, entries in things.items():

@@ -112,5 +112,5 @@ class Lanes:
 def _parse(state: bytes | None) -> tuple[int, int, int]:
     try:
         return _decode(state) if state else (1, 0, 0)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return 1, 0, 0

@@ -57,7 +57,7 @@ class Ledger:
             if key.startswith(SHED):
                 try:
                     self.things[key.removeprefix(SHED)] = _decode(value)
-                except msgspec.DecodeError:
+                except (msgspec.DecodeError, UnicodeDecodeError):
                     continue
 
     @property

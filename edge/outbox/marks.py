@@ -142,5 +142,5 @@ def _latest(all_boots: Iterable[dict[int, int]]) -> tuple[int, int] | None:
 def _boots(value: bytes | None) -> dict[int, int]:
     try:
         return dict(_decode(value)) if value else {}
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return {}

@@ -190,7 +190,7 @@ def next_boot(value: bytes | None, unix_s: float) -> int:
     even when a damaged tail took the last one along or the folder was removed."""
     try:
         last = msgspec.msgpack.decode(value, type=int) if value else 0
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         last = 0
     return min(max(last + 1, int(unix_s)), _BOOT_MAX)
 

@@ -40,7 +40,7 @@ def decode(data: bytes) -> Record | None:
     """None for what is no record of a version known here."""
     try:
         record = _decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return record if record.version == VERSION else None
 
@@ -63,7 +63,7 @@ def messages_of(
     for number, data in rows:
         try:
             record = _decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             unknown.append(number)
             continue
         if record.version != VERSION:

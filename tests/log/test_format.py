@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.log.format import (
@@ -66,6 +66,7 @@ def test_a_batch_comes_back(records: list[bytes], changes: dict[str, bytes | Non
 
 
 @given(raw=st.binary(max_size=200), count=st.integers(0, 1 << 20), sparse=st.booleans())
+@example(raw=b"\0\0\0\x01\x81\xaa" + bytes(9) + b"\x80", count=0, sparse=False)  # a key that is no UTF-8
 def test_content_that_makes_no_sense_is_damaged_and_never_another_error(raw: bytes, count: int, sparse: bool) -> None:
     head = BatchHead(KIND_RECORDS, CODEC_PLAIN, int(sparse), len(raw), len(raw), 1, 1, count, count, 1, 0)
     try:

@@ -227,7 +227,10 @@ class PostgresqlStore:
             return [(row[7], _record(row)) for row in cursor.execute(text, (number, horizon, limit))]
 
     def losses(self, thing: str | None = None) -> Iterator[Losses]:
-        wanted = f"thing IS NOT NULL AND boot IS NOT NULL AND seq NOT BETWEEN {AVERAGES} AND {2 * AVERAGES} AND (%s::text IS NULL OR thing = %s)"
+        wanted = (
+            f"thing IS NOT NULL AND boot IS NOT NULL AND seq NOT BETWEEN {AVERAGES} AND {2 * AVERAGES}"
+            " AND (%s::text IS NULL OR thing = %s)"
+        )
         boots = (
             f"SELECT thing, boot, min(seq), max(seq), count(*) FROM telemetry WHERE {wanted}"  # noqa: S608
             ' GROUP BY thing, boot ORDER BY thing COLLATE "C", boot'

@@ -162,7 +162,10 @@ class SqliteStore:
         return [(row[7], _record(row)) for row in self._rows(text, (number, horizon, limit))]
 
     def losses(self, thing: str | None = None) -> Iterator[Losses]:
-        wanted = f"thing IS NOT NULL AND boot IS NOT NULL AND seq NOT BETWEEN {AVERAGES} AND {2 * AVERAGES} AND (?1 IS NULL OR thing = ?1)"
+        wanted = (
+            f"thing IS NOT NULL AND boot IS NOT NULL AND seq NOT BETWEEN {AVERAGES} AND {2 * AVERAGES}"
+            " AND (?1 IS NULL OR thing = ?1)"
+        )
         boots = (
             f"SELECT thing, boot, min(seq), max(seq), count(*) FROM telemetry WHERE {wanted}"  # noqa: S608
             " GROUP BY thing, boot ORDER BY thing, boot"
