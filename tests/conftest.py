@@ -1,10 +1,12 @@
 """Fixtures that many parts share: a private CA and real mosquittos; and the choice of the board, `--board`."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from edge_tools.mosquitto import THING_ACL, Mosquitto, user_acl
 from edge_tools.pki import Authority, Credential, issue_client, issue_server, make_ca
@@ -12,6 +14,11 @@ from tests.hil.options import pytest_addoption, pytest_collection_modifyitems, p
 
 # A shell starts what it runs in the background with SIGINT ignored, and the programs under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A run that decides about a change tries the same examples each time; everybody else's tries new ones.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 __all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_configure"]
 

@@ -38,7 +38,7 @@ class Log:
 
     Every loss by damage is in `damages` and in the metrics log_batches_damaged, log_records_lost, log_segments_damaged,
     log_tails_cut (label stream). Damage stays where it is until its segment is freed, and every opening counts it anew;
-    damaged batches next to each other count as one stretch.
+    batches next to each other whose headers are damaged count as one stretch.
     """
 
     def __init__(self, folder: str, files: Files, options: LogOptions, metrics: Metrics, name: str, *, read_only: bool):

@@ -62,6 +62,10 @@ class Marks:
         self.changed.clear()
         return changed
 
+    def sequence(self, thing: str, boot: int) -> int:
+        """The last one taken of this boot, 0 for none."""
+        return self.things.get(thing, {}).get(boot, 0)
+
     def last(self, thing: str) -> tuple[int, int] | None:
         """The boot that came last, and its sequence."""
         boots = self.things.get(thing)

@@ -169,7 +169,10 @@ class Stream:
         self.log.put_state(key, value)
 
     def board_shed(self, thing: str, boot: int, first: int, last: int) -> None:
-        self.ledger.add_once(thing, boot, first, last, BY_BOARD)
+        # The board may not know of all that is here: a kill can come between the commit and its PUBACK.
+        first = max(first, self.marks.sequence(thing, boot) + 1)
+        if first <= last:
+            self.ledger.add_once(thing, boot, first, last, BY_BOARD)
 
     def send(self, messages: Sequence[Message], origin: Origin) -> None:
         size = sum([len(message.payload) + len(message.topic) for message in messages])

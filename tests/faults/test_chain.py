@@ -42,6 +42,6 @@ def test_boards_that_lose_their_power_account_for_what_they_held(tmp_path: Path)
         assert 200 <= verdict.shed["board_ring"] <= 300
         told = {row["thing"]: row["shed"] for row in world.gateway.ask("stream", "losses", "readings")}
         mine = [shed.first for shed in world.boards.shed() if shed.thing == "board2" and shed.reason == "board_ring"]
-        assert [(one["first"], one["last"], one["reason"]) for one in told["board2"]] == [
-            (min(mine), max(mine), "shed_by_board")
-        ]
+        assert [(one["last"], one["reason"]) for one in told["board2"]] == [(max(mine), "shed_by_board")]
+        # The first few may have been stored, their PUBACK lost in the kill: a window of them at most.
+        assert min(mine) <= told["board2"][0]["first"] <= min(mine) + 16
