@@ -35,6 +35,8 @@ RUNS: tuple[dict[str, Any], ...] = (
 
 class Sum(msgspec.Struct):
     kills: int = 0
+    write_calls: int = 0
+    kills_at_calls: int = 0
     produced: int = 0
     lost: int = 0
     repeats_visible: int = 0
@@ -54,6 +56,8 @@ def run(context: Context) -> list[Figure]:
     images, cuts = _cut_power(context, total)
     return [
         figure("kills", [total.kills], "kills", "higher", goal=None if context.quick else 1000),
+        figure("write_calls", [total.write_calls], "calls", "higher"),
+        figure("kills_at_calls", [total.kills_at_calls], "kills", "higher"),
         figure("cut_points", [cuts], "cuts", "higher"),
         figure("crash_images", [images], "images", "higher"),
         figure("produced", [total.produced], "records", "higher"),
@@ -64,13 +68,17 @@ def run(context: Context) -> list[Figure]:
 
 
 def _kill_at_calls(context: Context, total: Sum) -> None:
+    """At every call, a quick bench at a few. A call that another run does not come to kills nobody: write_calls counts
+    the calls there are, kills_at_calls the gateways that died."""
     for options in context.pick(RUNS, RUNS[:1]):
         calls = list(calls_of(context.folder("calls"), **options))
-        chosen = spread(calls, context.pick(300, 12))
+        total.write_calls += len(calls)
+        chosen = spread(calls, 12) if context.quick else calls
         context.progress(f"  kill -9 at {len(chosen)} of {len(calls)} system calls, {options or 'a first start'}")
         for kill in chosen:
             struck = strike(context.folder("kill"), kill, KILL, **options)
             total.kills += bool(struck.where)
+            total.kills_at_calls += bool(struck.where)
             _judged(context, total, struck.verdict, f"kill -9 at {kill}")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from tests.faults.fleet_cloud import FleetCloud
 from tests.faults.worlds import World
 
 SETTLE_S = 20.0
@@ -21,7 +22,7 @@ class Struck(msgspec.Struct):
         return sum(count for name, count in self.counts.items() if name in KILLS)
 
 
-KILLS = ("gateway", "broker", "board")
+KILLS = ("gateway", "broker", "board", "ingester")
 
 
 def shake(
@@ -46,6 +47,8 @@ def shake(
         "reset_within_packet": (1, lambda: setattr(world.proxy, "reset_after_bytes", rng.randrange(2000, 60_000))),
         "delayed": (1, lambda: setattr(world.proxy, "latency_s", rng.uniform(0.0, 0.2))),
     }
+    if isinstance(world.cloud, FleetCloud):
+        hurts["ingester"] = (3, world.cloud.kill_ingester)
     names, weights = list(hurts), [weight for weight, _ in hurts.values()]
     while go_on(struck):
         name = rng.choices(names, weights)[0]

@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.faults.chain import shake
+from tests.faults.fleet_cloud import FleetCloud
 from tests.faults.receivers import RealCloud
 from tests.faults.worlds import World
 
 BOARDS = 8
 SHAKEN_S = 12.0
+# Twice each of these is killed. The seed lets the network be away while the broker and the ingester are.
+SEED_TO_THE_DATABASE = 35
+KILLED = ("gateway", "broker", "ingester")
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -25,6 +29,20 @@ def test_eight_boards_through_outages_and_kills_lose_nothing_and_show_nothing_tw
         verdict = world.drain().check()
         assert struck.counts.get("gateway", 0) > 2, struck
         assert verdict.produced > 1000
+
+
+def test_what_boards_produced_through_outages_and_kills_is_what_the_database_shows(tmp_path: Path) -> None:
+    with World(tmp_path, boards=BOARDS, cloud=FleetCloud(tmp_path / "cloud")) as world:
+        world.gateway.start()
+        world.boards.run_at(10)
+        shake(
+            world,
+            random.Random(SEED_TO_THE_DATABASE),
+            go_on=lambda so_far: any(so_far.counts.get(name, 0) < 2 for name in KILLED),
+            pause_s=(0.5, 1.2),
+        )
+        verdict = world.drain().check()
+        assert verdict.produced == verdict.received == verdict.arrivals
 
 
 def test_boards_that_lose_their_power_account_for_what_they_held(tmp_path: Path) -> None:
