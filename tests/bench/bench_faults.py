@@ -2,12 +2,14 @@
 
 kill -9 at every system call that changes the data folder, of a first start, of a start with a backlog, and of a run
 that begins and frees segments; then kills at random of gateway, broker and boards under outages, eight boards producing
-all the time; then the power cut under a real ext4 at every write and flush its block device saw. What an image or a run
-breaks is counted, told on stderr, and kept from ending the bench.
+all the time; then the same for an hour as far as the database of `fleet ingest`, which is killed too: what the boards
+produced must be what `fleet telemetry query` shows; then the power cut under a real ext4 at every write and flush its
+block device saw. What an image or a run breaks is counted, told on stderr, and kept from ending the bench.
 """
 
 import itertools
 import random
+import time
 from typing import Any
 
 import msgspec
@@ -15,6 +17,7 @@ import msgspec
 from tests.bench.figures import Context, Figure, NoFigure, figure
 from tests.faults.block_runs import cut_points, record_log
 from tests.faults.chain import shake
+from tests.faults.fleet_cloud import FleetCloud
 from tests.faults.kills import KILL, calls_of, spread, strike
 from tests.faults.oracle import Verdict
 from tests.faults.receivers import RealCloud
@@ -25,6 +28,7 @@ DESCRIPTION = "1,000 kills, every cut of the power, eight boards through outages
 BOARDS = 8
 RATE_EACH_PER_S = 20
 SEED = 4
+CHAIN_S = (3600.0, 6.0)
 # What is run at every system call: a first start, a start with a backlog, and many segments.
 RUNS: tuple[dict[str, Any], ...] = (
     {},
@@ -53,11 +57,14 @@ def run(context: Context) -> list[Figure]:
     total = Sum()
     _kill_at_calls(context, total)
     _kill_at_random(context, total)
+    chain = _shake_to_the_database(context, total)
     images, cuts = _cut_power(context, total)
     return [
         figure("kills", [total.kills], "kills", "higher", goal=None if context.quick else 1000),
         figure("write_calls", [total.write_calls], "calls", "higher"),
         figure("kills_at_calls", [total.kills_at_calls], "kills", "higher"),
+        figure("chain_s", [context.pick(*CHAIN_S)], "s", "higher"),
+        figure("chain_stored", [chain.received], "records", "higher", goal=chain.produced),
         figure("cut_points", [cuts], "cuts", "higher"),
         figure("crash_images", [images], "images", "higher"),
         figure("produced", [total.produced], "records", "higher"),
@@ -101,6 +108,24 @@ def _kill_at_random(context: Context, total: Sum) -> None:
         total.kills += struck.kills
         _judged(context, total, verdict, f"random kills, seed {SEED * 1000 + number}, {struck.counts}")
         context.progress(f"  {done} kills: {verdict.summary()}")
+
+
+def _shake_to_the_database(context: Context, total: Sum) -> Verdict:
+    """Outages and kills of everything all along, in one world that lives through them all."""
+    folder = context.folder("chain")
+    context.progress(f"  {context.pick(*CHAIN_S):.0f} s of outages and kills, {BOARDS} boards, to the database")
+    with World(folder, boards=BOARDS, cloud=FleetCloud(folder / "cloud"), ring=8192) as world:
+        world.gateway.start()
+        world.boards.run_at(RATE_EACH_PER_S)
+        until_s = time.monotonic() + context.pick(*CHAIN_S)
+        struck = shake(
+            world, random.Random(SEED), go_on=lambda _: time.monotonic() < until_s, progress=context.progress
+        )
+        verdict = world.drain(patience_s=120)
+    total.kills += struck.kills
+    _judged(context, total, verdict, f"the chain to the database, {struck.counts}")
+    context.progress(f"  {struck.counts}: {verdict.summary()}")
+    return verdict
 
 
 def _cut_power(context: Context, total: Sum) -> tuple[int, int]:
