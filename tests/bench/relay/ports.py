@@ -13,6 +13,7 @@ from edge.boards.link import (
     MQTTSN,
     Hello,
     ReadingFrame,
+    StatsRequest,
     Time,
     Welcome,
     decode_link,
@@ -133,7 +134,7 @@ class Port:
                     raise NoFigure(f"{self.name}: the gateway answered with return code {content[7]}")
                 self.acknowledged += 1
                 self.acknowledged_ns.append(now_ns)
-            elif not isinstance(decode_link(content), Time):
+            elif not isinstance(decode_link(content), Time | StatsRequest):
                 raise NoFigure(f"{self.name}: the gateway sent {content.hex()}")
 
 
