@@ -1,0 +1,17 @@
+"""Writes to both its outputs without end: for a minute, at most 400 MB."""
+
+import json
+import os
+import sys
+import time
+
+
+def handler(event, context):
+    until, left = time.monotonic() + 60, 400 << 20
+    while time.monotonic() < until and left > 0:
+        for fd in (1, 2):
+            left -= os.write(fd, b"endless " * 4096 + b"\n")
+
+
+if __name__ == "__main__":
+    handler(json.loads(sys.argv[1]), None)
