@@ -219,9 +219,9 @@ class Pool:
         if now >= self._note_at:
             self._note_at = now + NOTE_S
             self._note()
-        self._hire()
         if not self._stopping:
             self._give_out(now)
+        self._hire()
         self._crew.look()
         self._settle_ended()
         for slot in self._touched:
@@ -310,13 +310,10 @@ class Pool:
 
     def _free(self, job: Job | None) -> Slot | None:
         """The worker with the most room for it."""
-        slots = self._crew.slots
-        alone = job is not None and job.alone
-        if len(slots) == 1:
-            return slots[0] if slots[0].room(alone=alone, only=True) > 0 else None
+        alone, only = job is not None and job.alone, self._settings.workers == 1
         best, most = None, 0
-        for slot in slots:
-            if (room := slot.room(alone=alone, only=False)) > most:
+        for slot in self._crew.slots:
+            if (room := slot.room(alone=alone, only=only)) > most:
                 best, most = slot, room
         return best
 
