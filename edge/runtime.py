@@ -34,7 +34,6 @@ from edge.functions.child import Spawn
 from edge.functions.figures import FunctionStatus
 from edge.functions.functions import Functions
 from edge.functions.processes import Processes
-from edge.functions.sandbox import ControlGroups
 from edge.logs import log_event
 from edge.messages import Message, Origin
 from edge.metrics import Metrics
@@ -185,8 +184,7 @@ class Runtime:
         config = self._config
         connections = [one for one in (config.cloud, config.broker) if one is not None]
         hidden = [path for one in connections for path in (one.key, one.password_file) if path]
-        groups = ControlGroups() if config.functions else None
-        return Processes(create_task, groups, config.gateway.name, tuple(hidden))
+        return Processes(create_task, config.gateway.name, tuple(hidden))
 
     def _inboxes_changed(self) -> None:
         self._marks.forget_keepers()
