@@ -166,6 +166,7 @@ def test_the_gateway_file_may_add_change_and_remove_functions_under_load_without
         house.apply(FUNCTION.format(name="a") + FUNCTION.format(name="b"))
         await house.ready("b")
         house.send("b/x", b"b")
+        await house.until(lambda: b"b" in spawn.payloads())
         house.apply(FUNCTION.format(name="a") + "timeout_s = 3.0\nbytes_max = 16777216\nworkers = 2\n")
         await house.until(lambda: any(call.deadline_s == 3.0 for call in spawn.calls))
         with pytest.raises(InputRejected, match="no_such_function"):
