@@ -159,6 +159,7 @@ class RuleSettings(_Section, frozen=True, kw_only=True, rename={"source": "from"
     """One rule. topic: of its rows, `${column}` stands for a row's field (default rule/NAME); to: who gets them.
 
     time: path of the event time (Unix ms) in a payload, empty for the time of arrival; tables: name to CSV file.
+    keys_max: groups, and topics that filters remember; events_max: what sliding windows and joins hold.
     """
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
@@ -171,6 +172,7 @@ class RuleSettings(_Section, frozen=True, kw_only=True, rename={"source": "from"
     time: str = ""
     lateness_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     keys_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    events_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     tables: dict[str, str] = {}
 
 

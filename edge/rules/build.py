@@ -38,6 +38,7 @@ class ReadRule(msgspec.Struct, frozen=True):
             time=time,
             lateness_ms=round(self.settings.lateness_s * 1000),
             keys_max=self.settings.keys_max,
+            events_max=self.settings.events_max,
             tables=self.tables,
         )
 

@@ -157,6 +157,14 @@ class Code:
                 "    if s is None: continue",
                 *self._adds(),
             ]
+        elif plan.window.kind == "sliding":
+            self._names["INIT"] = memory.init
+            lines += [
+                f"if t < mark - {memory.lateness_ms}: count('late'); continue",
+                "s = INIT.copy()",
+                *self._adds(),
+                "memory.slide(t, key, s, out)",
+            ]
         else:
             lines.append("found = memory.slots_for(t, key, out)")
             lines.append("for s in found:")

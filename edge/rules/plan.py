@@ -20,7 +20,7 @@ FILTERS = {"changed": (1, 2), "unseen": (2, 2), "at_most": (1, 1), "every": (1, 
 """What remembers something of the topic's last message; name to the least and most arguments. They stand in WHERE,
 joined by AND, and see only what the other conditions let pass."""
 
-WINDOWS = {"TUMBLINGWINDOW": 1, "HOPPINGWINDOW": 2, "SESSIONWINDOW": 1, "COUNTWINDOW": 1}
+WINDOWS = {"TUMBLINGWINDOW": 1, "HOPPINGWINDOW": 2, "SLIDINGWINDOW": 1, "SESSIONWINDOW": 1, "COUNTWINDOW": 1}
 """Name to the number of lengths."""
 
 UNITS_MS = {"ms": 1, "ss": 1000, "mi": 60_000, "hh": 3_600_000, "dd": 86_400_000}

@@ -5,6 +5,7 @@ from typing import Any
 from edge.messages import Message
 from edge.rules.compiling import Code, Tables
 from edge.rules.plan import Plan
+from edge.rules.sliding import Sliding
 from edge.rules.windows import Memory
 
 Row = tuple[Message | None, Any]
@@ -22,11 +23,16 @@ class Rule:
         time: tuple[str | int, ...] = (),
         lateness_ms: int = 0,
         keys_max: int = 10_000,
+        events_max: int = 20_000,
         tables: Tables | None = None,
     ) -> None:
         self.name = name
         self.plan = plan
-        self._memory = Memory(plan.window, [], [], lateness_ms if time else 0, keys_max)
+        lateness_ms = lateness_ms if time else 0
+        if plan.window is not None and plan.window.kind == "sliding":
+            self._memory: Memory = Sliding(plan.window, [], [], lateness_ms, keys_max, events_max=events_max)
+        else:
+            self._memory = Memory(plan.window, [], [], lateness_ms, keys_max)
         self._arrival = not time
         code = Code(plan, self._memory, time, tables or {})
         self.run = code.build()
