@@ -52,6 +52,7 @@ class Code:
         self._fields: dict[tuple[str | int, ...], str] = {}
         self._constants = 0
         self._emitting = False
+        self._windowed = False  # whether `start` and `end` of a window are there
         self._aggregates: dict[Call, int] = {}
         self._by_argument: dict[Expression, list[Call]] = {}
         if plan.window is not None:
@@ -78,6 +79,24 @@ class Code:
         if self._plan.window is not None:
             lines += ["    last = memory.last_start; group = memory.last_group; mark = memory.watermark"]
         lines += ["    for m, doc in zip(messages, docs):", "        try:"]
+        lines += [" " * 12 + line for line in self._loads() + body]
+        lines += ["        except (ArithmeticError, TypeError, ValueError, RecursionError): count('error')"]
+        if self._plan.window is not None and self._memory.kind == "tumbling":
+            lines += ["    memory.last_start = last; memory.last_group = group"]
+        lines += ["    return out", ""]
+        if self._plan.window is not None:
+            lines += self._emit()
+        self._execute(lines)
+        if self._plan.window is not None:
+            self._memory.emit = self._names["emit"]
+        return self._names["run"]
+
+    def _execute(self, lines: list[str]) -> None:
+        self.source = "\n".join(lines)
+        exec(compile(self.source, "<rule>", "exec"), self._names)  # noqa: S102 made from the checked plan only
+
+    def _loads(self) -> list[str]:
+        """The fields that were asked for, out of `doc`."""
         loads: list[str] = []
         plain: dict[str, str] = {}
         for path, name in self._fields.items():
@@ -91,18 +110,7 @@ class Code:
         if plain:
             loads.append(f"if doc.__class__ is dict: {'; '.join(f'{n} = doc.get({k})' for n, k in plain.items())}")
             loads.append(f"else: {' = '.join(plain)} = None")
-        lines += [" " * 12 + line for line in loads + body]
-        lines += ["        except (ArithmeticError, TypeError, ValueError, RecursionError): count('error')"]
-        if self._plan.window is not None and self._memory.kind == "tumbling":
-            lines += ["    memory.last_start = last; memory.last_group = group"]
-        lines += ["    return out", ""]
-        if self._plan.window is not None:
-            lines += self._emit()
-        self.source = "\n".join(lines)
-        exec(compile(self.source, "<rule>", "exec"), self._names)  # noqa: S102 made from the checked plan only
-        if self._plan.window is not None:
-            self._memory.emit = self._names["emit"]
-        return self._names["run"]
+        return loads
 
     def _body(self) -> list[str]:
         plan, memory = self._plan, self._memory
@@ -110,18 +118,7 @@ class Code:
         if plan.where is not None:
             lines.append(f"if not {self._test(plan.where)}: continue")
         if plan.window is not None or any(call.name in {"unseen", "at_most"} for call in plan.filters):
-            if self._time:
-                lines += [
-                    f"t = {self._field(self._time)}",
-                    "if t.__class__ is not int:",
-                    "    t = number(t)",
-                    "    if t is None: count('no_time'); continue",
-                    "    t = int(t)",
-                    f"if t < -{_EXACT}: count('no_time'); continue",
-                    f"if t > now + {FUTURE_MS_MAX}: count('future'); continue",
-                ]
-            else:
-                lines += ["t = now"]
+            lines += time_lines(self._time, self._field(self._time) if self._time else "")
         for place, call in enumerate(plan.filters):
             memory.remembered.append({})
             memory.dirty_filters.append(set())
@@ -136,14 +133,7 @@ class Code:
                 f"    if t - {memory.lateness_ms} >= memory.close_at:",
                 f"        memory.close(t - {memory.lateness_ms}, out); last = START",
             ]
-        keys = [self._value(key) for key in plan.group]
-        safe = all(isinstance(key, Call) and key.name == "topic" for key in plan.group)
-        if not safe:
-            for at, key in enumerate(keys):
-                lines.append(f"g{at} = {key}")
-                lines.append(f"if g{at}.__class__ not in SCALARS: count('group'); continue")
-            keys = [f"g{at}" for at in range(len(keys))]
-        lines.append(f"key = {keys[0]}" if len(keys) == 1 else f"key = ({''.join(f'{key}, ' for key in keys)})")
+        lines += self._key_lines()
         size = plan.window.size
         if plan.window.kind == "tumbling":
             lines += [
@@ -171,6 +161,19 @@ class Code:
             lines += ["    " + line for line in self._adds() or ["pass"]]
             if plan.window.kind == "count":
                 lines.append("if found: memory.full(key, out)")
+        return lines
+
+    def _key_lines(self) -> list[str]:
+        """The group's key, of scalars."""
+        lines = []
+        keys = [self._value(key) for key in self._plan.group]
+        safe = all(isinstance(key, Call) and key.name == "topic" for key in self._plan.group)
+        if not safe:
+            for at, key in enumerate(keys):
+                lines.append(f"g{at} = {key}")
+                lines.append(f"if g{at}.__class__ not in SCALARS: count('group'); continue")
+            keys = [f"g{at}" for at in range(len(keys))]
+        lines.append(f"key = {keys[0]}" if len(keys) == 1 else f"key = ({''.join(f'{key}, ' for key in keys)})")
         return lines
 
     def _adds(self) -> list[str]:
@@ -281,9 +284,9 @@ class Code:
             case Call("timestamp"):
                 return "now"
             case Call("window_start"):
-                return "start" if self._emitting else "None"
+                return "start" if self._emitting or self._windowed else "None"
             case Call("window_end"):
-                return "end" if self._emitting else "None"
+                return "end" if self._emitting or self._windowed else "None"
             case Call("case", args):
                 text = ""
                 for at in range(0, len(args) - 1, 2):
@@ -309,6 +312,21 @@ class Code:
                 if isinstance(value, str):
                     return f"({left}.__class__ is str and {left} {_SIGNS[name]} {right})"
         return f"({self._value(expression)} is True)"
+
+
+def time_lines(time: tuple[str | int, ...], field: str) -> list[str]:
+    """`t` in ms: the field's event time, or the time of arrival."""
+    if not time:
+        return ["t = now"]
+    return [
+        f"t = {field}",
+        "if t.__class__ is not int:",
+        "    t = number(t)",
+        "    if t is None: count('no_time'); continue",
+        "    t = int(t)",
+        f"if t < -{_EXACT}: count('no_time'); continue",
+        f"if t > now + {FUTURE_MS_MAX}: count('future'); continue",
+    ]
 
 
 def _spine(expression: Expression) -> list[Expression]:
