@@ -167,7 +167,7 @@ class RuleSettings(_Section, frozen=True, kw_only=True, rename={"source": "from"
     source: Annotated[tuple[str, ...], Meta(min_length=1)] = ("boards",)
     topic: str = ""
     to: tuple[str, ...] = ()
-    payload: Literal["json", "csv", "cbor"] = "json"
+    payload: Literal["json", "csv", "cbor", "raw"] = "json"
     columns: tuple[str, ...] = ()
     time: str = ""
     lateness_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0

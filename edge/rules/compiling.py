@@ -4,7 +4,7 @@ from typing import Any
 
 from edge.rules.aggregates import INIT, NUMERIC, add_lines, bucket, percentile, result
 from edge.rules.plan import AGGREGATES, Call, Expression, Field, Plan, Value
-from edge.rules.values import FUNCTIONS, OPERATORS, get, number
+from edge.rules.values import FUNCTIONS, OPERATORS, encode_raw, get, mqtt_property, number, user_properties
 from edge.rules.windows import START, Memory
 
 Tables = dict[str, dict[Any, dict[str, Any]]]
@@ -48,6 +48,9 @@ class Code:
             "tables": tables,
             "lookup": lambda table, key, column: tables.get(table, {}).get(str(key), {}).get(column),
             "START": START,
+            "mqtt_property": mqtt_property,
+            "user_properties": user_properties,
+            "encode_raw": encode_raw,
         }
         self._fields: dict[tuple[str | int, ...], str] = {}
         self._constants = 0
@@ -283,6 +286,14 @@ class Code:
                 return f"L{int(wanted)}[m.topic]"
             case Call("timestamp"):
                 return "now"
+            case Call("clientid"):
+                return '(m.reading.thing if m.reading is not None else "n/a")'
+            case Call("get_mqtt_property", (wanted_property,)):
+                return f"mqtt_property(m, {self._value(wanted_property)})"
+            case Call("get_user_properties", (wanted_property,)):
+                return f"user_properties(m, {self._value(wanted_property)})"
+            case Call("encode", (Field(()), form)):
+                return f"encode_raw(m.payload, {self._value(form)})"
             case Call("window_start"):
                 return "start" if self._emitting or self._windowed else "None"
             case Call("window_end"):

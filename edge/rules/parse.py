@@ -4,7 +4,7 @@ parser. stdin: a JSON list of texts; stdout: a JSON list of Answer."""
 import difflib
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NoReturn
 
 import msgspec
@@ -35,7 +35,10 @@ from edge.rules.plan import (
     has_aggregate,
     sides,
 )
-from edge.rules.values import CONTEXT, FUNCTIONS
+from edge.rules.regexps import Pattern
+from edge.rules.times import parts as time_parts
+from edge.rules.times import zone
+from edge.rules.values import CASTS, CONTEXT, FUNCTIONS
 from edge.topics import check_filter
 
 TEXT_CHARS_MAX = 16_384
@@ -52,6 +55,20 @@ _SIGNS = {
     exp.And: "and", exp.Or: "or",
 }  # fmt: skip
 _CLAUSES = {"expressions", "from_", "joins", "where", "group", "having", "kind", "operation_modifiers"}
+
+_LITERALS: dict[str, tuple[tuple[int, str, Callable[[str], object]], ...]] = {
+    "regexp_matches": ((1, "a regular expression", Pattern),),
+    "regexp_substr": ((1, "a regular expression", Pattern),),
+    "regexp_replace": ((1, "a regular expression", Pattern),),
+    "parse_time": ((0, "a form of time", time_parts), (2, "a time zone", zone)),
+    "format_time": ((1, "a form of time", time_parts), (2, "a time zone", zone)),
+    "time_to_epoch": ((1, "a form of time", time_parts),),
+}
+_LITERALS_ALLOWED = {
+    "a regular expression": "Characters, . [a-z] \\d \\w \\s \\b ^ $ ( ) | and * + ? {m,n}; no look-around, no \\1",
+    "a form of time": "Such as 'yyyy-MM-dd HH:mm:ss.SSS z'",
+    "a time zone": "Such as 'UTC', 'Europe/Rome', '+01:00'",
+}
 
 
 class _Parser(SqlParser):
@@ -350,7 +367,7 @@ class _Reader:
             case Field(path):
                 name = ".".join(map(str, path)) or "*"
                 raise _Wrong(node, f"{name} is neither in GROUP BY nor in an aggregate", "Put it into one of the two")
-            case Call("topic" | "timestamp"):
+            case Call(name) if name in SIDED:
                 allowed = "Put it into GROUP BY, or use window_end()"
                 raise _Wrong(node, f"{expression.name}() is not the same for a whole group", allowed)
             case Call(_, args):
@@ -455,6 +472,8 @@ class _Reader:
     def _call(self, node: exp.Anonymous, depth: int) -> Call:
         name = str(node.this).lower()
         nodes = list(node.expressions)
+        if name == "cast":
+            nodes = self._cast(node, nodes)
         side = self._side(node, name, nodes) if self._names and name in SIDED else None
         args = tuple(self.expression(arg, depth) for arg in nodes)
         if name in AGGREGATES:
@@ -481,9 +500,33 @@ class _Reader:
             raise _Wrong(
                 node, "lookup() takes a table's name, a key and a column's name", "lookup('sites', id, 'room')"
             )
+        self._check_literals(node, name, args)
         if self._names and name not in AGGREGATES and Field(()) in args:
             raise _Wrong(node, "* would hold whole payloads", "The fields by name: a.c, b.rh")
         return Call(name, args if side is None else (*args, Value(side)))
+
+    def _cast(self, node: Any, nodes: list[Any]) -> list[Any]:
+        """`cast(x AS int)` as AWS IoT has it, `cast(x, 'bigint')` as eKuiper does."""
+        if len(nodes) == 1 and type(nodes[0]) is exp.Alias:
+            nodes = [nodes[0].this, exp.Literal.string(str(nodes[0].alias))]
+        kind = nodes[1] if len(nodes) == 2 else None
+        if type(kind) is not exp.Literal or not kind.is_string or str(kind.this).lower() not in CASTS:
+            raise _Wrong(node, "cast() does not say into what", f"cast(c AS one of {', '.join(sorted(CASTS))})")
+        return [nodes[0], exp.Literal.string(str(kind.this).lower())]
+
+    def _check_literals(self, node: Any, name: str, args: tuple[Expression, ...]) -> None:
+        """Patterns, formats and zones must stand in the rule itself, so that what is wrong with them is told now."""
+        for place, what, check in _LITERALS.get(name, ()):
+            if place >= len(args):
+                continue
+            literal = args[place]
+            text = literal.value if isinstance(literal, Value) else None
+            if not isinstance(text, str):
+                raise _Wrong(node, f"{name}() takes {what} that stands in the rule", "A text in quotes")
+            try:
+                check(text)
+            except (ValueError, RecursionError) as error:
+                raise _Wrong(node, f"{name}() has {what} that is not known: {error}", _LITERALS_ALLOWED[what]) from None
 
     def _side(self, node: Any, name: str, nodes: list[Any]) -> int:
         """Takes the topic's name off the arguments."""
@@ -491,7 +534,7 @@ class _Reader:
         side = self._names.get(str(last.name)) if type(last) is exp.Column and len(last.parts) == 1 else None
         if side is None:
             first, second = self._names
-            example = f"{name}({'2, ' if name == 'topic' else ''}"
+            example = f"{name}({'2, ' if name == 'topic' else 'name, ' if name.startswith('get_') else ''}"
             raise _Wrong(node, f"{name}() does not say of which topic", f"{example}{first}) or {example}{second})")
         nodes.pop()
         return side

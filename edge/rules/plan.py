@@ -111,7 +111,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 JOIN_WINDOWS = ("TUMBLINGWINDOW", "HOPPINGWINDOW")
-SIDED = {"topic", "timestamp"}
+SIDED = {"topic", "timestamp", "clientid", "get_mqtt_property", "get_user_properties"}
 """Functions of one message: in a join their last argument says of which."""
 
 

@@ -177,6 +177,13 @@ def test_an_odd_payload_ends_nothing(tmp_path: Path, payload: bytes) -> None:
     assert house.cloud.got[-1] == ("rule/q", b'{"d":4}')
 
 
+def test_raw_payloads_are_any_bytes(tmp_path: Path) -> None:
+    sql = "SELECT topic(2) AS b, encode(*, 'base64') AS data FROM 'a/+'"
+    house = House(rule("r", sql, 'to = ["cloud"]\npayload = "raw"'), tmp_path)
+    house.send(("a/x", b"\x00\xff"), ("a/y", b"["))
+    assert [one for _, one in house.cloud.got] == [b'{"b":"x","data":"AP8="}', b'{"b":"y","data":"Ww=="}']
+
+
 def test_a_row_whose_topic_would_gain_levels_is_counted(tmp_path: Path) -> None:
     house = House(rule("r", "SELECT b FROM 'a'", 'to = ["cloud"]\ntopic = "x/${b}"'), tmp_path)
     house.send(("a", b'{"b":"y/z"}'), ("a", b'{"b":"#"}'), ("a", b"{}"), ("a", b'{"b":"y"}'))
