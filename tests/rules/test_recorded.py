@@ -75,7 +75,7 @@ def test_replay_says_what_bytes_are_saved_before_upload(folder: Path, capsys: py
     assert [(one["rule"], one["messages"], one["rows"]) for one in (mean, hot, whole)] == [
         ("mean", 16, 2), ("hot", 16, 4), ("", 16, 6)]  # fmt: skip
     assert (hot["batches"], whole["batches"]) == (4, 6)  # rows are a second apart or more
-    assert whole["bytes_raw"] == mean["bytes_raw"] == hot["bytes_raw"] == 16 * (2 + 2 + 10 + 3) + 7 * 10 + 8 * 5 + 1
+    assert whole["bytes_raw"] == mean["bytes_raw"] == hot["bytes_raw"] == 16 * (2 + 12 + 2 + 1) + 10 * 8 + 5 * 9 + 1
     assert whole["bytes_rules"] == mean["bytes_rules"] + hot["bytes_rules"]
     assert mean["saved_percent"] == round(100 - 100 * mean["bytes_batched"] / mean["bytes_raw"], 1)
     assert whole["payloads_rejected"] == 2
