@@ -1,5 +1,6 @@
 """A plan → one Python function over a batch. Texts of the rule never become code: they are constants by number."""
 
+import math
 from typing import Any
 
 from edge.rules.aggregates import INIT, NUMERIC, add_lines, bucket, percentile, result
@@ -81,6 +82,9 @@ class Code:
         lines = ["def run(messages, docs, now):", "    out = []"]
         if self._plan.window is not None:
             lines += ["    last = memory.last_start; group = memory.last_group; mark = memory.watermark"]
+            lines += [f"    end = last + {self._plan.window.size}"]
+        if self._time:
+            lines += [f"    latest = now + {FUTURE_MS_MAX}"]
         lines += ["    for m, doc in zip(messages, docs):", "        try:"]
         lines += [" " * 12 + line for line in self._loads() + body]
         lines += ["        except (ArithmeticError, TypeError, ValueError, RecursionError): count('error')"]
@@ -130,20 +134,20 @@ class Code:
         if plan.window is None:
             return [*lines, f"out.append((m, {self._row()}))"]
         if plan.window.kind != "count":
+            ahead = f"t - {memory.lateness_ms}" if memory.lateness_ms else "t"
             lines += [
                 "if t > mark:",
                 "    mark = memory.watermark = t",
-                f"    if t - {memory.lateness_ms} >= memory.close_at:",
-                f"        memory.close(t - {memory.lateness_ms}, out); last = START",
+                f"    if {ahead} >= memory.close_at: memory.close({ahead}, out); last = end = START",
             ]
         lines += self._key_lines()
         size = plan.window.size
         if plan.window.kind == "tumbling":
             lines += [
-                f"start = t // {size} * {size}",
-                "if start != last:",
+                "if not last <= t < end:",
+                f"    start = t // {size} * {size}",
                 f"    if start + {size} <= mark - {memory.lateness_ms}: count('late'); continue",
-                "    group = memory.group_of(start); last = start",
+                f"    group = memory.group_of(start); last = start; end = start + {size}",
                 "s = group.get(key)",
                 "if s is None:",
                 "    s = memory.new(group, key)",
@@ -236,20 +240,22 @@ class Code:
         table = f"R{place}"
         self._names[table] = self._memory.remembered[place]
         lines += [f"was = {table}.get({key})"]
+        same = "v == was and v.__class__ is was.__class__"
         if len(call.args) == 1:
-            lines += [
-                "if v is None or v.__class__ not in SCALARS or (v == was and v.__class__ is was.__class__): continue"
-            ]
+            lines += ["if v is None or v.__class__ not in SCALARS: continue"]
         else:
-            delta = self._value(call.args[1])
-            lines += [
-                "if v.__class__ not in NUM: continue",
-                f"if was is not None and -{delta} < v - was < {delta}: continue",
-            ]
+            delta = call.args[1]
+            assert isinstance(delta, Value)
+            assert isinstance(delta.value, int | float)
+            same = f"{self._constant(-delta.value)} < v - was < {self._constant(delta.value)}"
+            lines += ["if v.__class__ is not float and v.__class__ not in NUM: continue"]
         return [
             *lines,
-            f"if {key} in {table}: {table}[{key}] = v; D{place}.add({key})",
-            f"else: memory.remember({place}, {key}, v)",
+            "if was is None:",
+            f"    memory.remember({place}, {key}, v)",
+            "else:",
+            f"    if {same}: continue",
+            f"    {table}[{key}] = v; D{place}.add({key})",
         ]
 
     # Expressions
@@ -258,6 +264,8 @@ class Code:
         """Numbers and nothing else are written out; any text is a name bound to it."""
         if value is None or value is True or value is False:
             return str(value)
+        if value.__class__ in {int, float} and math.isfinite(value):
+            return f"({value!r})" if value < 0 else repr(value)
         name = f"K{self._constants}"
         self._constants += 1
         self._names[name] = value
@@ -319,14 +327,15 @@ class Code:
             case Call(name, (Field(), Value(value)) as args) if name in _SIGNS and not self._emitting:
                 left, right = self._value(args[0]), self._constant(value)
                 if isinstance(value, int | float) and not isinstance(value, bool):
-                    return f"({left}.__class__ in NUM and {left} {_SIGNS[name]} {right})"
+                    real = f"({left}.__class__ is float or {left}.__class__ in NUM)"
+                    return f"({real} and {left} {_SIGNS[name]} {right})"
                 if isinstance(value, str):
                     return f"({left}.__class__ is str and {left} {_SIGNS[name]} {right})"
         return f"({self._value(expression)} is True)"
 
 
 def time_lines(time: tuple[str | int, ...], field: str) -> list[str]:
-    """`t` in ms: the field's event time, or the time of arrival."""
+    """`t` in ms: the field's event time, at most `latest`, or the time of arrival."""
     if not time:
         return ["t = now"]
     return [
@@ -335,8 +344,7 @@ def time_lines(time: tuple[str | int, ...], field: str) -> list[str]:
         "    t = number(t)",
         "    if t is None: count('no_time'); continue",
         "    t = int(t)",
-        f"if t < -{_EXACT}: count('no_time'); continue",
-        f"if t > now + {FUTURE_MS_MAX}: count('future'); continue",
+        f"if not -{_EXACT} <= t <= latest: count('no_time' if t <= latest else 'future'); continue",
     ]
 
 

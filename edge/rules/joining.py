@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from edge.rules.compiling import Code, Tables, time_lines
+from edge.rules.compiling import FUTURE_MS_MAX, Code, Tables, time_lines
 from edge.rules.joins import Joining
 from edge.rules.plan import SIDED, Call, Expression, Field, Plan, Value
 from edge.topics import matches
@@ -41,6 +41,7 @@ class JoinCode(Code):
         lines += [
             "def run(messages, docs, now):",
             "    out = []",
+            f"    latest = now + {FUTURE_MS_MAX}",
             "    for m, doc in zip(messages, docs):",
             "        try:",
         ]
