@@ -38,6 +38,7 @@ class ReadRule(msgspec.Struct, frozen=True):
             time=time,
             lateness_ms=round(self.settings.lateness_s * 1000),
             keys_max=self.settings.keys_max,
+            events_max=self.settings.events_max,
             tables=self.tables,
         )
 
@@ -89,7 +90,8 @@ def rule_routes(rules: Sequence[ReadRule]) -> list[RouteSettings]:
     routes = []
     for rule in rules:
         for source in rule.settings.source:
-            routes.append(RouteSettings(source=source, topic=rule.plan.topic, to=(engine_name(rule.settings),)))
+            for topic in rule.plan.topics:
+                routes.append(RouteSettings(source=source, topic=topic, to=(engine_name(rule.settings),)))
         if rule.settings.to:
             routes.append(RouteSettings(source=f"rule:{rule.settings.name}", topic="#", to=rule.settings.to))
     return routes
@@ -137,7 +139,7 @@ def _check_loops(config: Config, rules: Sequence[ReadRule]) -> None:
         feeds[name] = [
             f"rule:{other.settings.name}"
             for other in rules
-            if reached & set(other.settings.source) and overlap(out, other.plan.topic)
+            if reached & set(other.settings.source) and any(overlap(out, topic) for topic in other.plan.topics)
         ]
     for place, rule in enumerate(rules, 1):
         name = f"rule:{rule.settings.name}"
@@ -145,7 +147,7 @@ def _check_loops(config: Config, rules: Sequence[ReadRule]) -> None:
         while stack:
             one = stack.pop()
             if one == name:
-                problem = f"{output_topic(rule.settings)!r} comes back to the rule by its FROM {rule.plan.topic!r}"
+                problem = f"{output_topic(rule.settings)!r} comes back to the rule by its FROM {_named(rule.plan)}"
                 raise ConfigError(config.file, f"rule[{place}].topic", problem, "Use topics that do not overlap.")
             if one not in seen:
                 seen.add(one)
@@ -156,11 +158,15 @@ def explain(rules: Sequence[ReadRule], source: str, topic: str) -> Mapping[str, 
     """Rule name → why it takes the topic or does not."""
     rows = {}
     for rule in rules:
-        settings, filter_ = rule.settings, rule.plan.topic
+        settings, named = rule.settings, _named(rule.plan)
         if source not in settings.source and not (source.startswith("board:") and "boards" in settings.source):
             rows[settings.name] = f"no: it reads from {', '.join(settings.source)}"
-        elif overlap(filter_, topic):
-            rows[settings.name] = f"yes: FROM '{filter_}'; its rows go to {', '.join(settings.to) or 'routes from it'}"
+        elif any(overlap(filter_, topic) for filter_ in rule.plan.topics):
+            rows[settings.name] = f"yes: FROM {named}; its rows go to {', '.join(settings.to) or 'routes from it'}"
         else:
-            rows[settings.name] = f"no: FROM '{filter_}'"
+            rows[settings.name] = f"no: FROM {named}"
     return rows
+
+
+def _named(plan: Plan) -> str:
+    return " and ".join(f"'{topic}'" for topic in plan.topics)
