@@ -6,7 +6,12 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.boards.link import ReadingFrame, encode_reading
+from edge.boards.mqttsn import Publish
+from edge.boards.readings import Readings
+from edge.boards.topic_ids import TopicIds
 from edge.messages import Message, Properties, Reading
+from edge.metrics import Metrics
 from edge.outbox import formats
 from edge.outbox.clock import Clock
 from edge.outbox.cursor import Cursor
@@ -91,8 +96,29 @@ def test_the_lowest_mark_of_all_streams_counts_and_only_if_they_are_all_there_is
     assert first.last("b") == (1, 8)
     assert GatewayMarks(lambda thing: ([low, high], True)).last("b") == (1, 8)
     assert GatewayMarks(lambda thing: ([low, high], False)).last("b") == (1, 8)
-    first.shed("b", 1, 5, 7)
+    assert first.shed("b", 1, 5, 7) == 0
     assert low.told == high.told == [("b", 1, 5, 7)]
+    assert first.shed("b", 1, 5, 12) == 3
+    assert first.shed("b", 2, 5, 7) == 3
+
+
+def test_what_a_stream_stored_is_not_counted_as_shed_by_the_board_when_a_kill_left_the_seed_too_low() -> None:
+    """The board's route leads to a stream and past it: what its session settled is stored with the next commit only."""
+    stream = Keeper((1, 7))
+    marks = GatewayMarks(lambda thing: ([stream], False))
+    marks.store("b", 1, 5)
+    metrics = Metrics()
+    readings = Readings(
+        "b", "b", metrics, GatewayMarks(lambda thing: ([stream], False)), send=list, rewind=id, reject=lambda why: None
+    )
+    ids = TopicIds({}, 10)
+    assert ids.allot("dt/b") == 1
+    frame = encode_reading(ReadingFrame(1, 8, 0, Publish(1, b"8", 8, 1)))
+    assert [one.reading for one in readings.take([frame], ids, 0.0)] == [Reading("b", 1, 8)]
+    assert metrics.counter("readings_shed_by_board", board="b").value == 0
+    frame = encode_reading(ReadingFrame(1, 11, 0, Publish(1, b"11", 11, 1)))
+    assert [one.reading for one in readings.take([frame], ids, 0.0)] == [Reading("b", 1, 11)]
+    assert metrics.counter("readings_shed_by_board", board="b").value == 2
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 3), st.sampled_from(["x", "y"])), max_size=400))
