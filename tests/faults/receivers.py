@@ -19,7 +19,7 @@ from edge.mqtt import packets
 from edge_tools.mosquitto import Mosquitto
 from tests.fakes.broker import FakeBroker
 from tests.faults.loop_thread import LoopThread
-from tests.faults.oracle import Arrival, Id, read_payload
+from tests.faults.oracle import Arrival, Id, arrival
 
 HOST = "127.0.0.1"
 _WAIT_S = 30.0
@@ -29,14 +29,14 @@ def arrivals(topic: str, data: bytes, user: Mapping[str, str]) -> Iterator[Arriv
     """The records of one message: one, or a batch's rows (newline-delimited JSON, perhaps gzipped)."""
     if not topic.startswith("batch/"):
         named = Id(user["thing"], int(user["boot"]), int(user["seq"])) if "seq" in user else None
-        yield Arrival(read_payload(data), named)
+        yield arrival(data, named)
         return
     if user.get("encoding") == "gzip":
         data = gzip.decompress(data)
     for line in data.splitlines():
         row = json.loads(line)
         body = row["payload"] if isinstance(row["payload"], str) else msgspec.json.encode(row["payload"]).decode()
-        yield Arrival(read_payload(body.encode()), Id(row["thing"], row["boot"], row["seq"]))
+        yield arrival(body.encode(), Id(row["thing"], row["boot"], row["seq"]))
 
 
 class FakeCloud:

@@ -11,7 +11,7 @@ from edge.metrics import Metrics
 from edge.outbox.marks import Marks
 from edge.outbox.record import messages_of
 from edge.outbox.stream import Stream
-from tests.faults.oracle import Arrival, Books, Id, Produced, judge, payload, read_payload
+from tests.faults.oracle import Books, Id, Produced, arrival, judge, payload
 from tests.log.disk import Disk, power_cuts
 from tests.log.history import FOLDER, options, read_all
 
@@ -67,9 +67,7 @@ def test_a_stream_keeps_all_it_acknowledged_and_its_marks_agree_at_every_power_c
         log = Log.open(FOLDER, cut.disk, options=options(SEGMENT_BYTES))
         messages, unknown = messages_of(read_all(log), "gw/readings", lambda boot, ms: 0)
         assert not unknown
-        found = [
-            Arrival(read_payload(one.payload), None if one.reading is None else _id(one.reading)) for one in messages
-        ]
+        found = [arrival(one.payload, None if one.reading is None else _id(one.reading)) for one in messages]
         kept = [one.made for one in found]
         held = set(source.made[sure:]) - set(kept)
         try:

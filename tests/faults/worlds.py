@@ -105,10 +105,7 @@ class World:
 
     def at_rest(self) -> bool:
         """The boards hold nothing and the gateway's stream neither."""
-        if not self.boards.idle() or (status := self.gateway.status()) is None:
-            return False
-        backlog = [value for name, value in status["counters"].items() if name.startswith("stream_backlog_records")]
-        return bool(backlog) and not any(backlog)
+        return self.boards.idle() and self.gateway.has_exported_all()
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
