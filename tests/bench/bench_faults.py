@@ -104,7 +104,7 @@ def _kill_at_random(context: Context, total: Sum) -> None:
         with World(folder, boards=BOARDS, cloud=RealCloud(folder / "cloud"), ring=8192) as world:
             world.gateway.start()
             world.boards.run_at(RATE_EACH_PER_S)
-            struck = shake(world, rng, go_on=lambda so_far: so_far.kills < each, progress=context.progress)
+            struck = shake(world, rng, go_on=lambda so_far: so_far.kills < each, power=True, progress=context.progress)
             verdict = world.drain(patience_s=120)
         done += struck.kills
         total.kills += struck.kills

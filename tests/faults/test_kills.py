@@ -9,6 +9,7 @@ from tests.faults.kills import FULL, Kill, Run, calls_of, spread, strike_all
 # ./tools/bench faults kills at all of them.
 MOST = 30
 MOST_FULL = 4
+MOST_SLOW = 10
 
 
 @pytest.mark.parametrize("backlog", [0, 100], ids=["from the first start", "from a start with a backlog"])
@@ -19,6 +20,16 @@ def test_a_gateway_killed_at_any_write_loses_nothing_and_shows_nothing_twice(tmp
     struck = strike_all(tmp_path, spread(list(calls), MOST), backlog=backlog)
     died = [one for one in struck if one.where]
     assert len(died) >= 0.8 * len(struck), [str(one.kill) for one in struck if not one.where]
+
+
+@pytest.mark.parametrize(("commit", "syncs"), [("never", False), ("1 s", True)])
+def test_a_kill_at_any_write_loses_nothing_whenever_the_disk_is_asked_to_write(
+    tmp_path: Path, commit: str, syncs: bool
+) -> None:
+    """What a process has written outlives it; only the power takes what the disk was never asked for."""
+    calls = list(calls_of(tmp_path / "whole", commit=commit, records=10))
+    assert syncs is any(kill.call == "fdatasync" for kill in calls)
+    strike_all(tmp_path, spread(calls, MOST_SLOW), commit=commit, records=10)
 
 
 @pytest.mark.parametrize("policy", FULL)
