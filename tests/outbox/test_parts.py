@@ -231,6 +231,21 @@ def test_a_clock_that_is_set_later_dates_what_came_before_it_in_the_same_system_
     assert other.age_ms(1, 50_000, 5_000) == 110_000
 
 
+def test_what_came_before_the_system_was_up_is_at_least_as_old_as_that_if_no_clock_was_set() -> None:
+    """So that an age limit acts on it in the end, and never too early."""
+    never_set = Clock({}, 1, "system")
+    never_set.learn(100.0, 50.0)
+    later = Clock(dict(never_set.changes()), 2, "another system boot")
+    assert later.age_ms(1, 900_000, 5_000) == 5_000
+    later.learn(1_700_000_200.0, 5.0)
+    assert later.age_ms(1, 900_000, 5_000) == 5_000
+    set_back = Clock(dict(later.changes()), 3, "a third")
+    set_back.learn(1_650_000_000.0, 60.0)
+    assert set_back.age_ms(2, 5_000, 60_000) == 60_000
+    forgotten = 77
+    assert set_back.age_ms(forgotten, 50_000, 60_000) == 10_000
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 200), st.sampled_from([b"1", b"2.5", b'{"c":3}', b"text", b"[1]"])), max_size=80)
 )
