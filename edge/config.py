@@ -161,6 +161,7 @@ class RuleSettings(_Section, frozen=True, kw_only=True, rename={"source": "from"
     """One rule. topic: of its rows, `${column}` stands for a row's field (default rule/NAME); to: who gets them.
 
     time: path of the event time (Unix ms) in a payload, empty for the time of arrival; tables: name to CSV file.
+    keys_max: groups, and topics that filters remember; events_max: what sliding windows and joins hold.
     """
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
@@ -168,11 +169,12 @@ class RuleSettings(_Section, frozen=True, kw_only=True, rename={"source": "from"
     source: Annotated[tuple[str, ...], Meta(min_length=1)] = ("boards",)
     topic: str = ""
     to: tuple[str, ...] = ()
-    payload: Literal["json", "csv", "cbor"] = "json"
+    payload: Literal["json", "csv", "cbor", "raw"] = "json"
     columns: tuple[str, ...] = ()
     time: str = ""
     lateness_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     keys_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    events_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     tables: dict[str, str] = {}
 
 

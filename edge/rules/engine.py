@@ -114,7 +114,8 @@ class Engine:
         self._now = unix_time_ms
         self._tree: TopicTree[Output] = TopicTree()
         for output in outputs:
-            self._tree.add(output.rule.plan.topic, output)
+            for topic in output.rule.plan.topics:
+                self._tree.add(topic, output)
         self._ways: dict[str, tuple[Output, ...]] = {}
         self._same: dict[tuple[Output, ...], tuple[Output, ...]] = {}
 
@@ -123,7 +124,7 @@ class Engine:
         if way is None:
             if len(self._ways) >= _TOPICS_REMEMBERED_MAX:
                 self._ways.clear()
-            way = tuple(self._tree.match(topic))
+            way = tuple(dict.fromkeys(self._tree.match(topic)))  # a join may take it twice
             way = self._ways[topic] = self._same.setdefault(way, way)
         return way
 

@@ -213,17 +213,17 @@ class Memory:
 
     def state(self) -> dict[str, bytes]:
         """What changed since the last call, by entry; b'' for an entry that is gone."""
-        delta = {"meta": _pack([self.watermark])}
+        delta = {"meta": pack([self.watermark])}
         for name in self._dirty:
             if self.kind in {"tumbling", "hopping"}:
                 group = self.open.get(name)
-                delta[f"w{name}"] = _pack([[k, s] for k, s in group.items()]) if group else b""
+                delta[f"w{name}"] = pack([[k, s] for k, s in group.items()]) if group else b""
             else:
                 held = self.groups.get(name)
-                delta["k" + _pack(name).hex()] = _pack(held) if held else b""
+                delta["k" + pack(name).hex()] = pack(held) if held else b""
         for place, (table, keys) in enumerate(zip(self.remembered, self.dirty_filters, strict=True)):
             for key in keys:
-                delta[f"f{place}:{_pack(key).hex()}"] = _pack(table[key]) if key in table else b""
+                delta[f"f{place}:{pack(key).hex()}"] = pack(table[key]) if key in table else b""
             keys.clear()
         self._dirty.clear()
         self.last_start = START
@@ -249,13 +249,13 @@ class Memory:
         if name == "meta":
             self.watermark = int(value[0])
         elif name[0] == "w":
-            self.open[int(name[1:])] = {_key(key): self._slots(slots) for key, slots in value}
+            self.open[int(name[1:])] = {as_key(key): self._slots(slots) for key, slots in value}
         elif name[0] == "k":
-            key = _key(msgspec.msgpack.decode(bytes.fromhex(name[1:])))
+            key = as_key(msgspec.msgpack.decode(bytes.fromhex(name[1:])))
             self.groups[key] = [[start, last, self._slots(slots), many] for start, last, slots, many in value]
         else:
             place, _, key = name[1:].partition(":")
-            self.remembered[int(place)][_key(msgspec.msgpack.decode(bytes.fromhex(key)))] = value
+            self.remembered[int(place)][as_key(msgspec.msgpack.decode(bytes.fromhex(key)))] = value
 
     def _slots(self, slots: list[Any]) -> list[Any]:
         if len(slots) != len(self.init):
@@ -263,11 +263,11 @@ class Memory:
         return slots
 
 
-def _key(key: Any) -> Any:
+def as_key(key: Any) -> Any:
     return tuple(key) if isinstance(key, list) else key
 
 
-def _pack(value: Any) -> bytes:
+def pack(value: Any) -> bytes:
     try:
         return msgspec.msgpack.encode(value)
     except OverflowError:  # whole numbers beyond 64 bits
