@@ -5,6 +5,7 @@ Nothing here blocks: what it does not read is kept, endless output is read slowl
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Sequence
@@ -52,6 +53,9 @@ class Child(Protocol):
     def write(self, data: bytes) -> None:
         """Never blocks; what the pipe does not take is kept."""
 
+    def finish(self) -> None:
+        """Nothing more is written: a program ends at the end of its stdin."""
+
     def pause(self) -> None:
         """Read no more of it, for now."""
 
@@ -65,6 +69,10 @@ class Child(Protocol):
 class Spawn(Protocol):
     async def __call__(self, launch: Launch, listener: Listener) -> Child:
         """Raises OSError, EdgeLoopError when it cannot be started."""
+        ...
+
+    async def install(self, settings: FunctionSettings, folder: str) -> str:
+        """Its requirements, below the function's own folder. Returns where they are. Raises EdgeLoopError."""
         ...
 
 
@@ -93,7 +101,7 @@ class Process:
         self.contained_by = contained_by
         self._loop = asyncio.get_running_loop()
         self._unsent = b""
-        self._ended = self._paused = False
+        self._ended = self._paused = self._finishing = False
         self._outputs = dict(outputs)
         self._reads = dict.fromkeys(self._outputs, (OUTPUT_READS_BURST, self._loop.time()))
         sock.setblocking(False)
@@ -120,6 +128,13 @@ class Process:
             self._unsent += data
         elif not self._ended:
             self._send(data)
+
+    def finish(self) -> None:
+        if self._unsent:
+            self._finishing = True
+        elif not self._ended:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
 
     def pause(self) -> None:
         if not self._paused and not self._ended:
@@ -153,6 +168,8 @@ class Process:
         data, self._unsent = self._unsent, b""
         self._loop.remove_writer(self._socket)
         self._send(data)
+        if self._finishing:
+            self.finish()
 
     def _readable(self) -> None:
         try:
