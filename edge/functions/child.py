@@ -18,7 +18,8 @@ from edge.functions.sandbox import Ending
 
 READ_BYTES: Final = 256 * 1024
 OUTPUT_READ_BYTES: Final = 64 * 1024
-OUTPUT_PAUSE_S: Final = 0.05  # after a full read: endless output costs its function, not the gateway
+OUTPUT_READS_PER_S: Final = 20.0  # however little each finds: endless output costs its function, not the gateway
+OUTPUT_READS_BURST: Final = 50.0
 FD_VARIABLE: Final = "EDGE_FUNCTION_FD"
 
 Pipe = Literal["stdout", "stderr"]
@@ -105,6 +106,7 @@ class Process:
         self._unsent = b""
         self._ended = self._paused = self._finishing = False
         self._outputs = dict(outputs)
+        self._reads = dict.fromkeys(self._outputs, (OUTPUT_READS_BURST, self._loop.time()))
         sock.setblocking(False)
         self._loop.add_reader(sock, self._readable)
         for fd in self._outputs:
@@ -196,9 +198,13 @@ class Process:
             self._loop.remove_reader(fd)
             return
         self._listener.printed(self._outputs[fd], data)
-        if len(data) == OUTPUT_READ_BYTES and not self._ended:
+        left, before = self._reads[fd]
+        now = self._loop.time()
+        left = min(left + (now - before) * OUTPUT_READS_PER_S, OUTPUT_READS_BURST) - 1
+        self._reads[fd] = left, now
+        if left < 1 and not self._ended:
             self._loop.remove_reader(fd)
-            self._loop.call_later(OUTPUT_PAUSE_S, self._read_output_again, fd)
+            self._loop.call_later((1 - left) / OUTPUT_READS_PER_S, self._read_output_again, fd)
 
     def _read_output_again(self, fd: int) -> None:
         if not self._ended:
