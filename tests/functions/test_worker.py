@@ -154,6 +154,48 @@ def test_a_traceback_shows_the_functions_own_lines_and_causes(tmp_path: Path) ->
         assert "edge/functions" not in trace
 
 
+def test_a_syntax_error_shows_its_line(tmp_path: Path) -> None:
+    with worker(tmp_path, "x = 1\n    y = = 2\n") as one:
+        said = one.receive()
+        assert isinstance(said, wire.StartFailed)
+        assert "line 2\n    y = = 2\n" in said.traceback
+
+
+def test_a_wrapped_async_handler_is_awaited(tmp_path: Path) -> None:
+    code = """
+        import asyncio, functools
+        from edge import on
+
+        def lazily(run):
+            @functools.wraps(run)
+            def wrapper(message):
+                return run(message)
+            return wrapper
+
+        def here(run):
+            @functools.wraps(run)
+            def wrapper(message):
+                return "not awaited"
+            return wrapper
+
+        @on("lazily")
+        @lazily
+        async def first(message):
+            return await asyncio.sleep(0, "lazily")
+
+        @on("here")
+        @here
+        async def second(message): ...
+
+        on("partial")(functools.partial(first))
+    """
+    with worker(tmp_path, code) as one:
+        assert one.ready().concurrent
+        assert one.done("lazily") == b"lazily"
+        assert one.done("partial") == b"lazily"
+        assert one.done("here") == b"not awaited"
+
+
 @pytest.mark.parametrize(
     ("code", "error", "words"),
     [
