@@ -6,7 +6,7 @@ A payload is JSON as a board would send it, PAYLOAD_BYTES long, with the message
 import selectors
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Final
@@ -71,9 +71,9 @@ class Publisher(Client):
         super().__init__(port, name)
         self._owed_bytes = 0
 
-    def publish(self, numbers: Iterable[int]) -> None:
-        """Returns when the broker has acknowledged all."""
-        built = [_publish(number) for number in numbers]
+    def publish(self, numbers: Iterable[int], topic: Callable[[int], str] = lambda _: TOPIC) -> None:
+        """Returns when the broker has acknowledged all. topic: of a number."""
+        built = [_publish(number, topic(number)) for number in numbers]
         stream, at = memoryview(b"".join(built)), 0
         self._owed_bytes += PUBACK_BYTES * len(built)
         self.socket.setblocking(False)
@@ -107,8 +107,8 @@ class Publisher(Client):
         self._owed_bytes -= len(data)
 
 
-def _publish(number: int) -> bytes:
-    return encode(p.Publish(TOPIC, payload(number), 1, packet_id=number % 65535 + 1), V311)
+def _publish(number: int, topic: str = TOPIC) -> bytes:
+    return encode(p.Publish(topic, payload(number), 1, packet_id=number % 65535 + 1), V311)
 
 
 class Counter(Client):
