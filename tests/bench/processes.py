@@ -26,6 +26,15 @@ def pss_mb(pid: int) -> float:
     raise OSError(f"/proc/{pid}/smaps_rollup says no Pss")
 
 
+def family(pid: int) -> list[int]:
+    """The process and all that descend from it, as they are now."""
+    found = [pid]
+    for one in found:
+        for thread in Path(f"/proc/{one}/task").glob("*/children"):
+            found += map(int, thread.read_text().split())
+    return found
+
+
 def pin(pid: int, core: int) -> None:
     """Keep the process and the threads it has now on one core; core: an index into those this process may use."""
     cores = sorted(os.sched_getaffinity(0))

@@ -114,11 +114,12 @@ def _publish(number: int, topic: str = TOPIC) -> bytes:
 class Counter(Client):
     """Receives; keeps the bytes and looks at them when all should be there."""
 
-    def __init__(self, port: int, name: str, topic_filter: str) -> None:
+    def __init__(self, port: int, name: str, *filters: str) -> None:
         super().__init__(port, name)
         self._chunks: list[bytes] = []
         self.bytes = 0
-        self.subscribe(topic_filter)
+        for topic_filter in filters:
+            self.subscribe(topic_filter)
 
     def start(self) -> None:
         self._chunks.clear()
