@@ -43,7 +43,6 @@ port = %d
 tls = false
 client_id = "rules-local"
 session_expiry_s = 0
-window = 5000
 
 [[rule]]
 name = "mean"
