@@ -5,8 +5,8 @@ Invariants:
 - Of one lane one job is under way at a time, the first; the next follows when that one returned or was given up.
 - A lane that waits for a retry holds up no other.
 - Each job added ends exactly once: `returned`, or in the list of the given up.
-- What was not begun when its worker ended is offered again at once and costs no attempt. When a worker ends with several
-  begun, none is to blame for sure: each goes again alone in its worker (`alone`), and then the blame is known.
+- What was not begun when its worker ended is offered again at once and costs no attempt. When a worker ends with
+  several begun, none is to blame for sure: each goes again alone in its worker (`alone`), and then it is known.
 """
 
 from collections import deque
@@ -46,10 +46,27 @@ class Job:
     """number: its record in the inbox, 0 for none. message: None while only the number is kept. attempt: of the next
     call, or of the one under way. open: its publishes that are not settled."""
 
-    __slots__ = ("alone", "attempt", "error", "handle", "has_returned", "kind", "lane", "message", "number", "open",
-                 "retry", "schedule", "size", "began_at", "context")  # fmt: skip
+    __slots__ = (
+        "alone",
+        "attempt",
+        "began_at",
+        "context",
+        "error",
+        "handle",
+        "has_returned",
+        "kind",
+        "lane",
+        "message",
+        "number",
+        "open",
+        "retry",
+        "schedule",
+        "size",
+    )
 
-    def __init__(self, lane: str, message: Message, number: int = 0, *, kind: Kind = "message", attempt: int = 1) -> None:
+    def __init__(
+        self, lane: str, message: Message, number: int = 0, *, kind: Kind = "message", attempt: int = 1
+    ) -> None:
         self.lane, self.number, self.kind, self.attempt = lane, number, kind, attempt
         self.message: Message | None = message
         self.size = len(message.payload) + HELD_OVERHEAD_BYTES
@@ -151,9 +168,10 @@ class Calls:
         return True
 
     def ended(self, begun: Sequence[Job], others: Iterable[Job], now: float) -> tuple[list[Job], list[Job]]:
-        """A worker ended. begun: calls it had begun; others: those it had not. Returns (jobs to come again after a wait,
-        jobs given up); the rest is offered again at once."""
-        again, given_up = [], []
+        """A worker ended. begun: calls it had begun; others: those it had not. Returns (jobs to come again after a
+        wait, jobs given up); the rest is offered again at once."""
+        again: list[Job] = []
+        given_up: list[Job] = []
         for job in reversed(list(others)):
             self._offer_again(job)
         if len(begun) == 1:
