@@ -176,6 +176,11 @@ class RuleSettings(_Section, frozen=True, kw_only=True, rename={"source": "from"
     tables: dict[str, str] = {}
 
 
+def dead_letter_stream(name: str) -> StreamSettings:
+    """One that the file does not declare: it is kept here, and its oldest go when it is full."""
+    return StreamSettings(name=name, bytes_max=16 * 1024 * 1024, when_full="drop_oldest", export="")
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A whole, valid gateway file. Paths are absolute."""
 
@@ -189,6 +194,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     streams: tuple[StreamSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = ()
     functions: tuple[FunctionSettings, ...] = ()
+
+    @property
+    def all_streams(self) -> tuple[StreamSettings, ...]:
+        """Those of the file, and the functions' dead-letter streams that it does not declare."""
+        declared = {stream.name for stream in self.streams}
+        names = dict.fromkeys(one.dead_letter for one in self.functions if one.dead_letter)
+        return self.streams + tuple(dead_letter_stream(name) for name in names if name not in declared)
 
     @property
     def all_routes(self) -> tuple[RouteSettings, ...]:

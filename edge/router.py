@@ -49,6 +49,13 @@ class Router:
         self._known.clear()
         self._remembered = 0
 
+    def detach(self, name: str) -> None:
+        """What routes name it goes to whom else they name, or is refused."""
+        self._targets.pop(name, None)
+        self._ways.clear()
+        self._known.clear()
+        self._remembered = 0
+
     def tap(self, tap: Tap) -> Callable[[], None]:
         """Show each batch that is routed to `tap(source, messages)` too; returns what ends it."""
         self._taps.append(tap)

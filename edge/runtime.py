@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,8 +27,13 @@ from edge.cloud.codec import CodecConnection
 from edge.cloud.connection import Connection
 from edge.cloud.tls import check_credentials
 from edge.config import Config, ConnectionSettings
-from edge.control import Ask, Control
+from edge.control import Answering, Ask, Control
 from edge.errors import ConfigError
+from edge.functions.child import Spawn
+from edge.functions.figures import FunctionStatus
+from edge.functions.functions import Functions
+from edge.functions.processes import Processes
+from edge.functions.sandbox import ControlGroups
 from edge.logs import log_event
 from edge.messages import Message, Origin
 from edge.metrics import Metrics
@@ -69,6 +74,7 @@ class Status(msgspec.Struct, frozen=True):
     clients: tuple[ClientStatus, ...]
     counters: dict[str, float]
     streams: tuple[StreamStatus, ...] = ()
+    functions: tuple[FunctionStatus, ...] = ()
 
 
 class Runtime:
@@ -88,7 +94,15 @@ class Runtime:
         }
         self._gateway = gateway = Gateway(config.mqttsn, config.boards, router.route, metrics, time.monotonic)
         self._outbox = Outbox(config, metrics, self._connections, discard=discard)
-        marks = self._outbox.marks(config.all_routes)
+        self._functions = Functions(
+            config,
+            router,
+            metrics,
+            self._processes,
+            letters=self._outbox.dead_letters,
+            changed=self._inboxes_changed,
+        )
+        self._marks = marks = self._outbox.marks(config.all_routes, lambda: self._functions.inboxes)
         self._boards = [
             Board(
                 settings,
@@ -135,18 +149,21 @@ class Runtime:
             if self._engines:
                 tasks.append(group.create_task(self._tick_rules()))
             tasks.append(group.create_task(self._control.run()))
+            functions = group.create_task(self._functions.run())
             gc.collect()
             gc.freeze()  # what start-up made lives as long as the process: no collection looks at it again
             gc.set_threshold(*GC_THRESHOLDS)
             log_event(_log, "gateway_started", gateway=self._config.gateway.name, control=self._config.control_socket)
             await stop.wait()
             log_event(_log, "gateway_stopping")
+            self._functions.stop()
+            await asyncio.wait([functions])
             for task in tasks:
                 task.cancel()
         self._outbox.close()
 
-    def _asks(self) -> dict[str, Callable[[Ask], Iterable[Any]]]:
-        """What the control socket answers about streams."""
+    def _asks(self) -> Mapping[str, Answering]:
+        """What the control socket answers about streams and functions."""
         outbox = self._outbox
         return {
             "streams": lambda ask: outbox.status(),
@@ -154,7 +171,22 @@ class Runtime:
             "purge": lambda ask: (outbox.purge(ask.name),),
             "export": lambda ask: outbox.export(ask.name, ask.first, ask.last),
             "losses": lambda ask: outbox.losses(ask.name),
+            "functions": lambda ask: self._functions.status(),
+            "function": lambda ask: (self._functions.show(ask.name),),
+            "invoke": self._invoke,
         }
+
+    async def _invoke(self, ask: Ask) -> Iterable[Any]:
+        return (await self._functions.invoke(ask.name, ask.topic, ask.payload),)
+
+    def _processes(self, create_task: Callable[[Coroutine[Any, Any, None]], object]) -> Spawn:
+        config = self._config
+        connections = [one for one in (config.cloud, config.broker) if one is not None]
+        hidden = [path for one in connections for path in (one.key, one.password_file) if path]
+        return Processes(create_task, ControlGroups() if config.functions else None, tuple(hidden))
+
+    def _inboxes_changed(self) -> None:
+        self._marks.forget_keepers()
 
     async def _tick_rules(self) -> None:
         """Close the windows whose time has come."""
@@ -174,6 +206,7 @@ class Runtime:
             clients=self._gateway.clients(),
             counters=self._metrics.snapshot(),
             streams=self._outbox.status(),
+            functions=self._functions.status(),
         )
 
 

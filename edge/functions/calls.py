@@ -213,21 +213,16 @@ class Calls:
         self._waiting.clear()
         return given_up
 
-    def drop(self, name: str) -> list[Job]:
-        """Forget a lane's jobs that are not under way."""
-        lane = self._lanes.get(name)
-        if lane is None:
-            return []
-        jobs = list(lane.jobs)
-        self.held -= len(jobs)
-        self._held_bytes -= sum(job.size for job in jobs if job.message is not None)
-        lane.jobs.clear()
-        lane.waits_until = 0.0
-        if name in self._ready:
-            self._ready.remove(name)
-        if not lane.busy:
-            del self._lanes[name]
-        return jobs
+    def drop(self, handle: object) -> None:
+        """Forget a job with this handle, alone in its lane, that is not under way."""
+        for name, lane in self._lanes.items():
+            if lane.jobs and lane.jobs[0].handle is handle:
+                job = lane.jobs.popleft()
+                self.held -= 1
+                self._held_bytes -= job.size
+                self._ready.remove(name)
+                del self._lanes[name]
+                return
 
     def _back(self, job: Job) -> _Lane:
         lane = self._lanes[job.lane]

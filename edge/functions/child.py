@@ -13,6 +13,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from edge.config_functions import FunctionSettings
+from edge.functions.sandbox import Ending
 
 READ_BYTES: Final = 256 * 1024
 OUTPUT_READ_BYTES: Final = 64 * 1024
@@ -20,15 +21,6 @@ OUTPUT_PAUSE_S: Final = 0.05  # after a full read: endless output costs its func
 FD_VARIABLE: Final = "EDGE_FUNCTION_FD"
 
 Pipe = Literal["stdout", "stderr"]
-
-
-class Ending(msgspec.Struct, frozen=True):
-    """reason: `exited` with code, `signal` with its number, `killed` by the gateway, `memory`, `disk`. detail: for
-    people."""
-
-    reason: str
-    code: int
-    detail: str
 
 
 class Launch(msgspec.Struct, frozen=True):

@@ -15,7 +15,8 @@ import msgspec
 from edge.config_functions import FunctionSettings
 from edge.errors import EdgeLoopError, InputRejected
 from edge.functions.backoff import Backoff
-from edge.functions.child import Ending, Launch, Pipe
+from edge.functions.child import Launch, Pipe
+from edge.functions.sandbox import Ending
 from edge.functions.slot import Slot, State
 from edge.functions.surroundings import Surroundings
 from edge.functions.wire import Configure, FromWorker, Ready, StartFailed, Stop, ToWorker, frame
@@ -211,7 +212,8 @@ class Crew:
                 self._is_ready(slot, one)
             elif isinstance(one, StartFailed):
                 slot.error = f"{one.error}: {one.message}" if one.message else one.error
-                problem = {"error": slot.error, "traceback": one.traceback}
+                slot.traceback = one.traceback
+                problem = {"error": slot.error, "traceback": one.traceback[-4000:]}
                 log_event(_log, "function_not_loaded", level=logging.WARNING, function=self._name, **problem)
             else:
                 others.append(one)

@@ -19,7 +19,7 @@ from edge.config_functions import FunctionSettings
 from edge.errors import InputRejected
 from edge.functions.burial import Burial
 from edge.functions.calls import ONCE, Calls, Job, Retry
-from edge.functions.child import Ending, Pipe
+from edge.functions.child import Pipe
 from edge.functions.crew import Crew, Version
 from edge.functions.figures import Figures, FunctionStatus
 from edge.functions.grants import Denial, Grants, Handled
@@ -27,6 +27,7 @@ from edge.functions.inbox import Inbox
 from edge.functions.invocation import Invocation
 from edge.functions.lines import Lines, tell_failure
 from edge.functions.publishes import Publishes
+from edge.functions.sandbox import Ending
 from edge.functions.schedules import Schedules
 from edge.functions.slot import Slot, State
 from edge.functions.surroundings import Surroundings
@@ -64,7 +65,7 @@ class Pool:
         self._call_ids = 0
         self._touched: dict[Slot, None] = {}
         self._paused: set[Slot] = set()
-        self._turn_due = self._stopped = self._stopping = self._learned = False
+        self.is_started = self._turn_due = self._stopped = self._stopping = self._learned = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._note_at = self._now() + NOTE_S
@@ -74,8 +75,18 @@ class Pool:
 
     # -- from outside
 
+    @property
+    def version(self) -> Version:
+        """The one that runs, or is being tried."""
+        return self._crew.candidate or self._crew.version
+
+    def letters(self, stream: Target | None) -> None:
+        """Where dead letters go from now on."""
+        self._burial.stream = stream
+
     def start(self) -> None:
         """On the running loop."""
+        self.is_started = True
         self.inbox.stream.start()
         self._schedules.configure(self._settings.every_s, self._now())
         self.wake()
@@ -118,6 +129,10 @@ class Pool:
         job.retry, job.handle, job.context = ONCE, invocation, invocation.context
         self._calls.add(job)
         self.wake()
+
+    def forget(self, invocation: Invocation) -> None:
+        """Nobody waits for it any more; if it was not begun, it never is."""
+        self._calls.drop(invocation)
 
     def reply(self, slot: Slot, reply: Reply) -> None:
         if slot.state is State.ENDED:

@@ -1,95 +1,86 @@
-"""Starts functions' processes: `edge.functions.worker`, or a program that speaks lines of JSON."""
+"""Starts functions' processes, each in its sandbox: `edge.functions.worker`, or a program of any kind."""
 
-import asyncio
 import os
-import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from edge.functions.child import FD_VARIABLE, Ending, Launch, Listener, Process
+import edge
+from edge.functions.child import FD_VARIABLE, Launch, Listener, Pipe, Process
+from edge.functions.sandbox import Containment, ControlGroups, Sandbox, spawn
 
-
-class Plain:
-    """Without containment: in a session of its own, nothing more."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
-        self._process = process
-        self.pid = process.pid
-
-    def kill(self) -> None:
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-
-    def memory_bytes(self) -> int:
-        """Resident, of the process itself."""
-        try:
-            with open(f"/proc/{self.pid}/statm", encoding="ascii") as file:
-                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except (OSError, IndexError, ValueError):
-            return 0
-
-    async def wait(self) -> Ending:
-        loop = asyncio.get_running_loop()
-        ended = loop.create_future()
-        fd = os.pidfd_open(self.pid)
-        loop.add_reader(fd, lambda: None if ended.done() else ended.set_result(None))
-        try:
-            await ended
-        finally:
-            loop.remove_reader(fd)
-            os.close(fd)
-            self.kill()  # if cancelled itself, and what it left behind in its session
-            code = self._process.wait()
-        return ending_of(code)
-
-
-def ending_of(code: int) -> Ending:
-    """code: as subprocess gives it, negative for a signal."""
-    if code >= 0:
-        return Ending("exited", code, f"exit status {code}")
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return Ending("signal", -code, name)
+# -I: nothing of its environment or folder changes what the worker imports. The package may stand outside site-packages.
+_BEGIN: Final = "import sys; sys.path.append(sys.argv.pop(1)); from edge.functions.worker import main; main()"
+_ROOT: Final = str(Path(edge.__file__).parents[1])
 
 
 class Processes:
-    """The real `Spawn`. create_task: of the group that lives as long as the functions."""
+    """The real `Spawn`. create_task: of the group that lives as long as the functions. groups: control groups of the
+    gateway, None where there are none. hidden: paths that no function sees, such as the gateway's keys."""
 
-    def __init__(self, create_task: Callable[[Coroutine[Any, Any, None]], object]) -> None:
-        self._create_task = create_task
+    def __init__(
+        self,
+        create_task: Callable[[Coroutine[Any, Any, None]], object],
+        groups: ControlGroups | None,
+        hidden: tuple[str, ...] = (),
+    ) -> None:
+        self._create_task, self._groups, self._hidden = create_task, groups, hidden
 
     async def __call__(self, launch: Launch, listener: Listener) -> Process:
         ours, theirs = socket.socketpair()
+        pipes = [os.pipe(), os.pipe()]
         try:
-            environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            environment |= {**launch.settings.environment, FD_VARIABLE: str(theirs.fileno())}
-            started = subprocess.Popen(  # noqa: ASYNC220 - it begins by vfork, within a millisecond or two
-                [sys.executable, "-m", "edge.functions.worker"],
-                env=environment,
-                cwd=launch.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
+            argv = [sys.executable, "-I", "-c", _BEGIN, _ROOT]
+            child = await spawn(
+                _sandbox(launch, self._hidden),
+                argv,
+                environment={FD_VARIABLE: f"{theirs.fileno()}"},
+                pass_fds=[theirs.fileno()],
+                output=pipes[0][1],
+                errors=pipes[1][1],
+                groups=self._groups,
             )
         except BaseException:
             ours.close()
+            for fd, _ in pipes:
+                os.close(fd)
             raise
         finally:
             theirs.close()
-        assert started.stdout is not None
-        assert started.stderr is not None
-        stdout, stderr = os.dup(started.stdout.fileno()), os.dup(started.stderr.fileno())
-        started.stdout.close()
-        started.stderr.close()
-        process = Process(Plain(started), ours, ((stdout, "stdout"), (stderr, "stderr")), listener)
+            for _, fd in pipes:
+                os.close(fd)
+        outputs: list[tuple[int, Pipe]] = [(pipes[0][0], "stdout"), (pipes[1][0], "stderr")]
+        process = Process(child, ours, outputs, listener, describe(child.containment))
         self._create_task(process.watch())
         return process
+
+
+def describe(containment: Containment) -> tuple[str, ...]:
+    """A line a limit, for people."""
+    rows = []
+    for limit, held in containment.limits.items():
+        but = f" ({held.but})" if held.but else ""
+        rows.append(f"{limit}: {held.by or 'not held'}{but}")
+    return tuple(rows)
+
+
+def _sandbox(launch: Launch, hidden: tuple[str, ...]) -> Sandbox:
+    settings = launch.settings
+    read = [launch.code, launch.site, *launch.secrets.values(), *settings.read]
+    return Sandbox(
+        name=settings.name,
+        folder=f"{launch.folder}/work",
+        memory_bytes_max=settings.memory_bytes_max,
+        processes_max=settings.processes_max,
+        file_bytes_max=settings.file_bytes_max,
+        files_open_max=settings.files_open_max,
+        cpu_percent_max=settings.cpu_percent_max,
+        user=settings.user,
+        network=settings.network,
+        read=tuple(path for path in read if path),
+        write=settings.write,
+        hidden=hidden,
+        workers=settings.workers + 1,  # a new version is tried beside those that run
+    )

@@ -26,7 +26,8 @@ Told = Callable[[bool], None]
 class Publishes:
     """route: hands a batch to the router with this object as origin. job_settled: of a job, all publishes are settled.
 
-    moved: called when there may be room, or another time to wait for. again_at: when `offer_again` is to be called; 0: never.
+    moved: called when there may be room, or another time to wait for. again_at: when `offer_again` is to be called; 0:
+    never.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ class Slot:
         self.done = 0
         self.why = ""
         """Why the gateway ends it; empty while it does not."""
-        self.error = ""
+        self.error = self.traceback = ""
         self._timeout_s = timeout_s
         self._head_at = 0.0
         self._alone = False

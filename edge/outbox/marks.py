@@ -114,6 +114,10 @@ class GatewayMarks:
             for stream in keepers:
                 stream.keep(SETTLED + thing, value)
 
+    def forget_keepers(self) -> None:
+        """Streams came or went: ask anew whose a thing's readings are."""
+        self._keepers.clear()
+
     def shed(self, thing: str, boot: int, first: int, last: int) -> None:
         for stream in self._of(thing)[0]:
             stream.board_shed(thing, boot, first, last)

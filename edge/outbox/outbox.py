@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from edge.config import Config, RouteSettings, StreamSettings
+from edge.config import Config, RouteSettings, StreamSettings, dead_letter_stream
 from edge.errors import InputRejected
 from edge.messages import Target
 from edge.metrics import Metrics
-from edge.outbox.discard import check_removed, check_shrunk
+from edge.outbox.discard import IMPLIED, check_removed, check_shrunk
 from edge.outbox.drain import Drain
 from edge.outbox.marks import GatewayMarks
 from edge.outbox.opening import open_stream
@@ -39,24 +39,29 @@ class Outbox:
         unix_time: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
+        self._started = False
         self._discard = discard
         self.streams: dict[str, Stream] = {}
         self._uploaders: dict[str, Uploader] = {}
         self._drains: dict[str, Drain] = {}
         self._reserve = Reserve(os.path.join(config.gateway.data_dir, RESERVE))
         check_removed(config, discard)
-        if config.streams:
+        self._metrics, self._now, self._unix_time = metrics, now, unix_time
+        if config.all_streams:
             self._reserve.take()
-        for settings in config.streams:
-            stream = self._open(settings, metrics, now, unix_time)
+        for settings in config.all_streams:
+            stream = self._open(settings)
             self.streams[settings.name] = stream
             if settings.export:
                 topic = f"batch/{config.gateway.name}/{settings.name}"
                 uploader = self._uploaders[settings.name] = Uploader(stream, metrics, topic, now())
                 self._drain(settings.export, targets, now).add(uploader)
 
-    def marks(self, routes: Sequence[RouteSettings]) -> GatewayMarks:
-        """Which readings of the boards are settled. routes: all the router has."""
+    def marks(
+        self, routes: Sequence[RouteSettings], inboxes: Callable[[], Mapping[str, Stream]] = dict
+    ) -> GatewayMarks:
+        """Which readings of the boards are settled. routes: all the router has; inboxes: streams beside those of the
+        file, by the names that routes give them."""
 
         boards = {f"board:{board.name}" for board in self._config.boards}
 
@@ -66,7 +71,9 @@ class Outbox:
             names = dict.fromkeys(
                 name for route in routes if route.source in sources or route.source == "boards" for name in route.to
             )
+            others = inboxes()
             found = [self.streams[name[7:]] for name in names if name.startswith("stream:")]
+            found += [others[name] for name in names if name in others]
             return found, len(found) == len(names)
 
         return GatewayMarks(streams_of)
@@ -120,6 +127,7 @@ class Outbox:
 
     def start(self) -> None:
         """On the running loop: what is held from before goes on."""
+        self._started = True
         for stream in self.streams.values():
             stream.start()
         for drain in self._drains.values():
@@ -132,21 +140,31 @@ class Outbox:
         for stream in self.streams.values():
             stream.close()
 
-    def _open(
-        self, settings: StreamSettings, metrics: Metrics, now: Callable[[], float], unix_time: Callable[[], float]
-    ) -> Stream:
-        return open_stream(
+    def dead_letters(self, name: str) -> Stream:
+        """The stream of this name; made if it is not there. On the running loop when the streams are started."""
+        stream = self.streams.get(name)
+        if stream is None:
+            stream = self.streams[name] = self._open(dead_letter_stream(name))
+            if self._started:
+                stream.start()
+        return stream
+
+    def _open(self, settings: StreamSettings) -> Stream:
+        stream = open_stream(
             settings,
             os.path.join(self._config.gateway.data_dir, FOLDER, settings.name),
             own := f"{self._config.gateway.name}/{settings.name}",
-            metrics,
+            self._metrics,
             file=self._config.file,
             check=lambda log: check_shrunk(self._config, settings, log, own, self._discard),
-            now=now,
-            unix_time=unix_time,
+            now=self._now,
+            unix_time=self._unix_time,
             disk_full=self._reserve.give,
             disk_well=self._reserve.take,
         )
+        if settings not in self._config.streams:
+            stream.keep(IMPLIED, b"1")
+        return stream
 
     def _drain(self, name: str, targets: Mapping[str, Target], now: Callable[[], float]) -> Drain:
         drain = self._drains.get(name)
