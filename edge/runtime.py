@@ -37,10 +37,12 @@ from edge.functions.sandbox import ControlGroups
 from edge.logs import log_event
 from edge.messages import Message, Origin
 from edge.metrics import Metrics
+from edge.outbox.marks import Keeper
 from edge.outbox.outbox import Outbox
 from edge.outbox.report import StreamStatus
 from edge.router import Router
-from edge.rules.build import build_engines, read_rules, rule_routes
+from edge.rulelog.rulelog import RuleLog
+from edge.rules.build import CompiledRule, read_rules, rule_routes
 
 # A message costs a tuple or two and makes no cycle: at the default of 700 the collector took about a tenth of a core.
 GC_THRESHOLDS = 20_000, 20, 100
@@ -85,8 +87,8 @@ class Runtime:
         self._started = time.monotonic()
         self._metrics = metrics = Metrics()
         rules = read_rules(config)
-        self._router = router = Router([*config.all_routes, *rule_routes(rules)], metrics)
-        self._engines = build_engines(rules, router, metrics, lambda: int(time.time() * 1000))
+        self._routes = [*config.all_routes, *rule_routes(rules)]
+        self._router = router = Router(self._routes, metrics)
         self._connections = {
             name: _connect(name, settings, metrics, config.file)
             for name, settings in (("cloud", config.cloud), ("broker", config.broker))
@@ -94,6 +96,10 @@ class Runtime:
         }
         self._gateway = gateway = Gateway(config.mqttsn, config.boards, router.route, metrics, time.monotonic)
         self._outbox = Outbox(config, metrics, self._connections, discard=discard)
+        self._rules = RuleLog(
+            config, self._outbox, router, metrics, now=time.monotonic, unix_time_ms=lambda: int(time.time() * 1000)
+        )
+        self._rules.change([CompiledRule(rule) for rule in rules], self._routes)
         self._functions = Functions(
             config,
             router,
@@ -102,7 +108,7 @@ class Runtime:
             letters=self._outbox.dead_letters,
             changed=self._inboxes_changed,
         )
-        self._marks = marks = self._outbox.marks(config.all_routes, lambda: self._functions.inboxes)
+        self._marks = marks = self._outbox.marks(lambda: self._routes, self._keeper)
         self._boards = [
             Board(
                 settings,
@@ -131,8 +137,8 @@ class Runtime:
             router.attach(name, self._gateway.target(name))
         if self._udp is not None:
             router.attach("udp", self._gateway.target("udp"))
-        for name, stream in self._outbox.streams.items():
-            router.attach(f"stream:{name}", stream)
+        for settings in self._config.all_streams:
+            router.attach(f"stream:{settings.name}", self._outbox.streams[settings.name])
 
     async def run(self) -> None:
         """Until cancelled, or until SIGTERM or SIGINT."""
@@ -141,13 +147,13 @@ class Runtime:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         self._outbox.start()
+        self._rules.start()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(connection.run()) for connection in self._connections.values()]
             tasks += [group.create_task(run_port(board, self._metrics)) for board in self._boards]
             if self._udp is not None:
                 tasks.append(group.create_task(self._udp.run()))
-            if self._engines:
-                tasks.append(group.create_task(self._tick_rules()))
+            tasks.append(group.create_task(self._tick_rules()))
             tasks.append(group.create_task(self._control.run()))
             functions = group.create_task(self._functions.run())
             gc.collect()
@@ -169,7 +175,7 @@ class Runtime:
             "streams": lambda ask: outbox.status(),
             "stream": lambda ask: (outbox.show(ask.name),),
             "purge": lambda ask: (outbox.purge(ask.name),),
-            "export": lambda ask: outbox.export(ask.name, ask.first, ask.last),
+            "export": lambda ask: outbox.rows(ask.name, ask.first, ask.last),
             "losses": lambda ask: outbox.losses(ask.name),
             "functions": lambda ask: self._functions.status(),
             "function": lambda ask: (self._functions.show(ask.name),),
@@ -186,14 +192,17 @@ class Runtime:
         return Processes(create_task, ControlGroups() if config.functions else None, tuple(hidden))
 
     def _inboxes_changed(self) -> None:
-        self._marks.forget_keepers()
+        self._marks.routes_changed()
+
+    def _keeper(self, name: str) -> Keeper | None:
+        """Of a target that is no stream."""
+        return self._functions.inboxes.get(name) or self._rules.keeper(name)
 
     async def _tick_rules(self) -> None:
         """Close the windows whose time has come."""
         while True:
             await asyncio.sleep(_RULES_TICK_S)
-            for engine in self._engines:
-                engine.tick()
+            self._rules.tick()
 
     def status(self) -> Status:
         return Status(

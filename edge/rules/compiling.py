@@ -77,6 +77,7 @@ class Code:
         lines = ["def run(messages, docs, now):", "    out = []"]
         if self._plan.window is not None:
             lines += ["    last = memory.last_start; group = memory.last_group; mark = memory.watermark"]
+            lines += ["    changed = memory.changed"]
         lines += ["    for m, doc in zip(messages, docs):", "        try:"]
         loads: list[str] = []
         plain: dict[str, str] = {}
@@ -123,9 +124,8 @@ class Code:
             else:
                 lines += ["t = now"]
         for place, call in enumerate(plan.filters):
-            memory.remembered.append({})
-            memory.dirty_filters.append(set())
-            self._names[f"D{place}"] = memory.dirty_filters[place]
+            memory.add_filter()
+            self._names[f"D{place}"] = memory.changed_filters[place]
             lines += self._filter(place, call)
         if plan.window is None:
             return [*lines, f"out.append((m, {self._row()}))"]
@@ -150,11 +150,12 @@ class Code:
                 f"start = t // {size} * {size}",
                 "if start != last:",
                 f"    if start + {size} <= mark - {memory.lateness_ms}: count('late'); continue",
-                "    group = memory.group_of(start); last = start",
+                "    group = memory.group_of(start); last = start; changed = memory.changed",
                 "s = group.get(key)",
                 "if s is None:",
                 "    s = memory.new(group, key)",
                 "    if s is None: continue",
+                "changed[key] = None",
                 *self._adds(),
             ]
         else:
@@ -234,7 +235,7 @@ class Code:
             ]
         return [
             *lines,
-            f"if {key} in {table}: {table}[{key}] = v; D{place}.add({key})",
+            f"if {key} in {table}: {table}[{key}] = v; D{place}[{key}] = None",
             f"else: memory.remember({place}, {key}, v)",
         ]
 
