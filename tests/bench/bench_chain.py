@@ -1,11 +1,12 @@
-"""The whole chain on one core: eight boards on serial lines (ptys), two rules, a durable stream, out over TLS.
+"""The whole chain on one core: eight boards on serial lines (ptys), two rules, a function, a stream, out over TLS.
 
 Each reading goes into a stream on disk (`commit = "every message"`) and from there to the broker that stands for the
-cloud, and through two rules beside: one passes on about one reading in a hundred, the other counts and averages each
-board's within a second. Beside it, in turns, the same gateway without rules, and one without the stream either, which
-is what the `relay` bench measures. The clock runs from the boards' first reading until the last one has arrived at
-the cloud; CPU and memory are those of the gateway and of all that it started, until the last row has arrived too.
-Every reading and every row is checked; of the second rule the rows must account for each reading.
+cloud, and through two rules beside: one passes on about one reading in a hundred, and the function is called with each
+of these and publishes it again; the other counts and averages each board's within a second. Beside it, in turns, the
+same gateway without rules and function, and one without the stream either, which is what the `relay` bench measures.
+The clock runs from the boards' first reading until the last one has arrived at the cloud; CPU and memory are those of
+the gateway and of all that it started (the function's worker too), until the last row and result have arrived as well.
+Every reading, row and result is checked; of the second rule the rows must account for each reading.
 """
 
 import time
@@ -23,12 +24,12 @@ from tests.bench.relay.flow import QUIET_S, SETTLING_S, brokers, on_the_others_c
 from tests.bench.relay.ports import Port, serve
 from tests.bench.relay.raw import HOST, Counter, check_in_order, numbers, packet_bytes, payload
 
-DESCRIPTION = "eight boards' frames by way of two rules and a durable stream to a broker over TLS"
-CHAIN, PLAIN, RELAY = "chain", "without_rules", "without_rules_and_stream"
+DESCRIPTION = "eight boards' frames by way of two rules, a function and a durable stream to a broker over TLS"
+CHAIN, PLAIN, RELAY = "chain", "without_rules_and_function", "without_stream_either"
 PORTS = 8
 ABOVE_C = 99
 ROWS_S = 10.0
-READINGS, ROWS = "bench/#", ("alarm/+", "mean/+")
+READINGS, ROWS = "bench/#", ("alarm/+", "mean/+", "told/+")
 RULES = f"""
 [[rule]]
 name = "alarm"
@@ -41,6 +42,22 @@ name = "mean"
 to = ["cloud"]
 topic = "mean/${{board}}"
 sql = "SELECT topic(2) AS board, avg(c) AS c, count(*) AS n FROM 'bench/+' GROUP BY topic(2), TUMBLINGWINDOW(ss, 1)"
+
+[[function]]
+name = "tell"
+file = "tell.py"
+from = ["rule:alarm"]
+subscribe = ["alarm/+"]
+publish = ["told/+"]
+to = ["cloud"]
+"""
+CODE = """
+from edge import on, publish
+
+
+@on("alarm/+")
+def tell(message):
+    publish("told" + message.topic[5:], message.payload)
 """
 
 
@@ -93,9 +110,9 @@ def _figure(results: Mapping[str, Sequence[Run]], name: str, unit: str, *, highe
 def _measure(context: Context, cloud: Mosquitto, client: Credential, count: int, rules: str, *, durable: bool) -> Run:
     """count: of readings a board."""
     ports = [Port(f"board{number}") for number in range(PORTS)]
-    relay = gateway_with_boards(
-        ports, cloud.tls_port, context.folder("gateway"), client, durable=durable, sections=rules
-    )
+    folder = context.folder("gateway")
+    (folder / "tell.py").write_text(CODE)
+    relay = gateway_with_boards(ports, cloud.tls_port, folder, client, durable=durable, sections=rules)
     readings, rows = Counter(cloud.port, "readings", READINGS), Counter(cloud.port, "rows", *ROWS)
     relay.start()
     try:
@@ -128,11 +145,13 @@ def _spent_s(relay: ProcessRelay) -> float:
 
 
 def _receive_rows(rows: Counter, sent: Mapping[str, Sequence[int]]) -> None:
-    """Until the means account for every reading; their last windows close within a second of the last reading."""
+    """Until the means account for every reading, whose last windows close within a second of the last one, and every
+    alarm has been told."""
     end = time.monotonic() + ROWS_S
-    while not _means_are_whole(rows.found(), sent):
+    wanted = sum(_fields(payload(number)).c > ABOVE_C for of_board in sent.values() for number in of_board)
+    while not (_means_are_whole(rows.found(), sent) and len(_payloads(rows.found(), "told")) >= wanted):
         if time.monotonic() > end:
-            raise NoFigure("rows of means: they do not account for every reading")
+            raise NoFigure("the means do not account for every reading, or alarms were not told")
         rows.receive(1 << 40, SETTLING_S, until=time.monotonic() + SETTLING_S)
 
 
@@ -163,10 +182,17 @@ def _check_readings(found: Sequence[p.Publish], sent: Mapping[str, Sequence[int]
 
 
 def _check_alarms(found: Sequence[p.Publish], sent: Mapping[str, Sequence[int]]) -> None:
+    """The first rule's rows, and what the function told of them."""
     for board, of_board in sent.items():
         fields = [_fields(payload(number)) for number in of_board]
         wanted = [msgspec.json.encode({"board": board, "n": one.n, "c": one.c}) for one in fields if one.c > ABOVE_C]
-        arrived = list(dict.fromkeys(one.payload for one in found if one.topic == f"alarm/{board}"))
-        check_all_arrived(f"alarms of {board}", len(wanted), len(arrived))
-        if arrived != wanted:
-            raise NoFigure(f"alarms of {board}: not those that were due, in order")
+        for kind in ("alarm", "told"):
+            arrived = _payloads([one for one in found if one.topic == f"{kind}/{board}"], kind)
+            check_all_arrived(f"{kind}/{board}", len(wanted), len(arrived))
+            if arrived != wanted:
+                raise NoFigure(f"{kind}/{board}: not what was due, in order")
+
+
+def _payloads(found: Sequence[p.Publish], kind: str) -> list[bytes]:
+    """Those on its topics, each once, as they came first."""
+    return list(dict.fromkeys(one.payload for one in found if one.topic.startswith(f"{kind}/")))

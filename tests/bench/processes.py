@@ -27,12 +27,19 @@ def pss_mb(pid: int) -> float:
 
 
 def family(pid: int) -> list[int]:
-    """The process and all that descend from it, as they are now."""
+    """The process and all that descend from it, as they are now; but for those that have ended and are not reaped."""
     found = [pid]
     for one in found:
         for thread in Path(f"/proc/{one}/task").glob("*/children"):
-            found += map(int, thread.read_text().split())
+            found += [child for child in map(int, thread.read_text().split()) if not _has_ended(child)]
     return found
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 def pin(pid: int, core: int) -> None:

@@ -91,9 +91,9 @@ class Publisher(Client):
                             selector.modify(self.socket, selectors.EVENT_READ)
         self.socket.setblocking(True)
 
-    def publish_one(self, number: int) -> None:
+    def publish_one(self, number: int, topic: str = TOPIC) -> None:
         """Its acknowledgement is read by some later call."""
-        self.socket.sendall(_publish(number))
+        self.socket.sendall(_publish(number, topic))
         self._owed_bytes += PUBACK_BYTES
         self.socket.setblocking(False)
         with suppress(BlockingIOError):
@@ -166,8 +166,14 @@ def check_in_order(what: str, found: Sequence[int]) -> None:
         raise NoFigure(f"{what}: not in order")
 
 
-def pace(publisher: Publisher, watched: Sequence[Counter], count: int, interval_s: float) -> list[dict[int, int]]:
-    """Publish that many, one each interval. Returns for each counter when a number arrived, in ns."""
+def pace(
+    publisher: Publisher,
+    watched: Sequence[Counter],
+    count: int,
+    interval_s: float,
+    topic: Callable[[int], str] = lambda _: TOPIC,
+) -> list[dict[int, int]]:
+    """Publish that many, one each interval. Returns for each counter when a number arrived, in ns. topic: of one."""
     arrived: list[dict[int, int]] = [{} for _ in watched]
     parsers = [Parser(V311) for _ in watched]
     with selectors.DefaultSelector() as selector:
@@ -179,7 +185,7 @@ def pace(publisher: Publisher, watched: Sequence[Counter], count: int, interval_
             now = time.monotonic()
             if sent < count and now >= due:
                 sent += 1
-                publisher.publish_one(sent)
+                publisher.publish_one(sent, topic(sent))
                 due += interval_s
                 end = now + 5
             elif sent == count and now > end:
