@@ -71,6 +71,9 @@ class FakeCloud:
             one for packet in published for one in arrivals(packet.topic, packet.payload, dict(packet.properties.user))
         ]
 
+    def received(self) -> int:
+        return len({one.made for one in self.arrivals()})
+
     async def _listen(self, port: int) -> int:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self.broker.make_client, HOST, port)
@@ -92,6 +95,7 @@ class Observer:
     def __init__(self, port: int, topics: tuple[str, ...] = ("dt/#", "batch/#")) -> None:
         self._lock = threading.Lock()
         self._arrivals: list[Arrival] = []
+        self._distinct: set[Id] = set()
         self._subscribed = threading.Event()
         self._topics = topics
         self._client = paho.Client(CallbackAPIVersion.VERSION2, "observer", protocol=paho.MQTTv5, manual_ack=True)
@@ -114,6 +118,10 @@ class Observer:
         with self._lock:
             return list(self._arrivals)
 
+    def received(self) -> int:
+        """How many records, each counted once."""
+        return len(self._distinct)
+
     def _on_connect(self, client: paho.Client, _: Any, __: Any, reason: ReasonCode, ___: Any) -> None:
         if not reason.is_failure:
             client.subscribe([(topic, 1) for topic in self._topics])
@@ -127,6 +135,7 @@ class Observer:
         found = list(arrivals(message.topic, bytes(message.payload), user))
         with self._lock:
             self._arrivals += found
+            self._distinct.update(one.made for one in found if one.made is not None)
         client.ack(message.mid, message.qos)
 
 
@@ -155,6 +164,9 @@ class RealCloud:
 
     def arrivals(self) -> list[Arrival]:
         return self._observer.arrivals()
+
+    def received(self) -> int:
+        return self._observer.received()
 
     def close(self) -> None:
         self._observer.close()
