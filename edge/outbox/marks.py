@@ -101,10 +101,6 @@ class GatewayMarks:
         self._settled: dict[str, tuple[int, int]] = {}
         self._keepers: dict[str, tuple[Sequence[Keeper], bool]] = {}
 
-    def routes_changed(self) -> None:
-        """What `streams_of` says may be another now."""
-        self._keepers.clear()
-
     def last(self, thing: str) -> tuple[int, int] | None:
         known = self._settled.get(thing)
         if known is None:
@@ -120,6 +116,10 @@ class GatewayMarks:
             value = _encode([(boot, sequence)])
             for stream in keepers:
                 stream.keep(SETTLED + thing, value)
+
+    def forget_keepers(self) -> None:
+        """Streams came or went: ask anew whose a thing's readings are."""
+        self._keepers.clear()
 
     def shed(self, thing: str, boot: int, first: int, last: int) -> None:
         for stream in self._of(thing)[0]:
