@@ -35,7 +35,8 @@ from edge.metrics import Metrics
 from edge.outbox.outbox import Outbox
 from edge.outbox.report import StreamStatus
 from edge.router import Router
-from edge.rules.build import build_engines, read_rules, rule_routes
+from edge.rulelog.rulelog import RuleLog
+from edge.rules.build import CompiledRule, read_rules, rule_routes
 
 # A message costs a tuple or two and makes no cycle: at the default of 700 the collector took about a tenth of a core.
 GC_THRESHOLDS = 20_000, 20, 100
@@ -79,8 +80,8 @@ class Runtime:
         self._started = time.monotonic()
         self._metrics = metrics = Metrics()
         rules = read_rules(config)
-        self._router = router = Router([*config.all_routes, *rule_routes(rules)], metrics)
-        self._engines = build_engines(rules, router, metrics, lambda: int(time.time() * 1000))
+        self._routes = [*config.all_routes, *rule_routes(rules)]
+        self._router = router = Router(self._routes, metrics)
         self._connections = {
             name: _connect(name, settings, metrics, config.file)
             for name, settings in (("cloud", config.cloud), ("broker", config.broker))
@@ -88,7 +89,11 @@ class Runtime:
         }
         self._gateway = gateway = Gateway(config.mqttsn, config.boards, router.route, metrics, time.monotonic)
         self._outbox = Outbox(config, metrics, self._connections, discard=discard)
-        marks = self._outbox.marks(config.all_routes)
+        self._rules = RuleLog(
+            config, self._outbox, router, metrics, now=time.monotonic, unix_time_ms=lambda: int(time.time() * 1000)
+        )
+        self._rules.change([CompiledRule(rule) for rule in rules], self._routes)
+        self._marks = marks = self._outbox.marks(lambda: self._routes, self._rules.keeper)
         self._boards = [
             Board(
                 settings,
@@ -117,8 +122,8 @@ class Runtime:
             router.attach(name, self._gateway.target(name))
         if self._udp is not None:
             router.attach("udp", self._gateway.target("udp"))
-        for name, stream in self._outbox.streams.items():
-            router.attach(f"stream:{name}", stream)
+        for settings in self._config.streams:
+            router.attach(f"stream:{settings.name}", self._outbox.streams[settings.name])
 
     async def run(self) -> None:
         """Until cancelled, or until SIGTERM or SIGINT."""
@@ -127,13 +132,13 @@ class Runtime:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         self._outbox.start()
+        self._rules.start()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(connection.run()) for connection in self._connections.values()]
             tasks += [group.create_task(run_port(board, self._metrics)) for board in self._boards]
             if self._udp is not None:
                 tasks.append(group.create_task(self._udp.run()))
-            if self._engines:
-                tasks.append(group.create_task(self._tick_rules()))
+            tasks.append(group.create_task(self._tick_rules()))
             tasks.append(group.create_task(self._control.run()))
             gc.collect()
             gc.freeze()  # what start-up made lives as long as the process: no collection looks at it again
@@ -152,7 +157,7 @@ class Runtime:
             "streams": lambda ask: outbox.status(),
             "stream": lambda ask: (outbox.show(ask.name),),
             "purge": lambda ask: (outbox.purge(ask.name),),
-            "export": lambda ask: outbox.export(ask.name, ask.first, ask.last),
+            "export": lambda ask: outbox.rows(ask.name, ask.first, ask.last),
             "losses": lambda ask: outbox.losses(ask.name),
         }
 
@@ -160,8 +165,7 @@ class Runtime:
         """Close the windows whose time has come."""
         while True:
             await asyncio.sleep(_RULES_TICK_S)
-            for engine in self._engines:
-                engine.tick()
+            self._rules.tick()
 
     def status(self) -> Status:
         return Status(

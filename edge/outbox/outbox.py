@@ -14,7 +14,7 @@ from edge.messages import Target
 from edge.metrics import Metrics
 from edge.outbox.discard import check_removed, check_shrunk
 from edge.outbox.drain import Drain
-from edge.outbox.marks import GatewayMarks
+from edge.outbox.marks import GatewayMarks, Keeper
 from edge.outbox.report import FOLDER, SourceLosses, StreamStatus, losses, rows
 from edge.outbox.reserve import Reserve
 from edge.outbox.stream import Stream
@@ -44,38 +44,55 @@ class Outbox:
         now: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
-        self._config = config
-        self._discard = discard
+        self._config, self._discard = config, discard
+        self._metrics, self._now, self._unix_time = metrics, now, unix_time
         self.streams: dict[str, Stream] = {}
         self._uploaders: dict[str, Uploader] = {}
         self._drains: dict[str, Drain] = {}
+        self._backlogs: dict[str, Callable[[], int]] = {}
         self._reserve = Reserve(os.path.join(config.gateway.data_dir, RESERVE))
         check_removed(config, discard)
         if config.streams:
             self._reserve.take()
         for settings in config.streams:
-            stream = self._open(settings, metrics, now, unix_time)
+            folder = os.path.join(config.gateway.data_dir, FOLDER, settings.name)
+            stream = self._open(settings, folder, f"{config.gateway.name}/{settings.name}")
             self.streams[settings.name] = stream
             if settings.export:
                 topic = f"batch/{config.gateway.name}/{settings.name}"
                 uploader = self._uploaders[settings.name] = Uploader(stream, metrics, topic, now())
                 self._drain(settings.export, targets, now).add(uploader)
 
-    def marks(self, routes: Sequence[RouteSettings]) -> GatewayMarks:
-        """Which readings of the boards are settled. routes: all the router has."""
+    def marks(
+        self, routes: Callable[[], Sequence[RouteSettings]], keeper: Callable[[str], Keeper | None]
+    ) -> GatewayMarks:
+        """Which readings of the boards are settled. routes: all the router has now; keeper: of a target that is no
+        stream and keeps marks all the same."""
 
         boards = {f"board:{board.name}" for board in self._config.boards}
 
-        def streams_of(thing: str) -> tuple[Sequence[Stream], bool]:
+        def streams_of(thing: str) -> tuple[Sequence[Keeper], bool]:
             own = f"board:{thing}"
             sources = {own} if own in boards else boards  # a further client id comes in by whichever board
             names = dict.fromkeys(
-                name for route in routes if route.source in sources or route.source == "boards" for name in route.to
+                name for route in routes() if route.source in sources or route.source == "boards" for name in route.to
             )
-            found = [self.streams[name[7:]] for name in names if name.startswith("stream:")]
+            held = [self.streams[name[7:]] if name.startswith("stream:") else keeper(name) for name in names]
+            found = [one for one in held if one is not None]
             return found, len(found) == len(names)
 
         return GatewayMarks(streams_of)
+
+    def open(self, settings: StreamSettings, folder: str, own: str) -> Stream:
+        """A stream beside those of the file, shown, started and closed with them. folder: of its log."""
+        self._reserve.take()
+        stream = self.streams[settings.name] = self._open(settings, folder, own)
+        return stream
+
+    def export(self, stream: Stream, drain: Drain, backlog: Callable[[], int]) -> None:
+        """One of the ways on of such a stream; several may each take a part of it. backlog: of all of it."""
+        self._drains[f"{stream.name} {len(self._drains)}"] = drain
+        self._backlogs[stream.name] = backlog
 
     def status(self) -> tuple[StreamStatus, ...]:
         return tuple(self._status_of(stream) for stream in self.streams.values())
@@ -88,7 +105,7 @@ class Outbox:
         """Give up all that the stream holds; counted in its ledger."""
         return {"stream": name, "purged": self._stream(name).purge()}
 
-    def export(self, name: str, first: int, last: int) -> Iterator[dict[str, Any]]:
+    def rows(self, name: str, first: int, last: int) -> Iterator[dict[str, Any]]:
         """Committed records first to last, whether they were exported or not, as long as they are held."""
         stream = self._stream(name)
         return rows(stream.log, stream.own, stream.clock, first, min(last, stream.log.next - 1))
@@ -106,7 +123,8 @@ class Outbox:
     def _status_of(self, stream: Stream) -> StreamStatus:
         log, uploader = stream.log, self._uploaders.get(stream.name)
         taken, drained = stream.rates
-        left = uploader.backlog() if uploader is not None else log.next - log.first
+        backlog = uploader.backlog if uploader is not None else self._backlogs.get(stream.name)
+        left = backlog() if backlog is not None else log.next - log.first
         return StreamStatus(
             name=stream.name,
             first=log.first,
@@ -138,31 +156,28 @@ class Outbox:
         for stream in self.streams.values():
             stream.close()
 
-    def _open(
-        self, settings: StreamSettings, metrics: Metrics, now: Callable[[], float], unix_time: Callable[[], float]
-    ) -> Stream:
-        folder = os.path.join(self._config.gateway.data_dir, FOLDER, settings.name)
+    def _open(self, settings: StreamSettings, folder: str, own: str) -> Stream:
         size = segment_bytes(settings.bytes_max)
         options = LogOptions(segment_bytes=size, sync=settings.commit != "never")
         try:
-            log = Log.open(folder, options=options, metrics=metrics, name=settings.name)
+            log = Log.open(folder, options=options, metrics=self._metrics, name=settings.name)
         except OSError as error:
             fix = "Make the data_dir a folder on a disk that this user may write."
             raise ConfigError(self._config.file, "gateway.data_dir", f"{folder}: {error.strerror}", fix) from None
-        own = f"{self._config.gateway.name}/{settings.name}"
-        check_shrunk(self._config, settings, log, own, self._discard)
-        boot = next_boot(log.state.get(BOOT), unix_time())
+        if settings in self._config.streams:
+            check_shrunk(self._config, settings, log, own, self._discard)
+        boot = next_boot(log.state.get(BOOT), self._unix_time())
         log.put_state(BOOT, msgspec.msgpack.encode(boot))
         return Stream(
             settings,
             log,
             own,
-            metrics,
+            self._metrics,
             boot=boot,
             system_boot=_system_boot(),
             segment_bytes=size,
-            now=now,
-            unix_time=unix_time,
+            now=self._now,
+            unix_time=self._unix_time,
             disk_full=self._reserve.give,
             disk_well=self._reserve.take,
         )

@@ -82,7 +82,7 @@ class Code:
         lines = ["def run(messages, docs, now):", "    out = []"]
         if self._plan.window is not None:
             lines += ["    last = memory.last_start; group = memory.last_group; mark = memory.watermark"]
-            lines += [f"    end = last + {self._plan.window.size}"]
+            lines += [f"    end = last + {self._plan.window.size}; changed = memory.changed"]
         if self._time:
             lines += [f"    latest = now + {FUTURE_MS_MAX}"]
         lines += ["    for m, doc in zip(messages, docs):", "        try:"]
@@ -127,9 +127,8 @@ class Code:
         if plan.window is not None or any(call.name in {"unseen", "at_most"} for call in plan.filters):
             lines += time_lines(self._time, self._field(self._time) if self._time else "")
         for place, call in enumerate(plan.filters):
-            memory.remembered.append({})
-            memory.dirty_filters.append(set())
-            self._names[f"D{place}"] = memory.dirty_filters[place]
+            memory.add_filter()
+            self._names[f"D{place}"] = memory.changed_filters[place]
             lines += self._filter(place, call)
         if plan.window is None:
             return [*lines, f"out.append((m, {self._row()}))"]
@@ -147,11 +146,12 @@ class Code:
                 "if not last <= t < end:",
                 f"    start = t // {size} * {size}",
                 f"    if start + {size} <= mark - {memory.lateness_ms}: count('late'); continue",
-                f"    group = memory.group_of(start); last = start; end = start + {size}",
+                f"    group = memory.group_of(start); last = start; end = start + {size}; changed = memory.changed",
                 "s = group.get(key)",
                 "if s is None:",
                 "    s = memory.new(group, key)",
                 "    if s is None: continue",
+                "changed[key] = None",
                 *self._adds(),
             ]
         elif plan.window.kind == "sliding":
@@ -255,7 +255,7 @@ class Code:
             f"    memory.remember({place}, {key}, v)",
             "else:",
             f"    if {same}: continue",
-            f"    {table}[{key}] = v; D{place}.add({key})",
+            f"    {table}[{key}] = v; D{place}[{key}] = None",
         ]
 
     # Expressions
@@ -322,6 +322,8 @@ class Code:
         match expression:
             case Call("and", args):
                 return "(" + " and ".join(self._test(one) for one in _spine(expression)) + ")"
+            case Value(value):
+                return str(value is True)
             case Call("or", args):
                 return "(" + " or ".join(self._test(one) for one in args) + ")"
             case Call(name, (Field(), Value(value)) as args) if name in _SIGNS and not self._emitting:

@@ -23,6 +23,7 @@ from tests.faults.oracle import Arrival, Id, read_payload
 
 HOST = "127.0.0.1"
 _WAIT_S = 30.0
+ROWS = "rule/"
 
 
 def arrivals(topic: str, data: bytes, user: Mapping[str, str]) -> Iterator[Arrival]:
@@ -65,11 +66,31 @@ class FakeCloud:
         """Set one of the fake broker's wishes."""
         self._thread.call(setattr, self.broker, change, value)
 
+    def rows(self) -> dict[str, list[bytes]]:
+        """What rules made, by topic in the order it came, each name once."""
+        found: dict[str, list[bytes]] = {}
+        seen: dict[Id, bytes] = {}
+        for packet in self._published():
+            if not packet.topic.startswith(ROWS):
+                continue
+            user = dict(packet.properties.user)
+            named = Id(user["thing"], int(user["boot"]), int(user["seq"]))
+            if named not in seen:
+                found.setdefault(packet.topic, []).append(packet.payload)
+            assert seen.setdefault(named, packet.payload) == packet.payload, f"{named} is two rows"
+        return found
+
+    def _published(self) -> list[packets.Publish]:
+        return self._thread.call(lambda: [one for one in self.broker.packets if isinstance(one, packets.Publish)])
+
     def arrivals(self) -> list[Arrival]:
-        published = self._thread.call(lambda: [one for one in self.broker.packets if isinstance(one, packets.Publish)])
+        published = [packet for packet in self._published() if not packet.topic.startswith(ROWS)]
         return [
             one for packet in published for one in arrivals(packet.topic, packet.payload, dict(packet.properties.user))
         ]
+
+    def received(self) -> int:
+        return len({one.made for one in self.arrivals()})
 
     async def _listen(self, port: int) -> int:
         loop = asyncio.get_running_loop()
@@ -92,6 +113,7 @@ class Observer:
     def __init__(self, port: int, topics: tuple[str, ...] = ("dt/#", "batch/#")) -> None:
         self._lock = threading.Lock()
         self._arrivals: list[Arrival] = []
+        self._distinct: set[Id] = set()
         self._subscribed = threading.Event()
         self._topics = topics
         self._client = paho.Client(CallbackAPIVersion.VERSION2, "observer", protocol=paho.MQTTv5, manual_ack=True)
@@ -114,6 +136,10 @@ class Observer:
         with self._lock:
             return list(self._arrivals)
 
+    def received(self) -> int:
+        """How many records, each counted once."""
+        return len(self._distinct)
+
     def _on_connect(self, client: paho.Client, _: Any, __: Any, reason: ReasonCode, ___: Any) -> None:
         if not reason.is_failure:
             client.subscribe([(topic, 1) for topic in self._topics])
@@ -127,6 +153,7 @@ class Observer:
         found = list(arrivals(message.topic, bytes(message.payload), user))
         with self._lock:
             self._arrivals += found
+            self._distinct.update(one.made for one in found if one.made is not None)
         client.ack(message.mid, message.qos)
 
 
@@ -155,6 +182,9 @@ class RealCloud:
 
     def arrivals(self) -> list[Arrival]:
         return self._observer.arrivals()
+
+    def received(self) -> int:
+        return self._observer.received()
 
     def close(self) -> None:
         self._observer.close()
