@@ -36,6 +36,7 @@ class ReadRule(msgspec.Struct, frozen=True):
             lateness_ms=round(self.settings.lateness_s * 1000),
             idle_ms=round(self.settings.idle_s * 1000),
             keys_max=self.settings.keys_max,
+            events_max=self.settings.events_max,
             tables=self.tables,
         )
 
@@ -103,7 +104,8 @@ def rule_routes(rules: Sequence[ReadRule]) -> list[RouteSettings]:
     routes = []
     for rule in rules:
         for source in rule.settings.source:
-            routes.append(RouteSettings(source=source, topic=rule.plan.topic, to=(engine_name(rule.settings),)))
+            for topic in rule.plan.topics:
+                routes.append(RouteSettings(source=source, topic=topic, to=(engine_name(rule.settings),)))
         if rule.settings.to:
             routes.append(RouteSettings(source=f"rule:{rule.settings.name}", topic="#", to=rule.settings.to))
     return routes
@@ -125,7 +127,7 @@ def _check_loops(config: Config, rules: Sequence[ReadRule]) -> None:
         out = re.sub(r"\$\{[^}]*\}", "+", output_topic(rule.settings))
         out = "/".join("+" if "+" in level else level for level in out.split("/"))
         settings = rule.settings
-        nodes.append(Node(f"rule:{settings.name}", settings.source, (rule.plan.topic,), (out,), settings.to))
+        nodes.append(Node(f"rule:{settings.name}", settings.source, rule.plan.topics, (out,), settings.to))
     if (loop := config.find_loop(nodes)) is None:
         return
     names = [f"rule:{rule.settings.name}" for rule in rules]
@@ -142,11 +144,15 @@ def explain(rules: Sequence[ReadRule], source: str, topic: str) -> Mapping[str, 
     """Rule name → why it takes the topic or does not."""
     rows = {}
     for rule in rules:
-        settings, filter_ = rule.settings, rule.plan.topic
+        settings, named = rule.settings, _named(rule.plan)
         if source not in settings.source and not (source.startswith("board:") and "boards" in settings.source):
             rows[settings.name] = f"no: it reads from {', '.join(settings.source)}"
-        elif overlap(filter_, topic):
-            rows[settings.name] = f"yes: FROM '{filter_}'; its rows go to {', '.join(settings.to) or 'routes from it'}"
+        elif any(overlap(filter_, topic) for filter_ in rule.plan.topics):
+            rows[settings.name] = f"yes: FROM {named}; its rows go to {', '.join(settings.to) or 'routes from it'}"
         else:
-            rows[settings.name] = f"no: FROM '{filter_}'"
+            rows[settings.name] = f"no: FROM {named}"
     return rows
+
+
+def _named(plan: Plan) -> str:
+    return " and ".join(f"'{topic}'" for topic in plan.topics)
