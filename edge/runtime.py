@@ -26,6 +26,7 @@ from edge.boards.udp import UdpClients
 from edge.cloud.codec import CodecConnection
 from edge.cloud.connection import Connection
 from edge.cloud.inbox import Receive
+from edge.cloud.shadows import Shadows
 from edge.cloud.tls import check_credentials
 from edge.config import Config, ConnectionSettings
 from edge.control import Answering, Ask, Control
@@ -110,6 +111,7 @@ class Runtime:
             metrics,
             self._processes,
             letters=self._outbox.dead_letters,
+            shadows=Shadows(self._connections.get("cloud"), f"{config.gateway.name}-{os.getpid()}"),
             changed=self._inboxes_changed,
         )
         self._marks = marks = self._outbox.marks(lambda: self._routes, self._keeper)
@@ -226,7 +228,8 @@ class Runtime:
         config = self._config
         connections = [one for one in (config.cloud, config.broker) if one is not None]
         hidden = [path for one in connections for path in (one.key, one.password_file) if path]
-        return Processes(create_task, ControlGroups() if config.functions else None, tuple(hidden))
+        groups = ControlGroups() if config.functions else None
+        return Processes(create_task, groups, config.gateway.name, tuple(hidden))
 
     def _inboxes_changed(self) -> None:
         self._marks.forget_keepers()

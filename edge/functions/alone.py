@@ -53,15 +53,17 @@ async def _invoke(config: Config, version: Version, topic: str, payload: bytes) 
         groups = ControlGroups()
         around = Surroundings(
             config.gateway.name,
-            Processes(create_task, groups),
+            Processes(create_task, groups, config.gateway.name),
             create_task,
             _route,
             _ask,
             Metrics(),
             time.monotonic,
         )
-        call = _OneCall(version, around, topic, payload)
         try:
+            site = await around.spawn.install(version.settings, version.launch.folder)
+            launch = msgspec.structs.replace(version.launch, site=site)
+            call = _OneCall(msgspec.structs.replace(version, launch=launch), around, topic, payload)
             return await call.run()
         finally:
             groups.close()

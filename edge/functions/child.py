@@ -5,6 +5,7 @@ Nothing here blocks: what it does not read is kept, endless output is read slowl
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from edge.functions.sandbox import Ending
 
 READ_BYTES: Final = 256 * 1024
 OUTPUT_READ_BYTES: Final = 64 * 1024
-OUTPUT_PAUSE_S: Final = 0.05  # after a full read: endless output costs its function, not the gateway
+OUTPUT_READS_PER_S: Final = 20.0  # however little each finds: endless output costs its function, not the gateway
+OUTPUT_READS_BURST: Final = 50.0
 FD_VARIABLE: Final = "EDGE_FUNCTION_FD"
 
 Pipe = Literal["stdout", "stderr"]
@@ -51,6 +53,9 @@ class Child(Protocol):
     def write(self, data: bytes) -> None:
         """Never blocks; what the pipe does not take is kept."""
 
+    def finish(self) -> None:
+        """Nothing more is written: a program ends at the end of its stdin."""
+
     def pause(self) -> None:
         """Read no more of it, for now."""
 
@@ -64,6 +69,10 @@ class Child(Protocol):
 class Spawn(Protocol):
     async def __call__(self, launch: Launch, listener: Listener) -> Child:
         """Raises OSError, EdgeLoopError when it cannot be started."""
+        ...
+
+    async def install(self, settings: FunctionSettings, folder: str) -> str:
+        """Its requirements, below the function's own folder. Returns where they are. Raises EdgeLoopError."""
         ...
 
 
@@ -92,8 +101,9 @@ class Process:
         self.contained_by = contained_by
         self._loop = asyncio.get_running_loop()
         self._unsent = b""
-        self._ended = self._paused = False
+        self._ended = self._paused = self._finishing = False
         self._outputs = dict(outputs)
+        self._reads = dict.fromkeys(self._outputs, (OUTPUT_READS_BURST, self._loop.time()))
         sock.setblocking(False)
         self._loop.add_reader(sock, self._readable)
         for fd in self._outputs:
@@ -118,6 +128,13 @@ class Process:
             self._unsent += data
         elif not self._ended:
             self._send(data)
+
+    def finish(self) -> None:
+        if self._unsent:
+            self._finishing = True
+        elif not self._ended:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
 
     def pause(self) -> None:
         if not self._paused and not self._ended:
@@ -151,6 +168,8 @@ class Process:
         data, self._unsent = self._unsent, b""
         self._loop.remove_writer(self._socket)
         self._send(data)
+        if self._finishing:
+            self.finish()
 
     def _readable(self) -> None:
         try:
@@ -176,9 +195,13 @@ class Process:
             self._loop.remove_reader(fd)
             return
         self._listener.printed(self._outputs[fd], data)
-        if len(data) == OUTPUT_READ_BYTES and not self._ended:
+        left, before = self._reads[fd]
+        now = self._loop.time()
+        left = min(left + (now - before) * OUTPUT_READS_PER_S, OUTPUT_READS_BURST) - 1
+        self._reads[fd] = left, now
+        if left < 1 and not self._ended:
             self._loop.remove_reader(fd)
-            self._loop.call_later(OUTPUT_PAUSE_S, self._read_output_again, fd)
+            self._loop.call_later((1 - left) / OUTPUT_READS_PER_S, self._read_output_again, fd)
 
     def _read_output_again(self, fd: int) -> None:
         if not self._ended:

@@ -19,7 +19,7 @@ from edge.functions.child import Launch, Pipe
 from edge.functions.sandbox import Ending
 from edge.functions.slot import Slot, State
 from edge.functions.surroundings import Surroundings
-from edge.functions.wire import Configure, FromWorker, Ready, StartFailed, Stop, ToWorker, frame
+from edge.functions.wire import Configure, FromWorker, Ready, StartFailed, Stop, ToWorker
 from edge.logs import log_event
 
 START_TIMEOUT_S: Final = 60.0
@@ -128,6 +128,8 @@ class Crew:
         if slot.state is State.LEAVING and not slot.in_flight and not slot.stop_deadline:
             self.send(slot, Stop())
             self.flush(slot)
+            if slot.is_program and slot.child is not None:
+                slot.child.finish()
             slot.stop_deadline = self._now() + STOP_TIMEOUT_S
 
     def stop(self) -> None:
@@ -145,7 +147,7 @@ class Crew:
 
     def send(self, slot: Slot, struct: ToWorker) -> None:
         """It goes out with `flush`. Raises InputRejected for what no frame can carry."""
-        slot.unsent.append(frame(struct))
+        slot.unsent.append(slot.codec.write(struct))
 
     def flush(self, slot: Slot) -> None:
         if slot.unsent and slot.child is not None:
@@ -165,7 +167,15 @@ class Crew:
     def _start(self, version: Version) -> None:
         self._numbers += 1
         self.starts += 1
-        slot = Slot(self._numbers, version.number, self._now(), version.settings.timeout_s, START_TIMEOUT_S)
+        settings = version.settings
+        slot = Slot(
+            self._numbers,
+            version.number,
+            self._now(),
+            timeout_s=settings.timeout_s,
+            start_timeout_s=START_TIMEOUT_S,
+            is_program=bool(settings.exec),
+        )
         self.slots.append(slot)
         self._around.create_task(self._run(slot, version))
 
@@ -197,15 +207,20 @@ class Crew:
             environment=dict(settings.environment),
             secrets=dict(version.launch.secrets),
         )
-        slot.unsent.insert(0, frame(configure))
+        slot.unsent.insert(0, slot.codec.write(configure))
         self.flush(slot)
+        if slot.is_program:
+            self.heard(slot, b"")
 
     def heard(self, slot: Slot, data: bytes) -> None:
         try:
-            frames = slot.reader.feed(data)
+            frames = slot.codec.feed(data)
         except InputRejected as error:
-            self._end(slot, f"it sent what is no frame: {error}")
+            self._end(slot, f"it sent what is none of the protocol: {error}")
             return
+        finally:
+            for line in slot.codec.take_text():
+                self._team.printed(slot, "stdout", f"{line}\n".encode())
         others: list[FromWorker] = []
         for one in frames:
             if isinstance(one, Ready):

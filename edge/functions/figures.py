@@ -12,7 +12,8 @@ REMEMBERED: Final = 1024
 
 
 class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One function. state: `ready`, `starting`, `waiting` (on demand, not needed now), `backing_off`, `stopping`.
+    """One function. state: `ready`, `starting`, `installing`, `waiting` (on demand, not needed now), `backing_off`,
+    `stopping`.
 
     p50_ms, p99_ms: of the last calls, None before the first; retrying: topics that wait for a retry; contained_by: what
     holds it here; next_start_s: while it backs off."""

@@ -10,17 +10,23 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
+from edge.cloud.shadows import Shadows
 from edge.config import Config
 from edge.config_functions import FunctionSettings
 from edge.errors import ConfigError, EdgeLoopError, InputRejected
+from edge.functions.asks import Asks
 from edge.functions.child import Spawn
 from edge.functions.crew import Version
 from edge.functions.figures import FunctionStatus
 from edge.functions.inbox import Inbox, inbox_settings
 from edge.functions.invocation import Invocation
 from edge.functions.pool import Pool
+from edge.functions.requirements import tidy
 from edge.functions.surroundings import Answer, Surroundings
 from edge.functions.versions import CodeError, Signature, forget_others, signature, take_over
 from edge.functions.wire import Invoke, Reply, Shadow
@@ -38,6 +44,7 @@ FOLDER: Final = "functions"
 INBOX: Final = "inbox"
 WATCH_INTERVAL_S: Final = 0.5
 STOP_PATIENCE_S: Final = 5.0
+AGAIN_S: Final = 60.0  # after requirements could not be installed
 
 _log = logging.getLogger(__name__)
 
@@ -47,12 +54,13 @@ MakeSpawn = Callable[[Callable[[Coroutine[Any, Any, None]], object]], Spawn]
 class _Function:
     """One, as it is now."""
 
-    __slots__ = ("busy", "folder", "number", "pool", "seen", "settings")
+    __slots__ = ("again_at", "busy", "folder", "number", "pool", "seen", "settings")
 
     def __init__(self, settings: FunctionSettings, folder: str, seen: Signature, pool: Pool) -> None:
         self.settings, self.folder, self.seen, self.pool = settings, folder, seen, pool
         self.number = 1
         self.busy = False
+        self.again_at = 0.0
 
 
 class Functions:
@@ -68,6 +76,7 @@ class Functions:
         make_spawn: MakeSpawn,
         *,
         letters: Callable[[str], Target | None],
+        shadows: Shadows,
         changed: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
@@ -78,6 +87,7 @@ class Functions:
         self._around = Surroundings(
             config.gateway.name, make_spawn(self._create_task), self._create_task, router.route, self._ask, metrics, now
         )
+        self._asks = Asks(config.gateway.name, shadows, self._create_task, self._invoke)
         self._functions: dict[str, _Function] = {}
         self._stop = asyncio.Event()
         self._tell_gone()
@@ -159,26 +169,16 @@ class Functions:
             raise InputRejected("no_such_function", f"{name!r}; there are {known}") from None
 
     def _ask(self, function: str, request: Shadow | Invoke, answer: Answer) -> None:
-        if isinstance(request, Invoke):
-            self._invoke(function, request, answer)
+        if (asker := self._functions.get(function)) is not None:
+            self._asks.ask(asker.pool, request, answer)
         else:
-            answer(Reply(request.id, ok=False, error="unavailable", message="this gateway has no shadows"))
+            answer(Reply(request.id, ok=False, error="unavailable", message="the function is about to end"))
 
-    def _invoke(self, function: str, request: Invoke, answer: Answer) -> None:
-        """From one function to another: allowed where `to` names it."""
-        asking, other = self._functions.get(function), self._functions.get(request.function)
-        if asking is None or other is None or other.settings.target not in asking.settings.to:
-            message = f"function {function!r} may not invoke {request.function!r}: its `to` does not name it"
-            answer(Reply(request.id, ok=False, error="denied", message=message))
-            return
-
-        def ended(one: Invocation) -> None:
-            if one.error:
-                answer(Reply(request.id, ok=False, error=one.error, message=one.message))
-            else:
-                answer(Reply(request.id, payload=one.result or b""))
-
-        other.pool.invoke(Invocation("", request.payload, ended, context=request.context))
+    def _invoke(self, name: str, invocation: Invocation) -> bool:
+        function = self._functions.get(name)
+        if function is not None:
+            function.pool.invoke(invocation)
+        return function is not None
 
     # -- coming, changing, going
 
@@ -204,6 +204,8 @@ class Functions:
         inbox = Inbox(stream, self._metrics, self._now)
         letters = self._letters(settings.dead_letter) if settings.dead_letter else None
         pool = Pool(Version(1, launch, digest), inbox, letters, self._around)
+        if settings.requirements:
+            pool.is_held, seen = True, ()  # until they are installed
         function = self._functions[settings.name] = _Function(settings, folder, seen, pool)
         self._router.attach(settings.target, stream)
         return function
@@ -223,7 +225,7 @@ class Functions:
 
     def _watch(self) -> None:
         for function in self._functions.values():
-            if function.busy or not function.pool.is_started:
+            if function.busy or not function.pool.is_started or self._now() < function.again_at:
                 continue
             seen = signature(function.settings)
             if seen != function.seen:
@@ -234,21 +236,28 @@ class Functions:
         settings = function.settings
         try:
             launch, digest = await asyncio.to_thread(take_over, settings, function.folder)
-        except CodeError as error:
-            if function.seen != seen:
+            site = await self._around.spawn.install(settings, function.folder)
+        except EdgeLoopError as error:
+            if function.pool.problem != str(error):
+                function.pool.problem = str(error)
                 self._tell_refused(settings.name, str(error))
-            function.seen = seen
+            function.again_at = self._now() + (AGAIN_S if settings.requirements else 0.0)
             return
         finally:
             function.busy = False
-        function.seen = seen
-        old = function.pool.version
-        if digest == old.digest and settings == old.settings:
+        function.pool.problem = ""
+        function.seen, function.again_at = seen, 0.0
+        pool = function.pool
+        old = pool.version
+        if digest == old.digest and settings == old.settings and not pool.is_held:
             return
         function.number += 1
         log_event(_log, "function_changed", function=settings.name, version=digest)
-        function.pool.change(Version(function.number, launch, digest))
+        launch = msgspec.structs.replace(launch, site=site)
+        pool.change(Version(function.number, launch, digest))
         await asyncio.to_thread(forget_others, function.folder, frozenset({digest, old.digest}))
+        kept = [Path(one) for one in (site, old.launch.site) if one]
+        await asyncio.to_thread(tidy, Path(function.folder) / "site", kept)
 
     def _tell_refused(self, name: str, problem: str) -> None:
         log_event(_log, "function_change_refused", level=logging.WARNING, function=name, problem=problem, old_runs=True)

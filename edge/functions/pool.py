@@ -65,7 +65,9 @@ class Pool:
         self._call_ids = 0
         self._touched: dict[Slot, None] = {}
         self._paused: set[Slot] = set()
-        self.is_started = self._turn_due = self._stopped = self._stopping = self._learned = False
+        self.is_held = self.is_started = self._turn_due = self._stopped = self._stopping = self._learned = False
+        self.problem = ""
+        """What is wrong with the files as they are now."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._note_at = self._now() + NOTE_S
@@ -80,6 +82,13 @@ class Pool:
         """The one that runs, or is being tried."""
         return self._crew.candidate or self._crew.version
 
+    def may_publish(self, topic: str) -> None:
+        """Raises Denial."""
+        self._grants.check(topic, b"")
+
+    def may_invoke(self, function: str) -> bool:
+        return f"function:{function}" in self._settings.to
+
     def letters(self, stream: Target | None) -> None:
         """Where dead letters go from now on."""
         self._burial.stream = stream
@@ -93,6 +102,7 @@ class Pool:
 
     def change(self, version: Version) -> None:
         """New code or settings: they take over when a worker has loaded them."""
+        self.is_held = False
         self._crew.change(version)
         self.wake()
 
@@ -172,7 +182,7 @@ class Pool:
             next_start_s=round(max(crew.backoff.until - self._now(), 0.0), 1),
             contained_by=tuple(children[-1].contained_by) if children else (),
             subscribed=tuple(self._handled.filters or self._settings.subscribe),
-            last_error=crew.last_error,
+            last_error=self.problem or crew.last_error,
         )
 
     def _state(self) -> str:
@@ -180,6 +190,8 @@ class Pool:
         states = {slot.state for slot in crew.slots}
         if self._stopping:
             return "stopping"
+        if self.is_held:
+            return "installing"
         if State.READY in states:
             return "ready"
         if crew.backoff.until > self._now():
@@ -207,9 +219,9 @@ class Pool:
         if now >= self._note_at:
             self._note_at = now + NOTE_S
             self._note()
-        self._hire()
         if not self._stopping:
             self._give_out(now)
+        self._hire()
         self._crew.look()
         self._settle_ended()
         for slot in self._touched:
@@ -269,7 +281,7 @@ class Pool:
         """How many workers there should be."""
         settings = self._settings
         crew = self._crew
-        if self._stopping:
+        if self._stopping or self.is_held:
             return
         if settings.start == "warm" or not self._learned:
             crew.want = settings.workers if settings.start == "warm" else 1
@@ -298,13 +310,10 @@ class Pool:
 
     def _free(self, job: Job | None) -> Slot | None:
         """The worker with the most room for it."""
-        slots = self._crew.slots
-        alone = job is not None and job.alone
-        if len(slots) == 1:
-            return slots[0] if slots[0].room(alone=alone, only=True) > 0 else None
+        alone, only = job is not None and job.alone, self._settings.workers == 1
         best, most = None, 0
-        for slot in slots:
-            if (room := slot.room(alone=alone, only=False)) > most:
+        for slot in self._crew.slots:
+            if (room := slot.room(alone=alone, only=only)) > most:
                 best, most = slot, room
         return best
 

@@ -10,7 +10,8 @@ from typing import Final
 
 from edge.functions.calls import Job
 from edge.functions.child import Child
-from edge.functions.wire import Ready, from_worker
+from edge.functions.codec import codec
+from edge.functions.wire import Ready
 
 AHEAD: Final = 8  # calls of other topics that wait in the worker's socket, where it is the only worker
 AHEAD_OF_MANY: Final = 1  # with others beside it: what waits for a slow call could run there
@@ -26,13 +27,17 @@ class State(Enum):
 
 
 class Slot:
-    """version: the number of the code and settings that it runs."""
+    """version: the number of the code and settings that it runs. is_program: it speaks lines, and is given one call at
+    a time."""
 
-    def __init__(self, number: int, version: int, now: float, timeout_s: float, start_timeout_s: float) -> None:
+    def __init__(
+        self, number: int, version: int, now: float, *, timeout_s: float, start_timeout_s: float, is_program: bool
+    ) -> None:
         self.number, self.version = number, version
         self.state = State.STARTING
         self.child: Child | None = None
-        self.reader = from_worker()
+        self.is_program = is_program
+        self.codec = codec(is_program=is_program)
         self.ready: Ready | None = None
         self.in_flight: dict[int, Job] = {}
         self.started_at = self.idle_since = now
@@ -57,7 +62,8 @@ class Slot:
             return 0
         if alone:
             return 0 if self.in_flight else 1
-        most = CONCURRENT_MAX if self.is_concurrent else 1 + (AHEAD if only else AHEAD_OF_MANY)
+        ahead = 0 if self.is_program else AHEAD if only else AHEAD_OF_MANY
+        most = CONCURRENT_MAX if self.is_concurrent else 1 + ahead
         return most - len(self.in_flight)
 
     def give(self, id_: int, job: Job, now: float) -> None:

@@ -45,7 +45,14 @@ class Machine:
         self.audit, self.numbers = audit, numbers
 
 
-_ALIKE: Final = {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "clone3": 435}
+_ALIKE: Final = {
+    "io_uring_setup": 425,
+    "io_uring_enter": 426,
+    "io_uring_register": 427,
+    "clone3": 435,
+    "pidfd_getfd": 438,
+    "fchmodat2": 452,
+}
 _NAMES: Final = (
     "clone",
     "pivot_root",
@@ -66,25 +73,33 @@ _NAMES: Final = (
     "setsid",
     "setpgid",
     "open_by_handle_at",
+    "chmod",
+    "fchmod",
+    "fchmodat",
 )
 
 
 def _numbers(*numbers: int) -> dict[str, int]:
-    return {**dict(zip(_NAMES, numbers, strict=True)), **_ALIKE, "pidfd_getfd": 438}
+    """0: this processor has no such call."""
+    return {name: number for name, number in zip(_NAMES, numbers, strict=True) if number} | _ALIKE
 
 
 _MACHINES: Final = {
     "x86_64-linux-gnu": Machine(
         0xC000_003E,
-        _numbers(56, 155, 41, 101, 310, 311, 312, 250, 248, 249, 321, 298, 323, 165, 272, 308, 112, 109, 304),
+        _numbers(
+            56, 155, 41, 101, 310, 311, 312, 250, 248, 249, 321, 298, 323, 165, 272, 308, 112, 109, 304, 90, 91, 268
+        ),
     ),
     "aarch64-linux-gnu": Machine(
         0xC000_00B7,
-        _numbers(220, 41, 198, 117, 270, 271, 272, 219, 217, 218, 280, 241, 282, 40, 97, 268, 157, 154, 265),
+        _numbers(220, 41, 198, 117, 270, 271, 272, 219, 217, 218, 280, 241, 282, 40, 97, 268, 157, 154, 265, 0, 52, 53),
     ),
     "arm-linux-gnueabihf": Machine(
         0x4000_0028,
-        _numbers(120, 218, 281, 26, 376, 377, 378, 311, 309, 310, 386, 364, 388, 21, 337, 375, 66, 57, 371),
+        _numbers(
+            120, 218, 281, 26, 376, 377, 378, 311, 309, 310, 386, 364, 388, 21, 337, 375, 66, 57, 371, 15, 94, 333
+        ),
     ),
 }
 

@@ -58,7 +58,7 @@ class Ruleset:
                 fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
             except OSError:
                 continue
-            bits = self.all & ~(_MAKE_CHAR | _MAKE_BLOCK) if access == "write" else _READ
+            bits = self._bits(access)
             if not stat.S_ISDIR(os.fstat(fd).st_mode):
                 bits &= _OF_A_FILE
             rule = struct.pack("=Qi", bits & self.all, fd)
@@ -66,6 +66,11 @@ class Ruleset:
                 kernel.syscall(_ADD_RULE, self._fd, 1, ctypes.create_string_buffer(rule, len(rule)), 0)
             finally:
                 os.close(fd)
+
+    def _bits(self, access: Access) -> int:
+        if access == "write":
+            return self.all & ~(_MAKE_CHAR | _MAKE_BLOCK)
+        return _READ_DIR if access == "list" else _READ
 
     def apply(self) -> None:
         """no_new_privs must be set."""

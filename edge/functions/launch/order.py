@@ -2,7 +2,9 @@
 
 from typing import Literal, TypedDict
 
-Access = Literal["read", "write", "hide"]
+# list: the names in a folder and below, for the search of modules; nothing of what is in them. Only where the tree of
+# files is not its own, which would hold the names it needs anyway.
+Access = Literal["read", "write", "list", "hide"]
 
 
 class Order(TypedDict):

@@ -29,7 +29,8 @@ def change_root(paths: Iterable[tuple[str, Access]], tmp_bytes: int, *, processe
     _links("/old", "/new")
     _tmp(tmp_bytes)
     for path, access in sorted(dict(paths).items()):
-        _place(path, access)
+        if access != "list":
+            _place(path, access)
     for name in _DEVICES:
         _bind(f"/dev/{name}", 0)
     shown = processes and _processes()

@@ -34,9 +34,14 @@ _NEVER: Final = (
     "open_by_handle_at",
 )
 
+_MODES: Final = ("chmod", "fchmod", "fchmodat", "fchmodat2")
 
-def program(machine: Machine, *, network: bool, local_sockets: bool, hold_group: bool) -> bytes:
-    """local_sockets: AF_UNIX stays even without network. hold_group: nobody leaves the process group."""
+
+def program(
+    machine: Machine, *, network: bool, local_sockets: bool, hold_group: bool = False, hold_modes: bool = False
+) -> bytes:
+    """local_sockets: AF_UNIX stays even without network. hold_group: nobody leaves the process group. hold_modes: the
+    modes of files stay, wherever they are: Landlock does not see to them."""
     numbers = machine.numbers
     rules = [
         (_LOAD, 0, 0, _MACHINE_AT),
@@ -50,6 +55,8 @@ def program(machine: Machine, *, network: bool, local_sockets: bool, hold_group:
     denied[numbers["clone3"]] = _ENOSYS  # its flags cannot be seen; the C library falls back to clone
     if hold_group:
         denied |= {numbers["setsid"]: _EPERM, numbers["setpgid"]: _EPERM}
+    if hold_modes:
+        denied |= {numbers[name]: _EPERM for name in _MODES if name in numbers}
     for number, error in sorted(denied.items()):
         rules += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _FAIL | error)]
     rules += [

@@ -184,7 +184,13 @@ class _Launch:
             held.append("group_kept")
         try:
             kernel.set_seccomp_filter(
-                seccomp.program(here, network=order["network"], local_sockets=apart, hold_group=not whole)
+                seccomp.program(
+                    here,
+                    network=order["network"],
+                    local_sockets=apart,
+                    hold_group=not whole,
+                    hold_modes="namespace:files" not in held and "user" not in held,
+                )
             )
         except OSError:
             if not whole:

@@ -68,7 +68,7 @@ class Child:
             return 0
         if self._group is not None and "memory" in self._group.folders:
             return self._group.memory_bytes()
-        return tree.memory_bytes(self._pids())
+        return tree.memory_bytes(self._pids(), self.sandbox.memory_bytes_max)
 
     @property
     def oom_killed(self) -> bool:

@@ -47,7 +47,7 @@ def containment(
         "network": _network(sandbox, held, landlock),
         "files": _files(held, landlock),
         "user": Held("a user of its own") if "user" in held else Held("", "it runs as the service's own user"),
-        "privileges": _privileges(held),
+        "privileges": _privileges(held, landlock),
         "end": _end(groups, kept, held, alone=not sandbox.user and sandbox.workers == 1),
     }
     return Containment({limit: found[limit] for limit in LIMITS}, dict(missed))
@@ -104,10 +104,12 @@ def _files(held: Collection[str], landlock: int) -> Held:
     return Held("", _FAR)
 
 
-def _privileges(held: Collection[str]) -> Held:
+def _privileges(held: Collection[str], landlock: int) -> Held:
     if "no_new_privileges" not in held:
         return Held("", "programs with the set-uid bit work")
-    return Held("no_new_privs, seccomp" if "seccomp" in held else "no_new_privs")
+    apart = "namespace:processes" in held or "user" in held or landlock >= 6
+    but = "" if apart else "it may send signals to this user's other processes"
+    return Held("no_new_privs, seccomp" if "seccomp" in held else "no_new_privs", but)
 
 
 def _end(groups: str, kept: Collection[str], held: Collection[str], *, alone: bool) -> Held:

@@ -211,6 +211,7 @@ def _paths(sandbox: Sandbox, program: str) -> list[tuple[str, Access]]:
     if sandbox.network:
         paths |= dict.fromkeys(_NETWORK, "read")
     python = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix} - {"/"}
+    paths[os.path.dirname(_EDGE)] = "list"
     paths |= dict.fromkeys((*sorted(python), _EDGE, program), "read")
     paths |= dict.fromkeys(sandbox.hidden, "hide")
     paths |= dict.fromkeys(sandbox.read, "read")
