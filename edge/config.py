@@ -162,6 +162,7 @@ class RuleSettings(_Section, frozen=True, kw_only=True, rename={"source": "from"
     time: path of the event time (Unix ms) in a payload, empty for the time of arrival; tables: name to CSV file.
     idle_s: windows in event time are closed when no message came for so long beside lateness_s; 0: they stay open until
     the next event, so that a board that was away loses nothing.
+    keys_max: groups, and topics that filters remember; events_max: what sliding windows and joins hold.
     """
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
@@ -169,12 +170,13 @@ class RuleSettings(_Section, frozen=True, kw_only=True, rename={"source": "from"
     source: Annotated[tuple[str, ...], Meta(min_length=1)] = ("boards",)
     topic: str = ""
     to: tuple[str, ...] = ()
-    payload: Literal["json", "csv", "cbor"] = "json"
+    payload: Literal["json", "csv", "cbor", "raw"] = "json"
     columns: tuple[str, ...] = ()
     time: str = ""
     lateness_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     idle_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     keys_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    events_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     tables: dict[str, str] = {}
 
 

@@ -35,6 +35,7 @@ class ReadRule(msgspec.Struct, frozen=True):
             lateness_ms=round(self.settings.lateness_s * 1000),
             idle_ms=round(self.settings.idle_s * 1000),
             keys_max=self.settings.keys_max,
+            events_max=self.settings.events_max,
             tables=self.tables,
         )
 
@@ -102,7 +103,8 @@ def rule_routes(rules: Sequence[ReadRule]) -> list[RouteSettings]:
     routes = []
     for rule in rules:
         for source in rule.settings.source:
-            routes.append(RouteSettings(source=source, topic=rule.plan.topic, to=(engine_name(rule.settings),)))
+            for topic in rule.plan.topics:
+                routes.append(RouteSettings(source=source, topic=topic, to=(engine_name(rule.settings),)))
         if rule.settings.to:
             routes.append(RouteSettings(source=f"rule:{rule.settings.name}", topic="#", to=rule.settings.to))
     return routes
@@ -133,7 +135,7 @@ def _check_loops(config: Config, rules: Sequence[ReadRule]) -> None:
         feeds[name] = [
             f"rule:{other.settings.name}"
             for other in rules
-            if reached & set(other.settings.source) and overlap(out, other.plan.topic)
+            if reached & set(other.settings.source) and any(overlap(out, topic) for topic in other.plan.topics)
         ]
     for place, rule in enumerate(rules, 1):
         name = f"rule:{rule.settings.name}"
@@ -141,7 +143,7 @@ def _check_loops(config: Config, rules: Sequence[ReadRule]) -> None:
         while stack:
             one = stack.pop()
             if one == name:
-                problem = f"{output_topic(rule.settings)!r} comes back to the rule by its FROM {rule.plan.topic!r}"
+                problem = f"{output_topic(rule.settings)!r} comes back to the rule by its FROM {_named(rule.plan)}"
                 raise ConfigError(config.file, f"rule[{place}].topic", problem, "Use topics that do not overlap.")
             if one not in seen:
                 seen.add(one)
@@ -152,11 +154,15 @@ def explain(rules: Sequence[ReadRule], source: str, topic: str) -> Mapping[str, 
     """Rule name → why it takes the topic or does not."""
     rows = {}
     for rule in rules:
-        settings, filter_ = rule.settings, rule.plan.topic
+        settings, named = rule.settings, _named(rule.plan)
         if source not in settings.source and not (source.startswith("board:") and "boards" in settings.source):
             rows[settings.name] = f"no: it reads from {', '.join(settings.source)}"
-        elif overlap(filter_, topic):
-            rows[settings.name] = f"yes: FROM '{filter_}'; its rows go to {', '.join(settings.to) or 'routes from it'}"
+        elif any(overlap(filter_, topic) for filter_ in rule.plan.topics):
+            rows[settings.name] = f"yes: FROM {named}; its rows go to {', '.join(settings.to) or 'routes from it'}"
         else:
-            rows[settings.name] = f"no: FROM '{filter_}'"
+            rows[settings.name] = f"no: FROM {named}"
     return rows
+
+
+def _named(plan: Plan) -> str:
+    return " and ".join(f"'{topic}'" for topic in plan.topics)

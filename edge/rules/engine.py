@@ -7,7 +7,6 @@ Invariants:
 - A reading that was seen before is no message again: it changes nothing, and is settled with what it repeats.
 """
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -18,7 +17,8 @@ from edge.messages import Message, Origin, Outcome
 from edge.metrics import Metrics
 from edge.rules.payloads import Decoder
 from edge.rules.rule import Row, Rule
-from edge.topics import TopicTree, check_topic
+from edge.rules.template import Template
+from edge.topics import TopicTree
 
 PAYLOAD_BYTES_MAX = 131_072
 _TOPICS_REMEMBERED_MAX = 4096
@@ -58,7 +58,7 @@ class Output:
 
     def __init__(self, rule: Rule, thing: str, topic: str, metrics: Metrics) -> None:
         self.rule, self.thing = rule, thing
-        self._parts = re.split(r"\$\{([^}]*)\}", topic)
+        self._template = Template(topic)
         self._metrics = metrics
         self.into = metrics.counter("rule_messages_in", rule=rule.name)
         self._out = metrics.counter("rule_rows_out", rule=rule.name)
@@ -67,31 +67,18 @@ class Output:
     def kept(self, rows: Iterable[Row]) -> list[KeptRow]:
         """What to keep of them; what makes no message is counted."""
         made = []
-        encode, thing = self._encode, self.thing
-        fixed = self._parts[0] if len(self._parts) == 1 else ""
+        encode, thing, topic_of, fixed = self._encode, self.thing, self._template.topic, self._template.fixed
         for _, row in rows:
             try:
                 payload = encode(row)
                 if len(payload) > PAYLOAD_BYTES_MAX:
                     raise InputRejected("row_too_long")
-                made.append((thing, fixed or self._topic(row), payload))
+                made.append((thing, fixed or topic_of(row), payload))
             except (InputRejected, ValueError, TypeError, RecursionError) as error:
                 reason = error.reason if isinstance(error, InputRejected) else "row_not_json"
                 self._metrics.counter("rule_dropped", rule=self.rule.name, reason=reason).value += 1
         self._out.value += len(made)
         return made
-
-    def _topic(self, row: Any) -> str:
-        text = ""
-        for at, part in enumerate(self._parts):
-            if at % 2:
-                value = row.get(part) if isinstance(row, dict) else None
-                part = value if isinstance(value, str) else str(value) if value.__class__ in {int, bool} else ""
-                if not part or "/" in part:
-                    raise InputRejected("row_topic", f"${{{self._parts[at]}}} gives no level of a topic")
-            text += part
-        check_topic(text)
-        return text
 
     def count_rule(self) -> None:
         """Bring what the rule counted to the metrics."""
@@ -120,7 +107,8 @@ class Engine:
         self._now = unix_time_ms
         self._tree: TopicTree[Output] = TopicTree()
         for output in outputs:
-            self._tree.add(output.rule.plan.topic, output)
+            for topic in output.rule.plan.topics:
+                self._tree.add(topic, output)
         self._ways: dict[str, tuple[Output, ...]] = {}
         self._same: dict[tuple[Output, ...], tuple[Output, ...]] = {}
         self._repeated = metrics.counter("rule_messages_repeated")
@@ -131,7 +119,7 @@ class Engine:
         if way is None:
             if len(self._ways) >= _TOPICS_REMEMBERED_MAX:
                 self._ways.clear()
-            way = tuple(self._tree.match(topic))
+            way = tuple(dict.fromkeys(self._tree.match(topic)))  # a join may take it twice
             way = self._ways[topic] = self._same.setdefault(way, way)
         return way
 

@@ -7,8 +7,11 @@ import msgspec
 
 from edge.messages import Message
 from edge.rules.compiling import Code, Tables
+from edge.rules.joining import JoinCode
+from edge.rules.joins import Joining
 from edge.rules.plan import Plan
-from edge.rules.windows import NEVER, Memory
+from edge.rules.sliding import Sliding
+from edge.rules.windows import START, Memory
 
 Row = tuple[Message | None, Any]
 """The message a row stems from (None for a window's) and the row: a dict, or with `SELECT *` any payload."""
@@ -30,15 +33,26 @@ class Rule:
         lateness_ms: int = 0,
         idle_ms: int = 0,
         keys_max: int = 10_000,
+        events_max: int = 20_000,
         tables: Tables | None = None,
     ) -> None:
         self.name = name
         self.plan = plan
-        self._memory = Memory(plan.window, [], [], lateness_ms if time else 0, keys_max)
+        lateness_ms = lateness_ms if time else 0
+        tables = tables or {}
+        if plan.join is not None:
+            held = Joining(plan.window, [], [], lateness_ms, keys_max, events_max=events_max, outer=plan.join.outer)
+            self._memory: Memory = held
+            code: Code = JoinCode(plan, held, time, tables)
+        elif plan.window is not None and plan.window.kind == "sliding":
+            self._memory = Sliding(plan.window, [], [], lateness_ms, keys_max, events_max=events_max)
+            code = Code(plan, self._memory, time, tables)
+        else:
+            self._memory = Memory(plan.window, [], [], lateness_ms, keys_max)
+            code = Code(plan, self._memory, time, tables)
         self._arrival = not time
         self._silence_ms = idle_ms + lateness_ms if time and idle_ms else 0
         self.heard_ms = -1
-        code = Code(plan, self._memory, time, tables or {})
         self.run = code.build()
         """run(messages, docs, now_ms) -> list[Row]; docs: a payload a message. Never raises for what they hold."""
         self.source = code.source
@@ -68,11 +82,11 @@ class Rule:
         memory = self._memory
         if self._arrival:
             return now_ms >= memory.close_at
-        if not self._silence_ms or memory.close_at == NEVER:
+        if not self._silence_ms:
             return False
         if not 0 <= self.heard_ms <= now_ms:  # not since the start, or the clock was put back
             self.heard_ms = now_ms
-        return now_ms - self.heard_ms >= self._silence_ms
+        return now_ms - self.heard_ms >= self._silence_ms and memory.last_end() > START
 
     def fingerprint(self, *more: str) -> bytes:
         """Of what its state means: a state is for the rule of the same fingerprint alone. more: settings that count."""

@@ -11,7 +11,7 @@ from edge.messages import Message, Origin, Outcome, Reading
 from edge.metrics import Metrics
 from edge.outbox.marks import Marks
 from edge.router import Router
-from edge.rules.build import CompiledRule, engine_name, output_topic, read_rules, rule_routes
+from edge.rules.build import CompiledRule, engine_name, explain, output_topic, read_rules, rule_routes
 from edge.rules.engine import Engine, KeptRow, Output
 from edge.rules.payloads import decoder
 
@@ -141,6 +141,29 @@ def test_a_batch_without_room_is_turned_away_whole_and_no_window_closes(tmp_path
     assert house.cloud.got == [("rule/r", b'{"n":1}')]
 
 
+JOIN = (
+    "SELECT topic(2, a) AS b, a.c AS c, b.rh AS rh FROM 'dt/+/temp' AS a JOIN 'dt/+/hum' AS b "
+    "ON topic(2, a) = topic(2, b) GROUP BY TUMBLINGWINDOW(ss, 1)"
+)
+
+
+def test_a_join_gets_both_its_topics_and_each_message_once(tmp_path: Path) -> None:
+    house = House(rule("r", JOIN) + rule("q", JOIN.replace("dt/+/hum", "dt/#")), tmp_path)
+    house.send(("dt/x/temp", b'{"c":1}'), ("dt/x/hum", b'{"rh":2}'), ("dt/x/other", b'{"rh":3}'))
+    house.now = 1000
+    house.tick()
+    assert [payload for topic, payload in house.cloud.got if topic == "rule/r"] == [b'{"b":"x","c":1,"rh":2}']
+    assert len([payload for topic, payload in house.cloud.got if topic == "rule/q"]) == 3
+    assert house.sender.ended == [([1, 2, 3], Outcome.TAKEN)]
+    assert house.count('rule_messages_in{rule="r"}') == 2
+
+
+def test_explain_names_both_topics_of_a_join(tmp_path: Path) -> None:
+    read = read_rules(parse_config(HEAD + rule("r", JOIN), str(tmp_path / "gateway.toml")))
+    assert explain(read, "boards", "dt/x/hum")["r"].startswith("yes: FROM 'dt/+/temp' and 'dt/+/hum'")
+    assert explain(read, "boards", "dt/x/co2")["r"].startswith("no: FROM 'dt/+/temp' and 'dt/+/hum'")
+
+
 def test_a_reading_seen_before_is_no_message_again(tmp_path: Path) -> None:
     house = House(rule("r", "SELECT c FROM 'a'"), tmp_path)
     for sequences in ([1, 2], [2, 3], [1]):
@@ -190,6 +213,13 @@ def test_an_odd_payload_ends_nothing(tmp_path: Path, payload: bytes) -> None:
     assert house.cloud.got[-1] == ("rule/q", b'{"d":4}')
 
 
+def test_raw_payloads_are_any_bytes(tmp_path: Path) -> None:
+    sql = "SELECT topic(2) AS b, encode(*, 'base64') AS data FROM 'a/+'"
+    house = House(rule("r", sql, 'to = ["cloud"]\npayload = "raw"'), tmp_path)
+    house.send(("a/x", b"\x00\xff"), ("a/y", b"["))
+    assert [one for _, one in house.cloud.got] == [b'{"b":"x","data":"AP8="}', b'{"b":"y","data":"Ww=="}']
+
+
 def test_a_row_whose_topic_would_gain_levels_is_counted(tmp_path: Path) -> None:
     house = House(rule("r", "SELECT b FROM 'a'", 'to = ["cloud"]\ntopic = "x/${b}"'), tmp_path)
     house.send(("a", b'{"b":"y/z"}'), ("a", b'{"b":"#"}'), ("a", b"{}"), ("a", b'{"b":"y"}'))
@@ -214,6 +244,7 @@ def test_csv_and_cbor_are_read_too(tmp_path: Path) -> None:
             + rule("q", "SELECT a FROM 'rule/r'", 'from = ["rule:r"]'),
             "comes back",
         ),
+        (rule("r", JOIN, 'from = ["boards", "rule:r"]\ntopic = "dt/x/hum"'), "comes back"),
         (rule("r", "SELECT a,\n  avrg(b) FROM 'x'"), "line 2, column 3: avrg() is no function. Did you mean avg()?"),
         (rule("r", "SELECT a FROM 'x'", 'to = ["clod"]'), "'clod' is nowhere"),
         (rule("r", "SELECT a FROM 'x'") * 2, "another rule's"),
