@@ -28,6 +28,11 @@ def lines(status: dict[str, Any]) -> Iterator[str]:
         failing = f", commits fail: {stream['failing']}" if stream["failing"] else ""
         held = f"{stream['backlog_records']} records to export, {stream['bytes']} bytes"
         yield f"stream {stream['name']}: {held}{failing}"
+    reload = status.get("reload", {})
+    if refused := reload.get("refused"):
+        yield f"the changed gateway file is refused: {refused}"
+    if fields := reload.get("restart_needed"):
+        yield f"the changed gateway file needs a restart for {', '.join(fields)}"
     for name, value in status["counters"].items():
         if value:
             yield f"  {name} {_number(value)}"

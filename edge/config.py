@@ -281,6 +281,11 @@ def parse_config(text: str, file: str) -> Config:
     return config
 
 
+def check_config(config: Config) -> None:
+    """What no single section shows, of a Config that was put together. Raises ConfigError."""
+    _check_whole(config)
+
+
 _S = TypeVar("_S", bound=_Section)
 
 

@@ -25,6 +25,7 @@ from edge.boards.port import run_port
 from edge.boards.udp import UdpClients
 from edge.cloud.codec import CodecConnection
 from edge.cloud.connection import Connection
+from edge.cloud.inbox import Receive
 from edge.cloud.tls import check_credentials
 from edge.config import Config, ConnectionSettings
 from edge.control import Ask, Control
@@ -34,9 +35,10 @@ from edge.messages import Message, Origin
 from edge.metrics import Metrics
 from edge.outbox.outbox import Outbox
 from edge.outbox.report import StreamStatus
+from edge.reload import Reload, ReloadStatus
 from edge.router import Router
 from edge.rulelog.rulelog import RuleLog
-from edge.rules.build import CompiledRule, read_rules, rule_routes
+from edge.rules.build import CompiledRule, ReadRule, read_rules, rule_routes, table_files
 
 # A message costs a tuple or two and makes no cycle: at the default of 700 the collector took about a tenth of a core.
 GC_THRESHOLDS = 20_000, 20, 100
@@ -70,6 +72,7 @@ class Status(msgspec.Struct, frozen=True):
     clients: tuple[ClientStatus, ...]
     counters: dict[str, float]
     streams: tuple[StreamStatus, ...] = ()
+    reload: ReloadStatus = ReloadStatus()
 
 
 class Runtime:
@@ -79,7 +82,7 @@ class Runtime:
         self._config = config
         self._started = time.monotonic()
         self._metrics = metrics = Metrics()
-        rules = read_rules(config)
+        self._read = rules = read_rules(config)
         self._routes = [*config.all_routes, *rule_routes(rules)]
         self._router = router = Router(self._routes, metrics)
         self._connections = {
@@ -108,6 +111,9 @@ class Runtime:
         ]
         udp = config.mqttsn.udp
         self._udp = UdpClients(udp, gateway, metrics) if udp is not None else None
+        self._receivers: dict[str, Receive] = {}
+        self._subscribed: dict[str, set[str]] = {}
+        self._reload = Reload(config, metrics, prepare=self._prepare, files=table_files)
         self._control = Control(config.control_socket, self.status, router, self._asks())
         self._wire()
 
@@ -116,14 +122,40 @@ class Runtime:
         router = self._router
         for name, connection in self._connections.items():
             router.attach(name, connection)
-            if filters := router.filters(name):
-                connection.subscribe(filters, partial(_receive, router, name))
+            self._receivers[name] = partial(_receive, router, name)
         for name in ("boards", *(f"board:{board.name}" for board in self._boards)):
             router.attach(name, self._gateway.target(name))
         if self._udp is not None:
             router.attach("udp", self._gateway.target("udp"))
         for settings in self._config.streams:
             router.attach(f"stream:{settings.name}", self._outbox.streams[settings.name])
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        """To what routes name and nobody asked for yet. A filter that no route names any more stays until the next
+        start: what comes by it is refused, as all that no route takes."""
+        for name, connection in self._connections.items():
+            known = self._subscribed.setdefault(name, set())
+            if filters := [one for one in self._router.filters(name) if one not in known]:
+                known.update(filters)
+                connection.subscribe(filters, self._receivers[name])
+
+    def _prepare(self, config: Config) -> Callable[[], None] | None:
+        """In a thread: what to do so that the rules and functions of this file are at work."""
+        read = read_rules(config)
+        if read == self._read:
+            return None
+        compiled = [CompiledRule(rule) for rule in read]
+        return lambda: self._change(config, read, compiled)
+
+    def _change(self, config: Config, read: Sequence[ReadRule], rules: Sequence[CompiledRule]) -> None:
+        """Between two batches: from the next on messages go the new ways."""
+        self._read = list(read)
+        self._routes = [*config.all_routes, *rule_routes(read)]
+        self._router.change(self._routes)
+        self._rules.change(rules, self._routes)
+        self._marks.forget_keepers()
+        self._subscribe()
 
     async def run(self) -> None:
         """Until cancelled, or until SIGTERM or SIGINT."""
@@ -131,6 +163,7 @@ class Runtime:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.look)
         self._outbox.start()
         self._rules.start()
         async with asyncio.TaskGroup() as group:
@@ -140,6 +173,7 @@ class Runtime:
                 tasks.append(group.create_task(self._udp.run()))
             tasks.append(group.create_task(self._tick_rules()))
             tasks.append(group.create_task(self._control.run()))
+            tasks.append(group.create_task(self._reload.run()))
             gc.collect()
             gc.freeze()  # what start-up made lives as long as the process: no collection looks at it again
             gc.set_threshold(*GC_THRESHOLDS)
@@ -178,6 +212,7 @@ class Runtime:
             clients=self._gateway.clients(),
             counters=self._metrics.snapshot(),
             streams=self._outbox.status(),
+            reload=self._reload.status,
         )
 
 

@@ -101,10 +101,6 @@ class GatewayMarks:
         self._settled: dict[str, tuple[int, int]] = {}
         self._keepers: dict[str, tuple[Sequence[Keeper], bool]] = {}
 
-    def routes_changed(self) -> None:
-        """What `streams_of` says may be another now."""
-        self._keepers.clear()
-
     def last(self, thing: str) -> tuple[int, int] | None:
         known = self._settled.get(thing)
         if known is None:
@@ -121,9 +117,17 @@ class GatewayMarks:
             for stream in keepers:
                 stream.keep(SETTLED + thing, value)
 
-    def shed(self, thing: str, boot: int, first: int, last: int) -> None:
-        for stream in self._of(thing)[0]:
+    def forget_keepers(self) -> None:
+        """Streams came or went: ask anew whose a thing's readings are."""
+        self._keepers.clear()
+
+    def shed(self, thing: str, boot: int, first: int, last: int) -> int:
+        keepers = self._of(thing)[0]
+        for stream in keepers:
             stream.board_shed(thing, boot, first, last)
+        # Readings come in order, so one that any stream took says that those before it came, or were counted.
+        came = max([stream.marks.sequence(thing, boot) for stream in keepers], default=0)
+        return max(last - max(first - 1, came), 0)
 
     def _of(self, thing: str) -> tuple[Sequence[Keeper], bool]:
         keepers = self._keepers.get(thing)

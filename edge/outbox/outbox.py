@@ -5,26 +5,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from edge.config import Config, RouteSettings, StreamSettings
-from edge.errors import ConfigError, InputRejected
-from edge.log import Log, LogOptions
+from edge.errors import InputRejected
+from edge.log import Log
 from edge.messages import Target
 from edge.metrics import Metrics
 from edge.outbox.discard import check_removed, check_shrunk
 from edge.outbox.drain import Drain
 from edge.outbox.marks import GatewayMarks, Keeper
+from edge.outbox.opening import open_stream
 from edge.outbox.report import FOLDER, SourceLosses, StreamStatus, losses, rows
 from edge.outbox.reserve import Reserve
 from edge.outbox.stream import Stream
 from edge.outbox.uploader import Uploader
 
 RESERVE = "reserve"
-BOOT = "boot"
-_BOOT_MAX = (1 << 32) - 1
-_SEGMENT_BYTES_MAX = 4 * 1024 * 1024
-_SEGMENTS_LEAST = 8
 
 
 class Outbox:
@@ -157,25 +152,17 @@ class Outbox:
             stream.close()
 
     def _open(self, settings: StreamSettings, folder: str, own: str) -> Stream:
-        size = segment_bytes(settings.bytes_max)
-        options = LogOptions(segment_bytes=size, sync=settings.commit != "never")
-        try:
-            log = Log.open(folder, options=options, metrics=self._metrics, name=settings.name)
-        except OSError as error:
-            fix = "Make the data_dir a folder on a disk that this user may write."
-            raise ConfigError(self._config.file, "gateway.data_dir", f"{folder}: {error.strerror}", fix) from None
-        if settings in self._config.streams:
-            check_shrunk(self._config, settings, log, own, self._discard)
-        boot = next_boot(log.state.get(BOOT), self._unix_time())
-        log.put_state(BOOT, msgspec.msgpack.encode(boot))
-        return Stream(
+        def check(log: Log) -> None:
+            if settings in self._config.streams:
+                check_shrunk(self._config, settings, log, own, self._discard)
+
+        return open_stream(
             settings,
-            log,
+            folder,
             own,
             self._metrics,
-            boot=boot,
-            system_boot=_system_boot(),
-            segment_bytes=size,
+            file=self._config.file,
+            check=check,
             now=self._now,
             unix_time=self._unix_time,
             disk_full=self._reserve.give,
@@ -190,30 +177,3 @@ class Outbox:
             # No more than the connection keeps in flight: what it would queue is read no sooner than it can go out.
             drain = self._drains[name] = Drain(targets[name], settings.window, now)
         return drain
-
-
-def segment_bytes(bytes_max: int) -> int:
-    """So that a stream has several segments: it frees and drops whole ones."""
-    size = _SEGMENT_BYTES_MAX
-    while size * _SEGMENTS_LEAST > bytes_max and size > 256 * 1024:
-        size //= 2
-    return size
-
-
-def next_boot(value: bytes | None, unix_s: float) -> int:
-    """The number of this start: above the last, and the Unix time in seconds where the clock is set, so that it rises
-    even when a damaged tail took the last one along or the folder was removed."""
-    try:
-        last = msgspec.msgpack.decode(value, type=int) if value else 0
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        last = 0
-    return min(max(last + 1, int(unix_s)), _BOOT_MAX)
-
-
-def _system_boot() -> str:
-    """Of the operating system; unique to this process where it does not say."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return os.urandom(8).hex()

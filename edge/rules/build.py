@@ -92,6 +92,12 @@ def _table(file: str, field: str, path: Path) -> dict[str, dict[str, str]]:
         raise ConfigError(file, field, f"is no CSV: {error}", "Save it as UTF-8 with a header.") from None
 
 
+def table_files(config: Config) -> list[str]:
+    """The files that rules look up in."""
+    base = Path(config.file).resolve().parent
+    return [str(base / file) for rule in config.rules for file in rule.tables.values()]
+
+
 def rule_routes(rules: Sequence[ReadRule]) -> list[RouteSettings]:
     """Into the rules by their FROM, and out of them to their targets."""
     routes = []

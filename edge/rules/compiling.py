@@ -359,10 +359,10 @@ class Code:
     def _test(self, expression: Expression) -> str:
         """An expression that is true exactly where SQL's is true: what is unknown counts as false."""
         match expression:
-            case Call("and", args):
-                return "(" + " and ".join(self._test(one) for one in _spine(expression)) + ")"
             case Value(value):
                 return str(value is True)
+            case Call("and", args):
+                return "(" + " and ".join(self._test(one) for one in _spine(expression)) + ")"
             case Call("or", args):
                 return "(" + " or ".join(self._test(one) for one in args) + ")"
             case Call(name, (Field(), Value(value)) as args) if name in _SIGNS and not self._emitting:

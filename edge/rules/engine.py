@@ -67,14 +67,13 @@ class Output:
     def kept(self, rows: Iterable[Row]) -> list[KeptRow]:
         """What to keep of them; what makes no message is counted."""
         made = []
-        encode, thing = self._encode, self.thing
-        fixed = self._template.fixed
+        encode, thing, topic_of, fixed = self._encode, self.thing, self._template.topic, self._template.fixed
         for _, row in rows:
             try:
                 payload = encode(row)
                 if len(payload) > PAYLOAD_BYTES_MAX:
                     raise InputRejected("row_too_long")
-                made.append((thing, fixed or self._template.topic(row), payload))
+                made.append((thing, fixed or topic_of(row), payload))
             except (InputRejected, ValueError, TypeError, RecursionError) as error:
                 reason = error.reason if isinstance(error, InputRejected) else "row_not_json"
                 self._metrics.counter("rule_dropped", rule=self.rule.name, reason=reason).value += 1

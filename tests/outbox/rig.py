@@ -12,7 +12,7 @@ from edge.log import Log, LogOptions
 from edge.messages import Message, Origin, Outcome, Reading
 from edge.metrics import Metrics
 from edge.outbox.drain import Drain
-from edge.outbox.outbox import BOOT, next_boot, segment_bytes
+from edge.outbox.opening import BOOT, next_boot, segment_bytes
 from edge.outbox.stream import Stream
 from edge.outbox.uploader import Uploader
 

@@ -12,7 +12,7 @@ from edge.log import Files, Log
 from edge.messages import Message, Origin, Outcome, Reading
 from edge.metrics import Metrics
 from edge.outbox.drain import Drain
-from edge.outbox.outbox import BOOT, next_boot
+from edge.outbox.opening import BOOT, next_boot
 from edge.outbox.stream import Stream
 from edge.router import Router
 from edge.rulelog.rulelog import RuleLog
