@@ -252,7 +252,7 @@ class Log:
             self._reader.drop(work.row.segment)
             self._stretch = Stretch(0, 0)
             for damage, at, body in outcome.damages:
-                self._damages.lost(damage, at=at, body=body)
+                self._damages.lost(damage, at=at, body=body, keep=self._keep)
             for segment in self._segments:
                 if segment.number == work.row.segment:
                     segment.generation = work.generation
@@ -327,7 +327,7 @@ class Log:
         if index < 0 or number >= segment.next:  # a segment is missing here, and was counted when the log was opened
             following = self._segments[index + 1].first if index + 1 < len(self._segments) else self._next
             return Stretch(number, following)
-        return self._reader.load(number, segment.number, segment.first, segment.next)
+        return self._reader.load(number, segment.number, segment.first, segment.next, self._keep)
 
     def _forget_freed(self) -> None:
         freed = 0

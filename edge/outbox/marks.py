@@ -121,9 +121,13 @@ class GatewayMarks:
         """Streams came or went: ask anew whose a thing's readings are."""
         self._keepers.clear()
 
-    def shed(self, thing: str, boot: int, first: int, last: int) -> None:
-        for stream in self._of(thing)[0]:
+    def shed(self, thing: str, boot: int, first: int, last: int) -> int:
+        keepers = self._of(thing)[0]
+        for stream in keepers:
             stream.board_shed(thing, boot, first, last)
+        # Readings come in order, so one that any stream took says that those before it came, or were counted.
+        came = max([stream.marks.sequence(thing, boot) for stream in keepers], default=0)
+        return max(last - max(first - 1, came), 0)
 
     def _of(self, thing: str) -> tuple[Sequence[Keeper], bool]:
         keepers = self._keepers.get(thing)

@@ -67,14 +67,13 @@ class Output:
     def kept(self, rows: Iterable[Row]) -> list[KeptRow]:
         """What to keep of them; what makes no message is counted."""
         made = []
-        encode, thing = self._encode, self.thing
-        fixed = self._template.fixed
+        encode, thing, topic_of, fixed = self._encode, self.thing, self._template.topic, self._template.fixed
         for _, row in rows:
             try:
                 payload = encode(row)
                 if len(payload) > PAYLOAD_BYTES_MAX:
                     raise InputRejected("row_too_long")
-                made.append((thing, fixed or self._template.topic(row), payload))
+                made.append((thing, fixed or topic_of(row), payload))
             except (InputRejected, ValueError, TypeError, RecursionError) as error:
                 reason = error.reason if isinstance(error, InputRejected) else "row_not_json"
                 self._metrics.counter("rule_dropped", rule=self.rule.name, reason=reason).value += 1
@@ -110,6 +109,8 @@ class Engine:
         for output in outputs:
             for topic in output.rule.plan.topics:
                 self._tree.add(topic, output)
+        filters = {topic for output in outputs for topic in output.rule.plan.topics}
+        self._one_way = len(filters) == 1
         self._ways: dict[str, tuple[Output, ...]] = {}
         self._same: dict[tuple[Output, ...], tuple[Output, ...]] = {}
         self._repeated = metrics.counter("rule_messages_repeated")
@@ -134,11 +135,13 @@ class Engine:
                 origin.settled(receipts, Outcome.CONGESTED)
             return
         advance = self._seen.advance
-        fresh = [
-            message
-            for message in messages
-            if (reading := message.reading) is None or advance(reading.thing, reading.boot, reading.sequence)
-        ]
+        fresh = messages
+        if [message.reading for message in messages].count(None) < len(messages):
+            fresh = [
+                message
+                for message in messages
+                if (reading := message.reading) is None or advance(reading.thing, reading.boot, reading.sequence)
+            ]
         self._repeated.value += len(messages) - len(fresh)
         self._book.keep(self._rows_of(fresh) if fresh else (), origin, receipts, len(fresh))
 
@@ -164,7 +167,8 @@ class Engine:
         ways = self._ways
         rows: list[KeptRow] = []
         first = self.rules_for(kept[0].topic) if kept else ()
-        other = [message for message in kept if ways.get(message.topic) is not first]
+        # Where all rules have one and the same filter, the router gives nothing that it does not take.
+        other = [] if self._one_way else [message for message in kept if ways.get(message.topic) is not first]
         if all(self.rules_for(message.topic) is first for message in other):
             for output in first:
                 self._run(output, kept, docs, now, rows)
@@ -193,7 +197,7 @@ class Engine:
         decode = self._decode
         try:
             payloads = [message.payload for message in messages]
-            if max(map(len, payloads), default=0) <= PAYLOAD_BYTES_MAX:
+            if sum(map(len, payloads)) <= PAYLOAD_BYTES_MAX or max(map(len, payloads)) <= PAYLOAD_BYTES_MAX:
                 return messages, list(map(decode, payloads))
         except (ValueError, RecursionError, InputRejected):
             pass  # one of them is bad: find which

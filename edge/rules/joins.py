@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from edge.rules.journal import Journal
+from edge.rules.journal import Journal, as_key
 from edge.rules.plan import Window
-from edge.rules.sliding import as_key
 from edge.rules.windows import NEVER, START, Memory
 
 VALUE_BYTES_MAX = 1024

@@ -11,7 +11,7 @@ from edge.rules.joining import JoinCode
 from edge.rules.joins import Joining
 from edge.rules.plan import Plan
 from edge.rules.sliding import Sliding
-from edge.rules.windows import NEVER, Memory
+from edge.rules.windows import START, Memory
 
 Row = tuple[Message | None, Any]
 """The message a row stems from (None for a window's) and the row: a dict, or with `SELECT *` any payload."""
@@ -82,11 +82,11 @@ class Rule:
         memory = self._memory
         if self._arrival:
             return now_ms >= memory.close_at
-        if not self._silence_ms or memory.close_at == NEVER:
+        if not self._silence_ms:
             return False
         if not 0 <= self.heard_ms <= now_ms:  # not since the start, or the clock was put back
             self.heard_ms = now_ms
-        return now_ms - self.heard_ms >= self._silence_ms
+        return now_ms - self.heard_ms >= self._silence_ms and memory.last_end() > START
 
     def fingerprint(self, *more: str) -> bytes:
         """Of what its state means: a state is for the rule of the same fingerprint alone. more: settings that count."""

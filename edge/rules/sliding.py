@@ -15,6 +15,7 @@ import heapq
 from typing import Any, NamedTuple
 
 from edge.rules.aggregates import COLLECTED_MAX, merge
+from edge.rules.journal import as_key
 from edge.rules.plan import Window
 from edge.rules.windows import NEVER, Memory
 
@@ -244,11 +245,6 @@ class Sliding(Memory):
         else:
             rows = [(key, int(value)) for key, value in rows]
         journal.rows.update(rows)
-
-
-def as_key(key: Any) -> Any:
-    """A group's key as it was before it was stored."""
-    return tuple(map(as_key, key)) if isinstance(key, list) else key
 
 
 _LOOSE = {"percentile", "collect"}

@@ -191,10 +191,14 @@ class Memory:
 
     def close_open(self, out: list[Any]) -> None:
         """Emit all that is open, as an event after the last window's lateness would."""
-        end = max(self._ends(), default=START)
+        end = self.last_end()
         if end > START:
             self.watermark = max(self.watermark, end + self.lateness_ms)
             self.close(end, out)
+
+    def last_end(self) -> int:
+        """When the last of what is open ends; START where nothing is."""
+        return max(self._ends(), default=START)
 
     def _row(self, key: Any, slots: list[Any], start: int, end: int, out: list[Any]) -> None:
         try:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
@@ -16,28 +15,43 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.mqtt import packets
+from edge_tools.fleet.cbor import decode_item
 from edge_tools.mosquitto import Mosquitto
 from tests.fakes.broker import FakeBroker
 from tests.faults.loop_thread import LoopThread
-from tests.faults.oracle import Arrival, Id, read_payload
+from tests.faults.oracle import Arrival, Id, arrival
 
 HOST = "127.0.0.1"
 _WAIT_S = 30.0
 ROWS = "rule/"
 
 
-def arrivals(topic: str, data: bytes, user: Mapping[str, str]) -> Iterator[Arrival]:
-    """The records of one message: one, or a batch's rows (newline-delimited JSON, perhaps gzipped)."""
+def arrivals(topic: str, data: bytes, user: Mapping[str, str], content_type: str) -> Iterator[Arrival]:
+    """The records of one message: one, or a batch's rows, perhaps gzipped."""
     if not topic.startswith("batch/"):
         named = Id(user["thing"], int(user["boot"]), int(user["seq"])) if "seq" in user else None
-        yield Arrival(read_payload(data), named)
+        yield arrival(data, named)
         return
     if user.get("encoding") == "gzip":
         data = gzip.decompress(data)
+    for row in ROWS[content_type](data):
+        yield arrival(row["payload"], Id(row["thing"], row["boot"], row["seq"]))
+
+
+def _ndjson_rows(data: bytes) -> Iterator[dict[str, Any]]:
     for line in data.splitlines():
         row = json.loads(line)
-        body = row["payload"] if isinstance(row["payload"], str) else msgspec.json.encode(row["payload"]).decode()
-        yield Arrival(read_payload(body.encode()), Id(row["thing"], row["boot"], row["seq"]))
+        yield {**row, "payload": row["payload"].encode()}
+
+
+def _cbor_rows(data: bytes) -> Iterator[dict[str, Any]]:
+    at = 0
+    while at < len(data):
+        row, at = decode_item(data, at)
+        yield row
+
+
+ROWS = {"application/x-ndjson": _ndjson_rows, "application/cbor-seq": _cbor_rows}
 
 
 class FakeCloud:
@@ -70,7 +84,7 @@ class FakeCloud:
         """What rules made, by topic in the order it came, each name once."""
         found: dict[str, list[bytes]] = {}
         seen: dict[Id, bytes] = {}
-        for packet in self._published():
+        for packet in self.published():
             if not packet.topic.startswith(ROWS):
                 continue
             user = dict(packet.properties.user)
@@ -80,17 +94,20 @@ class FakeCloud:
             assert seen.setdefault(named, packet.payload) == packet.payload, f"{named} is two rows"
         return found
 
-    def _published(self) -> list[packets.Publish]:
+    def published(self) -> list[packets.Publish]:
         return self._thread.call(lambda: [one for one in self.broker.packets if isinstance(one, packets.Publish)])
 
     def arrivals(self) -> list[Arrival]:
-        published = [packet for packet in self._published() if not packet.topic.startswith(ROWS)]
         return [
-            one for packet in published for one in arrivals(packet.topic, packet.payload, dict(packet.properties.user))
+            one
+            for packet in self.published()
+            for one in arrivals(
+                packet.topic, packet.payload, dict(packet.properties.user), packet.properties.content_type or ""
+            )
         ]
 
     def received(self) -> int:
-        return len({one.made for one in self.arrivals()})
+        return len({one.made for one in self.arrivals() if not one.first})
 
     async def _listen(self, port: int) -> int:
         loop = asyncio.get_running_loop()
@@ -150,10 +167,11 @@ class Observer:
 
     def _on_message(self, client: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
         user = dict(getattr(message.properties, "UserProperty", ()))
-        found = list(arrivals(message.topic, bytes(message.payload), user))
+        kind = getattr(message.properties, "ContentType", "")
+        found = list(arrivals(message.topic, bytes(message.payload), user, kind))
         with self._lock:
             self._arrivals += found
-            self._distinct.update(one.made for one in found if one.made is not None)
+            self._distinct.update(one.made for one in found if one.made is not None and not one.first)
         client.ack(message.mid, message.qos)
 
 

@@ -106,17 +106,18 @@ class World:
         while (received := self.cloud.received()) < wanted:
             if not comes_about(partial(self._more_than, received), ARRIVE_S):
                 return False
-        return True
+        return bool(comes_about(self._nothing_missing, ARRIVE_S))
 
     def _more_than(self, received: int) -> bool:
         return self.cloud.received() > received
 
+    def _nothing_missing(self) -> bool:
+        shed = [*self.boards.shed(), *self.gateway.shed()]
+        return not judge(Books(self.boards.book(), self.cloud.arrivals(), shed)).lost
+
     def at_rest(self) -> bool:
         """The boards hold nothing and the gateway's stream neither."""
-        if not self.boards.idle() or (status := self.gateway.status()) is None:
-            return False
-        backlog = [value for name, value in status["counters"].items() if name.startswith("stream_backlog_records")]
-        return bool(backlog) and not any(backlog)
+        return self.boards.idle() and self.gateway.has_exported_all()
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:

@@ -127,6 +127,20 @@ def test_a_rule_may_read_from_another(tmp_path: Path) -> None:
     assert house.cloud.got == [("rule/two", b'{"e":7}')]
 
 
+def test_a_batch_without_room_is_turned_away_whole_and_no_window_closes(tmp_path: Path) -> None:
+    house = House(rule("r", "SELECT count(*) AS n FROM 'a' GROUP BY TUMBLINGWINDOW(ss, 1)"), tmp_path)
+    house.send(("a", b"{}"))
+    house.room, house.now = False, 1000
+    house.send(("a", b"{}"), ("a", b"{}"))
+    house.tick()
+    assert house.cloud.got == []
+    assert house.sender.ended == [([1], Outcome.TAKEN), ([1, 2], Outcome.CONGESTED)]
+    assert house.count("rule_messages_congested") == 2
+    house.room = True
+    house.tick()
+    assert house.cloud.got == [("rule/r", b'{"n":1}')]
+
+
 JOIN = (
     "SELECT topic(2, a) AS b, a.c AS c, b.rh AS rh FROM 'dt/+/temp' AS a JOIN 'dt/+/hum' AS b "
     "ON topic(2, a) = topic(2, b) GROUP BY TUMBLINGWINDOW(ss, 1)"
@@ -148,20 +162,6 @@ def test_explain_names_both_topics_of_a_join(tmp_path: Path) -> None:
     read = read_rules(parse_config(HEAD + rule("r", JOIN), str(tmp_path / "gateway.toml")))
     assert explain(read, "boards", "dt/x/hum")["r"].startswith("yes: FROM 'dt/+/temp' and 'dt/+/hum'")
     assert explain(read, "boards", "dt/x/co2")["r"].startswith("no: FROM 'dt/+/temp' and 'dt/+/hum'")
-
-
-def test_a_batch_without_room_is_turned_away_whole_and_no_window_closes(tmp_path: Path) -> None:
-    house = House(rule("r", "SELECT count(*) AS n FROM 'a' GROUP BY TUMBLINGWINDOW(ss, 1)"), tmp_path)
-    house.send(("a", b"{}"))
-    house.room, house.now = False, 1000
-    house.send(("a", b"{}"), ("a", b"{}"))
-    house.tick()
-    assert house.cloud.got == []
-    assert house.sender.ended == [([1], Outcome.TAKEN), ([1, 2], Outcome.CONGESTED)]
-    assert house.count("rule_messages_congested") == 2
-    house.room = True
-    house.tick()
-    assert house.cloud.got == [("rule/r", b'{"n":1}')]
 
 
 def test_a_reading_seen_before_is_no_message_again(tmp_path: Path) -> None:
