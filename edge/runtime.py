@@ -35,7 +35,7 @@ from edge.functions.child import Spawn
 from edge.functions.figures import FunctionStatus
 from edge.functions.functions import Functions
 from edge.functions.processes import Processes
-from edge.functions.sandbox import ControlGroups
+from edge.functions.versions import check_files
 from edge.logs import log_event
 from edge.messages import Message, Origin
 from edge.metrics import Metrics
@@ -161,6 +161,7 @@ class Runtime:
     def _prepare(self, config: Config) -> Callable[[], None] | None:
         """In a thread: what to do so that the rules and functions of this file are at work."""
         read = read_rules(config)
+        check_files(config.file, config.functions)
         if read == self._read and config.functions == self._read_functions:
             return None
         compiled = [CompiledRule(rule) for rule in read]
@@ -228,8 +229,7 @@ class Runtime:
         config = self._config
         connections = [one for one in (config.cloud, config.broker) if one is not None]
         hidden = [path for one in connections for path in (one.key, one.password_file) if path]
-        groups = ControlGroups() if config.functions else None
-        return Processes(create_task, groups, config.gateway.name, tuple(hidden))
+        return Processes(create_task, config.gateway.name, tuple(hidden))
 
     def _inboxes_changed(self) -> None:
         self._marks.forget_keepers()

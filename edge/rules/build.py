@@ -127,7 +127,7 @@ def _check_loops(config: Config, rules: Sequence[ReadRule]) -> None:
         out = re.sub(r"\$\{[^}]*\}", "+", output_topic(rule.settings))
         out = "/".join("+" if "+" in level else level for level in out.split("/"))
         settings = rule.settings
-        nodes.append(Node(f"rule:{settings.name}", settings.source, rule.plan.topics, (out,), settings.to))
+        nodes.append(Node(f"rule:{settings.name}", settings.source, tuple(rule.plan.topics), (out,), settings.to))
     if (loop := config.find_loop(nodes)) is None:
         return
     names = [f"rule:{rule.settings.name}" for rule in rules]
