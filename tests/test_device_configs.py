@@ -70,7 +70,9 @@ def test_the_readmes_function_tells_changes_and_answers_and_tells_all_on_schedul
         for celsius in (29, 31, 32, 30):
             worker.done("dt/b1/temp", b'{"c":%d}' % celsius)
         worker.done("dt/b2/temp", b'{"c":35}')
-        assert worker.done("ask/warm") == b'{"boards":["b2"],"limit_c":30.0}'
+        assert worker.done("ask/warm", b"") == b'{"boards":["b2"],"limit_c":30.0}'
+        assert worker.done("ask/warm", b"20") == b'{"boards":["b1","b2"],"limit_c":20.0}'
+        assert worker.failed("ask/warm", b"no number").error == "ValueError"
         worker.done("", b"", kind="schedule", schedule=0)
         assert published(worker) == [
             ("warm/b1", {"c": 31, "too_warm": True}),
