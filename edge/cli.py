@@ -250,7 +250,9 @@ def _explain(args: argparse.Namespace) -> int:
     config = load_config(args.config)
     check_topic(args.topic)
     rules = explain(read_rules(config), args.source, args.topic)
-    targets = Router(config.all_routes, Metrics()).named(args.source, "", args.topic)
+    router = Router(config.all_routes, Metrics())
+    senders = ("", *args.topic.split("/"))  # whoever sends it: a route's {board} is a level of the topic, if it fits
+    targets = tuple(dict.fromkeys(name for one in senders for name in router.named(args.source, one, args.topic)))
     if args.json:
         print(msgspec.json.encode({"targets": targets, "rules": rules}).decode())
     else:

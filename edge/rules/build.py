@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,11 +10,7 @@ import msgspec
 from edge.config import Config, RouteSettings, RuleSettings
 from edge.errors import ConfigError, InputRejected
 from edge.loops import Node
-from edge.metrics import Metrics
-from edge.router import Router
 from edge.rules.child import parse_rules
-from edge.rules.engine import Engine, Output
-from edge.rules.payloads import decoder
 from edge.rules.plan import Plan
 from edge.rules.rule import Rule
 from edge.topics import check_topic, overlap
@@ -38,10 +34,21 @@ class ReadRule(msgspec.Struct, frozen=True):
             self.plan,
             time=time,
             lateness_ms=round(self.settings.lateness_s * 1000),
+            idle_ms=round(self.settings.idle_s * 1000),
             keys_max=self.settings.keys_max,
             events_max=self.settings.events_max,
             tables=self.tables,
         )
+
+
+class CompiledRule:
+    """One that can work. fingerprint: what it remembers means the same to a rule of the same."""
+
+    def __init__(self, read: ReadRule) -> None:
+        settings = read.settings
+        self.name, self.read, self.rule = settings.name, read, read.compile()
+        columns, sources = ",".join(settings.columns), ",".join(sorted(settings.source))
+        self.fingerprint = self.rule.fingerprint(settings.time, settings.payload, columns, sources)
 
 
 def read_rules(config: Config) -> list[ReadRule]:
@@ -86,6 +93,12 @@ def _table(file: str, field: str, path: Path) -> dict[str, dict[str, str]]:
         raise ConfigError(file, field, f"is no CSV: {error}", "Save it as UTF-8 with a header.") from None
 
 
+def table_files(config: Config) -> list[str]:
+    """The files that rules look up in."""
+    base = Path(config.file).resolve().parent
+    return [str(base / file) for rule in config.rules for file in rule.tables.values()]
+
+
 def rule_routes(rules: Sequence[ReadRule]) -> list[RouteSettings]:
     """Into the rules by their FROM, and out of them to their targets."""
     routes = []
@@ -101,23 +114,6 @@ def rule_routes(rules: Sequence[ReadRule]) -> list[RouteSettings]:
 def engine_name(settings: RuleSettings) -> str:
     """Rules of the same sources and form of payload are one target, so that a payload is decoded once."""
     return f"rules:{','.join(sorted(settings.source))}:{settings.payload}:{','.join(settings.columns)}"
-
-
-def build_engines(
-    rules: Sequence[ReadRule], router: Router, metrics: Metrics, unix_time_ms: Callable[[], int]
-) -> list[Engine]:
-    """Compile the rules and attach them to the router."""
-    by_name: dict[str, list[ReadRule]] = {}
-    for rule in rules:
-        by_name.setdefault(engine_name(rule.settings), []).append(rule)
-    engines = []
-    for name, members in by_name.items():
-        settings = members[0].settings
-        outputs = [Output(rule.compile(), output_topic(rule.settings), router.route, metrics) for rule in members]
-        engine = Engine(outputs, decoder(settings.payload, settings.columns), metrics, unix_time_ms)
-        router.attach(name, engine)
-        engines.append(engine)
-    return engines
 
 
 def output_topic(settings: RuleSettings) -> str:

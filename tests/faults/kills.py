@@ -8,7 +8,7 @@ thread comes there first. The calls of a run without kills, listed by `calls_of`
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,10 +137,10 @@ class Run:
         return [*self.boards.shed(), *self.gateway.shed()]
 
 
-def calls_of(folder: Path, **run_options: Any) -> dict[Kill, str]:
+def calls_of(folder: Path, make: Callable[..., Run] = Run, **run_options: Any) -> dict[Kill, str]:
     """Every write-like call of a run without kills that touches the data folder, as kills, in order of time. With each
     the call as strace wrote it."""
-    run = Run(folder, **run_options)
+    run = make(folder, **run_options)
     try:
         trace = folder / "trace"
         run.gateway.start(_trace(CALLS, trace))
@@ -172,9 +172,9 @@ def _kills(trace: str, data: str) -> Iterator[tuple[Kill, str]]:
                 break  # rename names two, one is enough
 
 
-def strike(folder: Path, kill: Kill, fault: str = KILL, **run_options: Any) -> Struck:
+def strike(folder: Path, kill: Kill, fault: str = KILL, make: Callable[..., Run] = Run, **run_options: Any) -> Struck:
     """A run struck there, started again without faults if it ended, drained and judged. fault: strace's words."""
-    run = Run(folder, **run_options)
+    run = make(folder, **run_options)
     try:
         trace = folder / "trace"
         inject = ["-e", f"inject={kill.call}:{fault}:when={kill.when}"]
@@ -214,11 +214,13 @@ def strike_all(
     def one(number: int) -> Struck:
         kill = kills[number]
         place = folder / f"kill{number}"
-        struck = strike(place, kill, fault, **run_options)
+        where = ""
         try:
+            struck = strike(place, kill, fault, **run_options)
+            where = struck.where
             struck.verdict.check(shed=sheds)
         except AssertionError as error:
-            raise AssertionError(f"{fault} at {kill} ({struck.where}), see {place}: {error}") from error
+            raise AssertionError(f"{fault} at {kill} ({where}), see {place}: {error}") from error
         shutil.rmtree(place)
         return struck
 

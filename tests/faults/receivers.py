@@ -23,6 +23,7 @@ from tests.faults.oracle import Arrival, Id, arrival
 
 HOST = "127.0.0.1"
 _WAIT_S = 30.0
+ROWS = "rule/"
 
 
 def arrivals(topic: str, data: bytes, user: Mapping[str, str], content_type: str) -> Iterator[Arrival]:
@@ -78,6 +79,20 @@ class FakeCloud:
     def wish(self, change: str, value: Any) -> None:
         """Set one of the fake broker's wishes."""
         self._thread.call(setattr, self.broker, change, value)
+
+    def rows(self) -> dict[str, list[bytes]]:
+        """What rules made, by topic in the order it came, each name once."""
+        found: dict[str, list[bytes]] = {}
+        seen: dict[Id, bytes] = {}
+        for packet in self.published():
+            if not packet.topic.startswith(ROWS):
+                continue
+            user = dict(packet.properties.user)
+            named = Id(user["thing"], int(user["boot"]), int(user["seq"]))
+            if named not in seen:
+                found.setdefault(packet.topic, []).append(packet.payload)
+            assert seen.setdefault(named, packet.payload) == packet.payload, f"{named} is two rows"
+        return found
 
     def published(self) -> list[packets.Publish]:
         return self._thread.call(lambda: [one for one in self.broker.packets if isinstance(one, packets.Publish)])
