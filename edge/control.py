@@ -40,7 +40,7 @@ class Ask(msgspec.Struct, forbid_unknown_fields=True):
 
 class Control:
     """Serves one gateway. status: returns what `edge status` shows, as anything msgspec can encode. asks: by what is
-    asked, what gives the rows of the answer; each may raise InputRejected."""
+    asked, what gives the rows of the answer, None for a pause; each may raise InputRejected."""
 
     def __init__(
         self,
@@ -91,9 +91,10 @@ class Control:
             await self._watch(ask.filter, reader, writer)
         elif ask.do in self._asks:
             for count, row in enumerate(self._asks[ask.do](ask)):
-                _write(writer, row)
-                await writer.drain()
-                if count % ROWS_A_TURN == 0:
+                if row is not None:
+                    _write(writer, row)
+                    await writer.drain()
+                if row is None or count % ROWS_A_TURN == 0:
                     await asyncio.sleep(0)
         else:
             known = ", ".join(("status", "watch", *self._asks))

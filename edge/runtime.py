@@ -39,6 +39,7 @@ from edge.reload import Reload, ReloadStatus
 from edge.router import Router
 from edge.rulelog.rulelog import RuleLog
 from edge.rules.build import CompiledRule, ReadRule, read_rules, rule_routes, table_files
+from edge.tracing import logs_of, parse_id, trace
 
 # A message costs a tuple or two and makes no cycle: at the default of 700 the collector took about a tenth of a core.
 GC_THRESHOLDS = 20_000, 20, 100
@@ -193,6 +194,9 @@ class Runtime:
             "purge": lambda ask: (outbox.purge(ask.name),),
             "export": lambda ask: outbox.rows(ask.name, ask.first, ask.last),
             "losses": lambda ask: outbox.losses(ask.name),
+            "trace": lambda ask: trace(
+                parse_id(ask.name), self._config, self._read, logs_of(self._config, outbox.streams)
+            ),
         }
 
     async def _tick_rules(self) -> None:
