@@ -127,6 +127,8 @@ class Functions:
     def apply(self, functions: Sequence[FunctionSettings]) -> None:
         """The gateway file's functions now: called between two turns of the loop, with the router's routes. What cannot
         be taken over is told, and stays as it was."""
+        if self._stop.is_set():
+            return
         wanted = {settings.name: settings for settings in functions}
         for name in [name for name in self._functions if name not in wanted]:
             self._remove(name)
