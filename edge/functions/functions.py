@@ -44,6 +44,7 @@ FOLDER: Final = "functions"
 INBOX: Final = "inbox"
 WATCH_INTERVAL_S: Final = 0.5
 STOP_PATIENCE_S: Final = 5.0
+BEGIN_S: Final = 10.0  # an invocation waits so long for its turn
 AGAIN_S: Final = 60.0  # after requirements could not be installed
 
 _log = logging.getLogger(__name__)
@@ -159,7 +160,13 @@ class Functions:
         invocation = Invocation(topic, payload, lambda one: None if ended.done() else ended.set_result(one))
         function.pool.invoke(invocation)
         try:
-            await ended
+            async with asyncio.timeout(function.settings.timeout_s + BEGIN_S):
+                await ended
+        except TimeoutError:
+            status = function.pool.status()
+            problem = f"the function is {status.state}"
+            problem += f"; its last error was: {status.last_error}" if status.last_error else ""
+            invocation.failed("NotCalled", problem, "", 0.0)
         finally:
             function.pool.forget(invocation)
         return invocation.row()
@@ -187,7 +194,7 @@ class Functions:
 
     def _create_task(self, coroutine: Coroutine[Any, Any, None]) -> object:
         assert self._group is not None
-        return self._group.create_task(coroutine)
+        return self._group.create_task(_contained(coroutine))
 
     def _add(self, settings: FunctionSettings) -> _Function:
         config = self._config
@@ -273,6 +280,14 @@ class Functions:
             for name in sorted(os.listdir(base)):
                 if name not in known and (left := held(f"{base}/{name}/{INBOX}")):
                     log_event(_log, "function_gone", level=logging.WARNING, function=name, messages_kept=left)
+
+
+async def _contained(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Whatever goes wrong with one function, the gateway goes on."""
+    try:
+        await coroutine
+    except Exception:  # noqa: BLE001 - it is logged, and is this function's alone
+        _log.exception("function_task_failed")
 
 
 def held(folder: str) -> int:
