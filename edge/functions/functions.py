@@ -44,6 +44,7 @@ FOLDER: Final = "functions"
 INBOX: Final = "inbox"
 WATCH_INTERVAL_S: Final = 0.5
 STOP_PATIENCE_S: Final = 5.0
+LOOK_S_A_FILE, LOOK_S_MAX = 0.002, 5.0  # folders of very many files are looked at more seldom
 BEGIN_S: Final = 10.0  # an invocation waits so long for its turn
 AGAIN_S: Final = 60.0  # after requirements could not be installed
 
@@ -238,6 +239,7 @@ class Functions:
             if function.busy or not function.pool.is_started or self._now() < function.again_at:
                 continue
             seen = signature(function.settings)
+            function.again_at = self._now() + min(len(seen) * LOOK_S_A_FILE, LOOK_S_MAX)
             if seen != function.seen:
                 function.busy = True
                 self._create_task(self._renew(function, seen))
