@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Literal
 import msgspec
 
 from edge import __version__, cli_status
+from edge.cli_functions import add_function_commands
 from edge.cli_streams import add_stream_commands
 from edge.config import DEFAULT_FILE, Config, GatewaySettings, MqttSnSettings, RuleSettings, load_config
 from edge.control import ask_rows, ask_status, watch
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     watching.set_defaults(run=_watch)
 
     add_stream_commands(commands.add_parser("stream", help="what is held for later: look at it, export it, purge it"))
+    add_function_commands(commands)
     _add_rules(commands)
     return parser
 
@@ -124,11 +126,13 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _check_config(args: argparse.Namespace) -> int:
+    from edge.functions.versions import check_files
     from edge.rules.build import read_rules
     from edge.runtime import check_credentials_of
 
     config = load_config(args.file)
     check_credentials_of(config)
+    check_files(config.file, config.functions)
     read_rules(config)
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(config)).decode())

@@ -1,6 +1,7 @@
 """A plan → one Python function over a batch. Texts of the rule never become code: they are constants by number."""
 
 import math
+from operator import itemgetter
 from typing import Any
 
 from edge.rules.aggregates import INIT, NUMERIC, add_lines, bucket, percentile, result
@@ -82,15 +83,17 @@ class Code:
         lines = ["def run(messages, docs, now):", "    out = []"]
         if self._plan.window is not None:
             lines += ["    last = memory.last_start; group = memory.last_group; mark = memory.watermark"]
-            lines += ["    changed = memory.changed"]
+        tumbling = self._plan.window is not None and self._memory.kind == "tumbling"
+        if self._plan.window is not None and tumbling:
             lines += [f"    end = last + {self._plan.window.size}"]
+            lines += ["    changed = memory.changed; close_at = memory.close_at"]
         if self._time:
             lines += [f"    latest = now + {FUTURE_MS_MAX}"]
-        lines += ["    for m, doc in zip(messages, docs):", "        try:"]
-        lines += [" " * 12 + line for line in self._loads() + body]
+        lines += [*self._columns(), "        try:"]
+        lines += [" " * 12 + line for line in body]
         lines += ["        except (ArithmeticError, TypeError, ValueError, RecursionError): count('error')"]
-        if self._plan.window is not None and self._memory.kind == "tumbling":
-            lines += ["    memory.last_start = last; memory.last_group = group"]
+        if tumbling:
+            lines += ["    memory.last_start = last; memory.last_group = group; memory.watermark = mark"]
         lines += ["    return out", ""]
         if self._plan.window is not None:
             lines += self._emit()
@@ -103,22 +106,49 @@ class Code:
         self.source = "\n".join(lines)
         exec(compile(self.source, "<rule>", "exec"), self._names)  # noqa: S102 made from the checked plan only
 
-    def _loads(self) -> list[str]:
-        """The fields that were asked for, out of `doc`."""
-        loads: list[str] = []
-        plain: dict[str, str] = {}
+    def _columns(self) -> list[str]:
+        """The head of the loop. Fields of the payload itself are taken out of the whole batch at once: as a rule they
+        are all there, and where one is not, of each document on its own."""
+        nested, plain = self._nested(), self._plain()
+        if not plain:
+            head = ["    for m, doc in zip(messages, docs):" if nested else "    for m in messages:"]
+        else:
+            fields = ", ".join(plain)
+            gets = ", ".join(f"doc.get({key})" for key in plain.values())
+            nothing = ", ".join("None" for _ in plain)
+            if len(plain) > 1:
+                fields, gets, nothing = f"({fields})", f"({gets})", f"({nothing})"
+            self._names["GET"] = itemgetter(*(self._names[key] for key in plain.values()))
+            doc, docs = ("doc, ", "docs, ") if nested else ("", "")
+            head = [
+                "    try: columns = [*map(GET, docs)]",
+                "    except (LookupError, TypeError):",
+                f"        columns = [{gets} if doc.__class__ is dict else {nothing} for doc in docs]",
+                f"    for m, {doc}{fields} in zip(messages, {docs}columns):",
+            ]
+        return head + [" " * 8 + line for line in nested]
+
+    def _plain(self) -> dict[str, str]:
+        """The fields of the payload itself that were asked for: variable to the constant of its name."""
+        return {name: self._constant(path[0]) for path, name in self._fields.items() if _is_plain(path)}
+
+    def _nested(self) -> list[str]:
+        """The other fields, out of `doc`."""
+        lines = []
         for path, name in self._fields.items():
             if not path:
-                loads.append(f"{name} = doc")
-            elif len(path) == 1 and isinstance(path[0], str):
-                plain[name] = self._constant(path[0])
-            else:
-                steps = ", ".join(self._constant(step) for step in path)
-                loads.append(f"{name} = get(doc, {steps})")
+                lines.append(f"{name} = doc")
+            elif not _is_plain(path):
+                lines.append(f"{name} = get(doc, {', '.join(self._constant(step) for step in path)})")
+        return lines
+
+    def _loads(self) -> list[str]:
+        """All fields that were asked for, out of `doc`."""
+        lines, plain = self._nested(), self._plain()
         if plain:
-            loads.append(f"if doc.__class__ is dict: {'; '.join(f'{n} = doc.get({k})' for n, k in plain.items())}")
-            loads.append(f"else: {' = '.join(plain)} = None")
-        return loads
+            lines.append(f"if doc.__class__ is dict: {'; '.join(f'{n} = doc.get({k})' for n, k in plain.items())}")
+            lines.append(f"else: {' = '.join(plain)} = None")
+        return lines
 
     def _body(self) -> list[str]:
         plan, memory = self._plan, self._memory
@@ -135,11 +165,18 @@ class Code:
             return [*lines, f"out.append((m, {self._row()}))"]
         if plan.window.kind != "count":
             ahead = f"t - {memory.lateness_ms}" if memory.lateness_ms else "t"
-            lines += [
-                "if t > mark:",
-                "    mark = memory.watermark = t",
-                f"    if {ahead} >= memory.close_at: memory.close({ahead}, out); last = end = START",
-            ]
+            if plan.window.kind == "tumbling":
+                lines += [
+                    "if t > mark:",
+                    "    mark = t",
+                    f"    if {ahead} >= close_at: memory.close({ahead}, out); last = end = START",
+                ]
+            else:
+                lines += [
+                    "if t > mark:",
+                    "    mark = memory.watermark = t",
+                    f"    if {ahead} >= memory.close_at: memory.close({ahead}, out)",
+                ]
         lines += self._key_lines()
         size = plan.window.size
         if plan.window.kind == "tumbling":
@@ -147,7 +184,8 @@ class Code:
                 "if not last <= t < end:",
                 f"    start = t // {size} * {size}",
                 f"    if start + {size} <= mark - {memory.lateness_ms}: count('late'); continue",
-                f"    group = memory.group_of(start); last = start; end = start + {size}; changed = memory.changed",
+                f"    group = memory.group_of(start); last = start; end = start + {size}",
+                "    changed = memory.changed; close_at = memory.close_at",
                 "s = group.get(key)",
                 "if s is None:",
                 "    s = memory.new(group, key)",
@@ -200,7 +238,7 @@ class Code:
                     lines += ["    " + line for line in add_lines(call.name, self._aggregates[call])]
             if strict := [call for call in others if call.name in NUMERIC]:
                 lines.append(
-                    f"if v.__class__ is not float and not (v.__class__ is int and -{_EXACT} <= v <= {_EXACT}): "
+                    f"if v.__class__ is not float and (v.__class__ is not int or not -{_EXACT} <= v <= {_EXACT}): "
                     "v = number(v)"
                 )
                 lines.append("if v is not None:")
@@ -335,6 +373,10 @@ class Code:
                 if isinstance(value, str):
                     return f"({left}.__class__ is str and {left} {_SIGNS[name]} {right})"
         return f"({self._value(expression)} is True)"
+
+
+def _is_plain(path: tuple[str | int, ...]) -> bool:
+    return len(path) == 1 and isinstance(path[0], str)
 
 
 def time_lines(time: tuple[str | int, ...], field: str) -> list[str]:

@@ -109,6 +109,8 @@ class Engine:
         for output in outputs:
             for topic in output.rule.plan.topics:
                 self._tree.add(topic, output)
+        filters = {topic for output in outputs for topic in output.rule.plan.topics}
+        self._one_way = len(filters) == 1
         self._ways: dict[str, tuple[Output, ...]] = {}
         self._same: dict[tuple[Output, ...], tuple[Output, ...]] = {}
         self._repeated = metrics.counter("rule_messages_repeated")
@@ -134,11 +136,13 @@ class Engine:
                 origin.settled(receipts, Outcome.CONGESTED)
             return
         advance = self._seen.advance
-        fresh = [
-            message
-            for message in messages
-            if (reading := message.reading) is None or advance(reading.thing, reading.boot, reading.sequence)
-        ]
+        fresh = messages
+        if [message.reading for message in messages].count(None) < len(messages):
+            fresh = [
+                message
+                for message in messages
+                if (reading := message.reading) is None or advance(reading.thing, reading.boot, reading.sequence)
+            ]
         self._repeated.value += len(messages) - len(fresh)
         self._book.keep(self._rows_of(fresh) if fresh else (), origin, receipts, len(fresh))
 
@@ -164,7 +168,8 @@ class Engine:
         ways = self._ways
         rows: list[KeptRow] = []
         first = self.rules_for(kept[0].topic) if kept else ()
-        other = [message for message in kept if ways.get(message.topic) is not first]
+        # Where all rules have one and the same filter, the router gives nothing that it does not take.
+        other = [] if self._one_way else [message for message in kept if ways.get(message.topic) is not first]
         if all(self.rules_for(message.topic) is first for message in other):
             for output in first:
                 self._run(output, kept, docs, now, rows)
@@ -193,7 +198,7 @@ class Engine:
         decode = self._decode
         try:
             payloads = [message.payload for message in messages]
-            if max(map(len, payloads), default=0) <= PAYLOAD_BYTES_MAX:
+            if sum(map(len, payloads)) <= PAYLOAD_BYTES_MAX or max(map(len, payloads)) <= PAYLOAD_BYTES_MAX:
                 return messages, list(map(decode, payloads))
         except (ValueError, RecursionError, InputRejected):
             pass  # one of them is bad: find which

@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from edge.rules.journal import as_key, pack
+from edge.rules.journal import Journal, as_key
 from edge.rules.plan import Window
 from edge.rules.windows import NEVER, START, Memory
 
 VALUE_BYTES_MAX = 1024
-_CHUNK = 32
 _WHOLE = 2**63
 
 Pair = tuple[tuple[Any, ...], tuple[Any, ...]]
@@ -59,9 +58,8 @@ class Joining(Memory):
         self.pairs: Callable[[list[Pair], int, int, list[Any]], None] = lambda *_: None
         self.on: Callable[[Any, Any], bool] | None = None
         self.events = 0
-        self._panes: dict[int, list[_Held]] = {}
+        self._panes: dict[int, dict[int, _Held]] = {}
         self._closed = START
-        self._changed: dict[int, set[int]] = {}
 
     def is_late(self, t: int) -> bool:
         """Whether no open window takes what happened at `t`; counted."""
@@ -80,10 +78,11 @@ class Joining(Memory):
         pane = t // self._width * self._width
         held = self._panes.get(pane)
         if held is None:
-            held = self._panes[pane] = []
+            held = self._panes[pane] = {}
+            self._journal(f"j{pane}", held)
             self.close_at = min(self.close_at, self._next_end(pane))
-        self._changed.setdefault(pane, set()).add(len(held) // _CHUNK)
-        held.append(_Held(side, t, key, values))
+        self._journals[f"j{pane}"].changed[len(held)] = None
+        held[len(held)] = _Held(side, t, key, values)
 
     def kept(self, value: Any) -> Any:
         """A value as it is held, the same before and after a restart."""
@@ -113,18 +112,23 @@ class Joining(Memory):
         still = (self._closed - self._size) // self._step * self._step + self._step
         return max(first, still) + self._size
 
+    def _ends(self) -> list[int]:
+        """When the first window ends that is open, and when the last."""
+        if not self._panes:
+            return []
+        return [self._next_end(min(self._panes)), max(self._panes) // self._step * self._step + self._size]
+
     def close(self, until: int, out: list[Any]) -> None:
         """Give the rows of all windows that end by `until`, the oldest first."""
         order, gone = sorted(self._panes), 0
         while gone < len(order) and (end := self._next_end(order[gone])) <= until:
             start = end - self._size
             over = order[bisect_left(order, start, gone) : bisect_left(order, end, gone)]
-            self._window(start, end, [one for pane in over for one in self._panes[pane]], out)
+            self._window(start, end, [one for pane in over for one in self._panes[pane].values()], out)
             self._closed = end
             while gone < len(order) and order[gone] // self._step * self._step <= start:
-                held = self._panes.pop(order[gone])
-                self.events -= len(held)
-                self._changed.setdefault(order[gone], set()).update(range(-(-len(held) // _CHUNK)))
+                self.events -= len(self._panes.pop(order[gone]))
+                self._journals[f"j{order[gone]}"].ended = True
                 gone += 1
         self._closed = max(self._closed, until)
         self.close_at = self._next_end(order[gone]) if gone < len(order) else NEVER
@@ -161,43 +165,20 @@ class Joining(Memory):
             self.count("error")
             return False
 
-    def last_end(self) -> int:
-        return max(self._panes) // self._step * self._step + self._size if self._panes else START
-
     # Checkpoints
 
-    def state(self) -> dict[str, bytes]:
-        delta = super().state()
-        delta["meta"] = pack([self.watermark, self._closed])
-        for pane, chunks in self._changed.items():
-            held = self._panes.get(pane, [])
-            for chunk in chunks:
-                part = held[chunk * _CHUNK : (chunk + 1) * _CHUNK]
-                delta[f"j{pane}:{chunk}"] = pack(part) if part else b""
-        self._changed.clear()
-        return delta
-
     def restore(self, entries: dict[str, bytes]) -> None:
-        super().restore({name: raw for name, raw in entries.items() if name[:1] != "j" and name != "meta"})
-        chunks: dict[int, dict[int, list[_Held]]] = {}
-        for name, raw in entries.items():
-            if not raw or (name[:1] != "j" and name != "meta"):
-                continue
-            try:
-                value = msgspec.msgpack.decode(raw)
-                if name == "meta":
-                    self.watermark, self._closed = map(int, value)
-                else:
-                    pane, _, chunk = name[1:].partition(":")
-                    held = [_Held(int(side), int(t), _join_key(key), tuple(values)) for side, t, key, values in value]
-                    chunks.setdefault(int(pane), {})[int(chunk)] = held
-            except (ValueError, TypeError, IndexError, KeyError):
-                self.count("checkpoint_rejected")
-        for place, parts in chunks.items():
-            self._panes[place] = [one for chunk in sorted(parts) for one in parts[chunk]]
-        self.events = sum(map(len, self._panes.values()))
-        self.close_at = self._next_end(min(self._panes)) if self._panes else NEVER
+        super().restore(entries)
+        self._closed = self.watermark - self.lateness_ms
+        self.close_at = min(self._ends(), default=NEVER)
 
-
-def _join_key(key: Any) -> Any:
-    return tuple(map(as_key, key)) if isinstance(key, list) else key
+    def _restore_table(self, name: str, numbered: dict[int, bytes]) -> None:
+        if name[0] != "j":
+            super()._restore_table(name, numbered)
+            return
+        pane = int(name[1:])
+        journal = Journal(name, {})
+        for number, (side, t, key, values) in journal.restore(numbered):
+            journal.rows[int(number)] = _Held(int(side), int(t), as_key(key), tuple(values))
+        self._panes[pane], self._journals[name] = journal.rows, journal
+        self.events += len(journal.rows)

@@ -4,47 +4,42 @@ Invariants:
 - An event is kept as a partial: the slots of its aggregates alone, never its payload.
 - Events of a group stand in order of time, in two stacks: of `front`, each holds what all from it to the newest of
   them add up to; `back` has one total. So the oldest leaves without a subtraction, and a row costs two merges.
-- An event ahead of the watermark waits in `_ahead` until the watermark has come to it.
+- An event ahead of the watermark waits until the watermark has come to it.
 - At most `events_max` partials are held. Beyond that the group's oldest goes early or, where it has none, the event
   is left out; both are counted as `events_max`.
-- What `state()` writes for a group grows with what changed: partials are written in chunks that never move.
+- What is stored are the partials, and where each group's `back` begins: stacks made of them again are the same to the
+  last bit.
 """
 
 import heapq
-from typing import Any
-
-import msgspec
+from typing import Any, NamedTuple
 
 from edge.rules.aggregates import COLLECTED_MAX, merge
-from edge.rules.journal import as_key, pack
+from edge.rules.journal import as_key
 from edge.rules.plan import Window
-from edge.rules.windows import NEVER, START, Memory
+from edge.rules.windows import NEVER, Memory
 
-_CHUNK = 32
+
+class _Event(NamedTuple):
+    t: int
+    key: Any
+    partial: list[Any]
 
 
 class _Group:
-    """first: number of the oldest partial; turn: of the oldest in `back`. front: [time, all from here, itself], the
-    oldest last; back: [time, itself]."""
+    """front: (number, all from here on), the oldest last. back: numbers. total: what they add up to."""
 
-    __slots__ = ("back", "buckets", "first", "front", "total", "turn")
+    __slots__ = ("back", "buckets", "front", "total")
 
     def __init__(self) -> None:
-        self.front: list[tuple[int, list[Any], list[Any]]] = []
-        self.back: list[tuple[int, list[Any]]] = []
+        self.front: list[tuple[int, list[Any]]] = []
+        self.back: list[int] = []
         self.total: list[Any] = []
-        self.first = self.turn = 0
         self.buckets: dict[int, dict[int, int]] = {}
 
-    @property
-    def end(self) -> int:
-        return self.turn + len(self.back)
-
-    def partial(self, number: int) -> tuple[int, list[Any]]:
-        if number >= self.turn:
-            return self.back[number - self.turn]
-        at, _, own = self.front[self.first - number - 1]
-        return at, own
+    def oldest(self) -> int:
+        """Its number; -1 for none."""
+        return self.front[-1][0] if self.front else self.back[0] if self.back else -1
 
 
 class Sliding(Memory):
@@ -64,116 +59,139 @@ class Sliding(Memory):
         assert window is not None
         self._size = window.size
         self._events_max = events_max
-        self.events = 0
         self._held: dict[Any, _Group] = {}
-        self._ahead: list[tuple[int, int, Any, list[Any]]] = []  # a heap: time, number of arrival, group, partial
-        self._arrivals = 0
-        self._sweep_at = NEVER
-        self._changed: dict[Any, set[int]] = {}  # group → its chunks that changed
-        self._changed_ahead: dict[int, list[Any] | None] = {}
+        self._ahead: list[tuple[int, int]] = []  # a heap: time, number
+        self._events: dict[int, _Event] = {}  # those in groups, in the order in which they came there
+        self._waiting: dict[int, _Event] = {}
+        self._turns: dict[Any, int] = {}  # group → number of the first event that is in `back`, or will be
+        self._facts = {"number": 0, "sweep_at": NEVER}
+        self._events_changed = self._journal("s", self._events).changed
+        self._waiting_changed = self._journal("a", self._waiting).changed
+        self._turns_changed = self._journal("t", self._turns).changed
+        self._facts_changed = self._journal("m", self._facts).changed
+
+    @property
+    def events(self) -> int:
+        """How many are held."""
+        return len(self._events) + len(self._waiting)
 
     def slide(self, t: int, key: Any, partial: list[Any], out: list[Any]) -> None:
         """One event that is not late."""
-        if self._sweep_at == NEVER:
-            self._sweep_at = t + self._size
-            self.close_at = min(self.close_at, self._sweep_at)
-        if t <= self.watermark - self.lateness_ms:
-            self._add(t, key, partial, out)
-            return
-        if self.events >= self._events_max:
+        until = self.watermark - self.lateness_ms
+        if until >= self._facts["sweep_at"] or self._facts["sweep_at"] == NEVER:
+            self._sweep(until)
+        if t <= until:
+            self._add(_Event(t, key, partial), out)
+        elif self.events >= self._events_max:
             self.count("events_max")
-            return
-        self.events += 1
-        self._arrivals += 1
-        heapq.heappush(self._ahead, (t, self._arrivals, key, partial))
-        self._changed_ahead[self._arrivals] = [t, key, partial]
-        self.close_at = min(self.close_at, t)
+        else:
+            number = self._number()
+            heapq.heappush(self._ahead, (t, number))
+            self._waiting[number] = _Event(t, key, partial)
+            self._waiting_changed[number] = None
+            self.close_at = min(self.close_at, t)
 
     def close(self, until: int, out: list[Any]) -> None:
-        """Give the rows of the events up to `until`, in order of time; forget what no row can need any more."""
+        """Give the rows of the events up to `until`, in order of time."""
         while self._ahead and self._ahead[0][0] <= until:
-            t, number, key, partial = heapq.heappop(self._ahead)
-            self.events -= 1
-            self._changed_ahead[number] = None
-            self._add(t, key, partial, out)
-        if until >= self._sweep_at:
-            for key in [*self._held]:
-                self._forget(self._held[key], key, until - self._size)
-            self._sweep_at = until + self._size if self._held or self._ahead else NEVER
-        self.close_at = min(self._ahead[0][0] if self._ahead else NEVER, self._sweep_at)
+            _, number = heapq.heappop(self._ahead)
+            self._waiting_changed[number] = None
+            self._add(self._waiting.pop(number), out)
+        self.close_at = min(self._ends(), default=NEVER)
 
-    def _add(self, t: int, key: Any, partial: list[Any], out: list[Any]) -> None:
+    def _ends(self) -> list[int]:
+        """The times that events wait for: the next, and the last."""
+        return [self._ahead[0][0], max(self._ahead)[0]] if self._ahead else []
+
+    def _number(self) -> int:
+        self._facts["number"] += 1
+        self._facts_changed["number"] = None
+        return self._facts["number"]
+
+    def _sweep(self, until: int) -> None:
+        """Forget, once a window's length, the groups that have nothing that a row could need."""
+        for key in [*self._held]:
+            self._forget(self._held[key], until - self._size)
+            if self._held[key].oldest() < 0:
+                del self._held[key]
+                del self._turns[key]
+                self._turns_changed[key] = None
+        self._facts["sweep_at"] = until + self._size
+        self._facts_changed["sweep_at"] = None
+
+    def _add(self, event: _Event, out: list[Any]) -> None:
+        t, key, _ = event
         group = self._held.get(key)
         if group is not None:
-            self._forget(group, key, t - self._size, keep=True)
+            self._forget(group, t - self._size)
         if self.events >= self._events_max:
             self.count("events_max")
-            if group is None or group.first == group.end:
+            if group is None or group.oldest() < 0:
                 return
-            self._drop(group, key)
+            self._drop(group)
         if group is None:
             if len(self._held) >= self.keys_max:
                 self.count("keys_max")
                 return
             group = self._held[key] = _Group()
-        self.events += 1
-        self._changed.setdefault(key, set()).add(group.end // _CHUNK)
-        self._push(group, t, partial)
+        number = self._number()
+        if not group.back:
+            self._turns[key] = number
+            self._turns_changed[key] = None
+        self._events[number] = event
+        self._events_changed[number] = None
+        self._push(group, number)
         self._row(key, self._slots_of(group), t - self._size, t, out)
 
-    def _push(self, group: _Group, t: int, partial: list[Any]) -> None:
-        total = group.total
+    def _push(self, group: _Group, number: int) -> None:
+        partial = self._events[number].partial
         if group.back:
-            for name, at in self.layout:
-                if name not in _LOOSE:
-                    merge(name, at, total, partial)
+            self._merge(group.total, partial)
         else:
             group.total = partial.copy()
-        group.back.append((t, partial))
+        group.back.append(number)
         for name, at in self.layout:
             if name == "percentile" and partial[at]:
                 buckets = group.buckets.setdefault(at, {})
                 for bucket in partial[at]:
                     buckets[bucket] = buckets.get(bucket, 0) + 1
 
+    def _merge(self, slots: list[Any], later: list[Any]) -> None:
+        for name, at in self.layout:
+            if name not in _LOOSE:
+                merge(name, at, slots, later)
+
     def _turn(self, group: _Group) -> None:
-        """All of `back` into `front`."""
+        """All of `back` into the empty `front`."""
         later: list[Any] | None = None
-        for t, own in reversed(group.back):
-            whole = own.copy()
+        for number in reversed(group.back):
+            whole = self._events[number].partial.copy()
             if later is not None:
-                for name, at in self.layout:
-                    if name not in _LOOSE:
-                        merge(name, at, whole, later)
-            group.front.append((t, whole, own))
+                self._merge(whole, later)
+            group.front.append((number, whole))
             later = whole
-        group.turn += len(group.back)
-        group.back = []
-        group.total = []
+        group.back, group.total = [], []
 
-    def _forget(self, group: _Group, key: Any, limit: int, *, keep: bool = False) -> None:
-        """What is not after `limit`. A group without events is forgotten too, unless it is to be kept."""
-        while group.first < group.end and (group.front[-1][0] if group.front else group.back[0][0]) <= limit:
-            self._drop(group, key)
-        if group.first == group.end and not keep:
-            self._changed.setdefault(key, set()).add(group.first // _CHUNK)
-            del self._held[key]
+    def _forget(self, group: _Group, limit: int) -> None:
+        """What is not after `limit`."""
+        while (number := group.oldest()) >= 0 and self._events[number].t <= limit:
+            self._drop(group)
 
-    def _drop(self, group: _Group, key: Any) -> None:
+    def _drop(self, group: _Group) -> None:
         """The group's oldest."""
         if not group.front:
+            key = self._events[group.back[0]].key
+            self._turns[key] = group.back[-1] + 1
+            self._turns_changed[key] = None
             self._turn(group)
-        _, _, own = group.front.pop()
+        number, _ = group.front.pop()
+        gone = self._events.pop(number)
+        self._events_changed[number] = None
         for at, buckets in group.buckets.items():
-            for bucket in own[at] or ():
+            for bucket in gone.partial[at] or ():
                 buckets[bucket] -= 1
                 if not buckets[bucket]:
                     del buckets[bucket]
-        group.first += 1
-        self.events -= 1
-        changed = self._changed.setdefault(key, set())
-        if group.first % _CHUNK == 0:
-            changed.add(group.first // _CHUNK - 1)
 
     def _slots_of(self, group: _Group) -> list[Any]:
         if not group.front:
@@ -181,9 +199,7 @@ class Sliding(Memory):
         else:
             slots = group.front[-1][1].copy()
             if group.back:
-                for name, at in self.layout:
-                    if name not in _LOOSE:
-                        merge(name, at, slots, group.total)
+                self._merge(slots, group.total)
         for name, at in self.layout:
             if name == "percentile":
                 slots[at] = group.buckets.get(at)
@@ -193,82 +209,42 @@ class Sliding(Memory):
 
     def _collected(self, group: _Group, at: int) -> list[Any]:
         found: list[Any] = []
-        for own in [*(own for _, _, own in reversed(group.front)), *(own for _, own in group.back)]:
-            if own[at]:
+        for number in [*(number for number, _ in reversed(group.front)), *group.back]:
+            if own := self._events[number].partial[at]:
                 if len(found) >= COLLECTED_MAX:
                     self.count("collected_max")
                     break
-                found += own[at]
+                found += own
         return found
-
-    def last_end(self) -> int:
-        return max((t for t, *_ in self._ahead), default=START)
 
     # Checkpoints
 
-    def state(self) -> dict[str, bytes]:
-        delta = super().state()
-        delta["meta"] = pack([self.watermark, self._arrivals, self._sweep_at])
-        for key, chunks in self._changed.items():
-            group, name = self._held.get(key), pack(key).hex()
-            delta["k" + name] = b"" if group is None else pack([group.first, group.turn, group.end])
-            for chunk in chunks:
-                numbers = range(0)
-                if group is not None:
-                    numbers = range(max(group.first, chunk * _CHUNK), min(group.end, (chunk + 1) * _CHUNK))
-                kept = [group.partial(number) for number in numbers] if group is not None else []
-                delta[f"e{name}:{chunk}"] = pack([numbers.start, kept]) if kept else b""
-        for number, waiting in self._changed_ahead.items():
-            delta[f"a{number}"] = pack(waiting) if waiting is not None else b""
-        self._changed.clear()
-        self._changed_ahead.clear()
-        return delta
-
     def restore(self, entries: dict[str, bytes]) -> None:
-        kept: dict[str, dict[int, tuple[int, list[Any]]]] = {}
-        groups: dict[str, list[int]] = {}
-        others = {name: raw for name, raw in entries.items() if name[:1] not in {"k", "e", "a"} and name != "meta"}
-        super().restore(others)
-        for name, raw in entries.items():
-            if not raw or name in others:
-                continue
-            try:
-                value = msgspec.msgpack.decode(raw)
-                if name == "meta":
-                    self.watermark, self._arrivals, self._sweep_at = map(int, value)
-                elif name[0] == "k":
-                    groups[name[1:]] = [int(number) for number in value]
-                elif name[0] == "e":
-                    start, partials = value
-                    for number, (t, own) in enumerate(partials, start):
-                        kept.setdefault(name[1:].partition(":")[0], {})[number] = (t, self._slots(own))
-                else:
-                    t, key, own = value
-                    heapq.heappush(self._ahead, (t, int(name[1:]), as_key(key), self._slots(own)))
-            except (ValueError, TypeError, IndexError, KeyError):
-                self.count("checkpoint_rejected")
-        for name, numbers in groups.items():
-            try:
-                self._restore_group(as_key(msgspec.msgpack.decode(bytes.fromhex(name))), numbers, kept.get(name, {}))
-            except (ValueError, TypeError, IndexError, KeyError):
-                self.count("checkpoint_rejected")
-        self.events = len(self._ahead) + sum(group.end - group.first for group in self._held.values())
-        self.close_at = min(self._ahead[0][0] if self._ahead else NEVER, self._sweep_at)
-
-    def _restore_group(self, key: Any, numbers: list[int], kept: dict[int, tuple[int, list[Any]]]) -> None:
-        first, turn, end = numbers
-        partials = [kept[number] for number in range(first, end)]
-        group = _Group()
-        group.first = group.turn = first
-        for number, (t, own) in enumerate(partials, first):
-            if number == turn:
+        super().restore(entries)
+        self._held.update((key, _Group()) for key in self._turns)
+        for number, event in self._events.items():
+            group = self._held.setdefault(event.key, _Group())
+            turn = self._turns.setdefault(event.key, number)
+            if number >= turn and group.back and group.back[0] < turn:
                 self._turn(group)
-            self._push(group, t, own)
-        if turn == end and turn > first:
-            self._turn(group)
-        if not first <= turn <= end:
-            raise ValueError("numbers out of order")
-        self._held[key] = group
+            self._push(group, number)
+        for key, group in self._held.items():
+            if group.back and group.back[0] < self._turns[key]:
+                self._turn(group)
+        self._ahead = sorted((event.t, number) for number, event in self._waiting.items())
+        self.close_at = min(self._ends(), default=NEVER)
+
+    def _restore_table(self, name: str, numbered: dict[int, bytes]) -> None:
+        if name not in {"s", "a", "t", "m"}:
+            super()._restore_table(name, numbered)
+            return
+        journal = self._journals[name]
+        rows = journal.restore(numbered)
+        if name in {"s", "a"}:
+            rows = [(int(number), _Event(int(t), as_key(key), self._slots(own))) for number, (t, key, own) in rows]
+        else:
+            rows = [(key, int(value)) for key, value in rows]
+        journal.rows.update(rows)
 
 
 _LOOSE = {"percentile", "collect"}

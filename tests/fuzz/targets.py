@@ -21,6 +21,7 @@ from edge.boards.link import (
 )
 from edge.boards.mqttsn import Forwarded, Packet, PacketRejected, decode, encode
 from edge.errors import InputRejected
+from tests.fuzz.functions import function_lines, function_wire
 from tests.fuzz.mqtt import mqtt
 
 
@@ -97,4 +98,11 @@ def link(data: bytes) -> None:
         assert decode_request(encode_request(request)) == request
 
 
-TARGETS: Final[dict[str, Callable[[bytes], None]]] = {"frames": frames, "mqttsn": mqttsn, "link": link, "mqtt": mqtt}
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    "frames": frames,
+    "mqttsn": mqttsn,
+    "link": link,
+    "mqtt": mqtt,
+    "function_wire": function_wire,
+    "function_lines": function_lines,
+}

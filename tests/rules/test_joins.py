@@ -206,7 +206,7 @@ def test_many_panes_close_without_looking_at_all_of_them_each_time() -> None:
 
 def test_an_entry_that_is_not_understood_is_counted_and_left_out() -> None:
     made = joined("tumbling", "INNER")
-    made.restore({"j10:0": b"\x91\x92", "jx:y": b"\x90", "meta": b"\x90", "nonsense": b"\x01", "j0:0": b""})
+    made.restore({"j10": b"\x91\x92", "jx.y": b"\x90", "meta": b"\x90", "nonsense": b"\x01", "j0": b""})
     assert made.counts == {"checkpoint_rejected": 4}
     run(made, [(1, "x", "temp", 1), (1, "x", "hum", 1)])
     assert len(flushed(made)) == 1

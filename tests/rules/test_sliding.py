@@ -100,15 +100,16 @@ def test_a_crash_a_restore_and_a_replay_give_to_the_last_bit_what_an_uninterrupt
 
 
 def test_long_windows_turn_their_stacks_and_write_little() -> None:
-    made, other, stored = sliding(0), sliding(0), dict[str, bytes]()
+    made, other, stored, written = sliding(0), sliding(0), dict[str, bytes](), 0
     for at in range(2_000):
         row, *_ = run(made, [(at // 20, "a", at)])
         assert (row["hi"], row["n"], row["lo"]) == (at, min(at + 1, at - row["lo"] + 1), max(0, (at // 20 - 9) * 20))
         delta = made.state()
-        assert sum(map(len, delta.values())) < 3_000
+        written += sum(map(len, delta.values()))
         stored.update(delta)
+    assert written < 2_000 * 2_000
     stored = {name: raw for name, raw in stored.items() if raw}
-    assert len(stored) < 12
+    assert sum(map(len, stored.values())) < 100_000
     other.restore(stored)
     assert run(other, [(100, "a", 1)]) == run(made, [(100, "a", 1)])
 
@@ -119,12 +120,14 @@ def test_arrival_time_slides_by_the_clock_and_forgets_idle_groups() -> None:
     assert isinstance(memory, Sliding)
     for now, expected in ((0, 1), (9_999, 2), (10_000, 2), (19_999, 2)):
         assert made.run([Message("x", b"")], [{"c": 1}], now) == [(None, {"c": 1, "n": expected})]
-    made.tick(29_998)
-    assert memory.events > 0
-    made.tick(40_000)
-    assert memory.events == 0
-    assert not memory._held
-    assert all(raw == b"" for name, raw in made.state().items() if name != "meta")
+    stored = made.state()
+    assert made.run([Message("x", b"")], [{"c": 2}], 40_000) == [(None, {"c": 2, "n": 1})]
+    assert memory.events == 1
+    assert list(memory._held) == [2]
+    stored.update(made.state())
+    other = rule("SELECT c, count(*) AS n FROM 'x' GROUP BY c, SLIDINGWINDOW(ss, 10)")
+    other.restore({name: raw for name, raw in stored.items() if raw})
+    assert other.run([Message("x", b"")], [{"c": 2}], 40_001) == [(None, {"c": 2, "n": 2})]
 
 
 def test_what_is_held_is_bounded_and_what_goes_early_is_counted() -> None:
@@ -159,9 +162,9 @@ def test_an_entry_that_is_not_understood_is_counted_and_left_out() -> None:
     made = sliding(0)
     run(made, [(1, "a", 1), (2, "b", 1)])
     stored = made.state()
-    broken = {name: raw[:-1] if name[0] == "e" else raw for name, raw in stored.items()}
-    broken |= {"a1": b"\x93\x01", "kzz": b"\x93\x00\x00\x00", "nonsense": b"\x01"}
+    broken = {name: raw[:-1] if name == "s" else raw for name, raw in stored.items()}
+    broken |= {"a.1": b"\x91\x93\x01", "t.x": b"\x90", "nonsense": b"\x01"}
     other = sliding(0)
     other.restore(broken)
-    assert other.counts["checkpoint_rejected"] >= 5
+    assert other.counts["checkpoint_rejected"] == 4
     assert [row["n"] for row in run(other, [(3, "a", 1)])] == [1]
