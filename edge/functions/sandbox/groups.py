@@ -16,6 +16,7 @@ from edge.functions.sandbox.settings import Sandbox
 _TOP: Final = "edgeloop"
 _ASIDE: Final = "edgeloop-gateway"
 _PERIOD_US: Final = 100_000
+_WEIGHT: Final = 50  # of all functions together, in hundredths of the gateway's, when both want the processor
 _WANTED: Final = ("memory", "pids", "cpu")
 _HOLDS: Final = {"memory": "memory", "pids": "processes", "cpu": "cpu"}
 
@@ -163,6 +164,9 @@ class ControlGroups:
             try:
                 base.mkdir(exist_ok=True)
                 _sweep(base)
+                if controller == "cpu":  # a group of its own would weigh as much as the gateway, each
+                    file, value = ("cpu.weight", _WEIGHT) if version == 2 else ("cpu.shares", _WEIGHT * 1024 // 100)
+                    _put(base / file, f"{value}")
                 if version == 2:
                     _enable(base, controller, leaf)
                 folder = base / ours
