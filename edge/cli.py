@@ -90,7 +90,9 @@ def _add_rules(commands: Any) -> None:
     recording.add_argument("--output", required=True, metavar="FILE")
     recording.add_argument("--socket", metavar="PATH", help="its control socket, instead of --config")
     recording.set_defaults(run=_record)
-    replaying = commands.add_parser("replay", help="run all rules over a recording; say what bytes they save")
+    replaying = commands.add_parser(
+        "replay", help="run all rules over a recording; say what bytes they save before upload"
+    )
     replaying.add_argument("file", metavar="FILE")
     replaying.add_argument("--speed", type=float, default=0, help="times as fast as recorded; 0 (default): at once")
     replaying.set_defaults(run=_replay)
@@ -215,29 +217,27 @@ def _record(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
+    from edge.replay import Replay
     from edge.rules.build import read_rules
-    from edge.rules.payloads import decoder
-    from edge.rules.recorded import Trial, read_lines
+    from edge.rules.recorded import read_lines
 
-    rules = read_rules(load_config(args.config))
-    trials = [Trial(rule.compile(), decoder(rule.settings.payload, rule.settings.columns)) for rule in rules]
-    last: float | None = None
+    config = load_config(args.config)
+    replay = Replay(config, read_rules(config))
+    began, first = time.monotonic(), None
     with _opened(args.file) as lines:
         for recorded in read_lines(lines):
-            if args.speed > 0 and last is not None:
-                time.sleep(max(0.0, (recorded.time - last) / args.speed))
-            last = recorded.time
-            for trial in trials:
-                trial.feed(recorded)
-    for trial in trials:
-        trial.finish()
-    for report in [trial.report() for trial in trials]:
+            if args.speed > 0:
+                first = recorded.time if first is None else first
+                time.sleep(max(0.0, (recorded.time - first) / args.speed - (time.monotonic() - began)))
+            replay.feed(recorded)
+    for report in replay.finish():
         if args.json:
-            print(msgspec.json.encode(report).decode())
+            print(msgspec.json.encode(report.json()).decode())
         else:
             print(
-                f"{report['rule']}: {report['messages']} messages, {report['bytes_in']} bytes -> {report['rows']} rows,"
-                f" {report['bytes_out']} bytes; {report['saved_percent']} % saved"
+                f"{report.rule or 'all rules'}: {report.messages} messages, {report.bytes_raw} bytes raw -> "
+                f"{report.rows} rows, {report.bytes_rules} bytes -> {report.batches} batches, "
+                f"{report.bytes_batched} bytes; {report.saved_percent} % saved"
             )
     return DONE
 
@@ -250,7 +250,9 @@ def _explain(args: argparse.Namespace) -> int:
     config = load_config(args.config)
     check_topic(args.topic)
     rules = explain(read_rules(config), args.source, args.topic)
-    targets = Router(config.all_routes, Metrics()).named(args.source, "", args.topic)
+    router = Router(config.all_routes, Metrics())
+    senders = ("", *args.topic.split("/"))  # whoever sends it: a route's {board} is a level of the topic, if it fits
+    targets = tuple(dict.fromkeys(name for one in senders for name in router.named(args.source, one, args.topic)))
     if args.json:
         print(msgspec.json.encode({"targets": targets, "rules": rules}).decode())
     else:

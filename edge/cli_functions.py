@@ -104,7 +104,9 @@ def _print(row: dict[str, Any]) -> None:
     for one in row["publishes"]:
         print(f"published {one['topic']}  {one.get('payload', 'base64 ' + one.get('payload_base64', ''))}")
     if row["ok"]:
-        print(row["result"] if row.get("result") is not None else f"base64 {row.get('result_base64', '')}".strip())
+        result = row.get("result", f"base64 {row['result_base64']}" if "result_base64" in row else None)
+        if result is not None:
+            print(result)
     else:
         print(row["traceback"] or f"{row['error']}: {row['message']}", file=sys.stderr)
     print(f"edge: {row['duration_ms']:g} ms", file=sys.stderr)

@@ -30,6 +30,11 @@ def lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"stream {stream['name']}: {held}{failing}"
     for function in status["functions"]:
         yield f"function {function['name']}: {_function(function)}"
+    reload = status.get("reload", {})
+    if refused := reload.get("refused"):
+        yield f"the changed gateway file is refused: {refused}"
+    if fields := reload.get("restart_needed"):
+        yield f"the changed gateway file needs a restart for {', '.join(fields)}"
     for name, value in status["counters"].items():
         if value:
             yield f"  {name} {_number(value)}"

@@ -41,9 +41,9 @@ def add_stream_commands(parser: argparse.ArgumentParser) -> None:
 
 def _list(args: argparse.Namespace) -> int:
     config = load_config(args.config)
-    from edge.outbox.report import Folder, folders
+    from edge.outbox.report import Folder, held
 
-    found = _rows(config, "streams", (Folder(config, name).status() for name in folders(config)))
+    found = _rows(config, "streams", (Folder(config, name).status() for name in held(config)))
     _print(args, list(found))
     return DONE
 

@@ -20,6 +20,7 @@ from edge.topics import check_filter, check_topic, overlap
 
 DEFAULT_FILE = "/etc/edgeloop/gateway.toml"
 SENDER = "{board}"
+RULES = "rules"
 STREAM_BYTES_LEAST = 2 * 1024 * 1024  # some segments, each with room for the largest record
 _SOCKET_PATH_BYTES_MAX = 107  # sun_path, unix(7)
 
@@ -161,6 +162,9 @@ class RuleSettings(_Section, frozen=True, kw_only=True, rename={"source": "from"
     """One rule. topic: of its rows, `${column}` stands for a row's field (default rule/NAME); to: who gets them.
 
     time: path of the event time (Unix ms) in a payload, empty for the time of arrival; tables: name to CSV file.
+    idle_s: windows in event time are closed when no message came for so long beside lateness_s; 0: they stay open until
+    the next event, so that a board that was away loses nothing.
+    keys_max: groups, and topics that filters remember; events_max: what sliding windows and joins hold.
     """
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
@@ -168,17 +172,31 @@ class RuleSettings(_Section, frozen=True, kw_only=True, rename={"source": "from"
     source: Annotated[tuple[str, ...], Meta(min_length=1)] = ("boards",)
     topic: str = ""
     to: tuple[str, ...] = ()
-    payload: Literal["json", "csv", "cbor"] = "json"
+    payload: Literal["json", "csv", "cbor", "raw"] = "json"
     columns: tuple[str, ...] = ()
     time: str = ""
     lateness_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    idle_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     keys_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    events_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     tables: dict[str, str] = {}
 
 
 def dead_letter_stream(name: str) -> StreamSettings:
     """One that the file does not declare: it is kept here, and its oldest go when it is full."""
     return StreamSettings(name=name, bytes_max=16 * 1024 * 1024, when_full="drop_oldest", export="")
+
+
+class RulesSettings(_Section, frozen=True, kw_only=True):
+    """What all rules share: the log where their rows and open windows are before anybody gets them.
+
+    commit: as of a stream; sooner when some messages wait for it. when_full: `drop_oldest` (rows that nobody took) or
+    `reject` (sources keep what they have, for streams too).
+    """
+
+    commit: Annotated[str, Meta(pattern=r"^(every message|never|[0-9]{1,6} (ms|s))$")] = "100 ms"
+    bytes_max: Annotated[int, Meta(ge=STREAM_BYTES_LEAST, le=2**44)] = 64 * 1024 * 1024
+    when_full: Literal["reject", "drop_oldest"] = "drop_oldest"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,6 +212,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     streams: tuple[StreamSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = ()
     functions: tuple[FunctionSettings, ...] = ()
+    rules_log: RulesSettings = RulesSettings()
 
     @property
     def all_streams(self) -> tuple[StreamSettings, ...]:
@@ -251,6 +270,7 @@ _SECTIONS = {
     "mqttsn": MqttSnSettings,
     "route": RouteSettings,
     "rule": RuleSettings,
+    "rules": RulesSettings,
     "stream": StreamSettings,
 }
 _LISTS = {"board", "function", "route", "stream", "rule"}
@@ -298,10 +318,16 @@ def parse_config(text: str, file: str) -> Config:
         functions=tuple(
             _convert(file, f"function[{n}]", one, FunctionSettings) for n, one in enumerate(lists["function"], 1)
         ),
+        rules_log=_convert(file, "rules", raw.get("rules", {}), RulesSettings),
     )
     config = _with_absolute_paths(config)
     _check_whole(config)
     return config
+
+
+def check_config(config: Config) -> None:
+    """What no single section shows, of a Config that was put together. Raises ConfigError."""
+    _check_whole(config)
 
 
 _S = TypeVar("_S", bound=msgspec.Struct)
@@ -430,6 +456,8 @@ def _check_streams(config: Config) -> None:
         if stream.name in names:
             raise ConfigError(file, f"{field}.name", f"{stream.name!r} is there already", "Choose another name.")
         names.add(stream.name)
+        if stream.name == RULES:
+            raise ConfigError(file, f"{field}.name", f"{RULES!r} is the name of the rules' own log", "Choose another.")
         if stream.export and (config.cloud if stream.export == "cloud" else config.broker) is None:
             fix = f'Add a section [{stream.export}], or write export = "" to keep what is in it here.'
             raise ConfigError(file, f"{field}.export", f"there is no {stream.export} in this file", fix)
@@ -465,8 +493,9 @@ def _check_rules(config: Config) -> None:
         if (rule.payload == "csv") is not bool(rule.columns):
             fix = 'Name the columns of payload = "csv", and only of that.'
             raise ConfigError(file, f"{field}.columns", "does not fit the payload", fix)
-        if rule.lateness_s and not rule.time:
-            raise ConfigError(file, f"{field}.lateness_s", "stands without time", "Name the event time, or remove it.")
+        for name, value in (("lateness_s", rule.lateness_s), ("idle_s", rule.idle_s)):
+            if value and not rule.time:
+                raise ConfigError(file, f"{field}.{name}", "stands without time", "Name the event time, or remove it.")
 
 
 def _check_functions(config: Config) -> None:

@@ -30,7 +30,7 @@ class _Way:
 
 
 class Router:
-    """Built once with its routes; targets are attached by name before the first message."""
+    """Built with its routes; targets are attached by name. Both may change between two batches."""
 
     def __init__(self, routes: Sequence[RouteSettings], metrics: Metrics) -> None:
         self._routes = tuple(routes)
@@ -45,13 +45,19 @@ class Router:
     def attach(self, name: str, target: Target) -> None:
         """name: as routes write it in `to`: `cloud`, `broker`, `boards`, `board:NAME`, `udp`."""
         self._targets[name] = target
-        self._ways.clear()
-        self._known.clear()
-        self._remembered = 0
+        self._forget()
 
     def detach(self, name: str) -> None:
-        """What routes name it goes to whom else they name, or is refused."""
+        """Nothing more goes there; what is under way is settled as ever."""
         self._targets.pop(name, None)
+        self._forget()
+
+    def change(self, routes: Sequence[RouteSettings]) -> None:
+        """These are the routes from the next batch on."""
+        self._routes = tuple(routes)
+        self._forget()
+
+    def _forget(self) -> None:
         self._ways.clear()
         self._known.clear()
         self._remembered = 0

@@ -25,6 +25,7 @@ from edge.boards.port import run_port
 from edge.boards.udp import UdpClients
 from edge.cloud.codec import CodecConnection
 from edge.cloud.connection import Connection
+from edge.cloud.inbox import Receive
 from edge.cloud.shadows import Shadows
 from edge.cloud.tls import check_credentials
 from edge.config import Config, ConnectionSettings
@@ -34,14 +35,17 @@ from edge.functions.child import Spawn
 from edge.functions.figures import FunctionStatus
 from edge.functions.functions import Functions
 from edge.functions.processes import Processes
-from edge.functions.sandbox import ControlGroups
+from edge.functions.versions import check_files
 from edge.logs import log_event
 from edge.messages import Message, Origin
 from edge.metrics import Metrics
+from edge.outbox.marks import Keeper
 from edge.outbox.outbox import Outbox
 from edge.outbox.report import StreamStatus
+from edge.reload import Reload, ReloadStatus
 from edge.router import Router
-from edge.rules.build import build_engines, read_rules, rule_routes
+from edge.rulelog.rulelog import RuleLog
+from edge.rules.build import CompiledRule, ReadRule, read_rules, rule_routes, table_files
 
 # A message costs a tuple or two and makes no cycle: at the default of 700 the collector took about a tenth of a core.
 GC_THRESHOLDS = 20_000, 20, 100
@@ -76,6 +80,7 @@ class Status(msgspec.Struct, frozen=True):
     counters: dict[str, float]
     streams: tuple[StreamStatus, ...] = ()
     functions: tuple[FunctionStatus, ...] = ()
+    reload: ReloadStatus = ReloadStatus()
 
 
 class Runtime:
@@ -85,9 +90,10 @@ class Runtime:
         self._config = config
         self._started = time.monotonic()
         self._metrics = metrics = Metrics()
-        rules = read_rules(config)
-        self._router = router = Router([*config.all_routes, *rule_routes(rules)], metrics)
-        self._engines = build_engines(rules, router, metrics, lambda: int(time.time() * 1000))
+        self._read = rules = read_rules(config)
+        self._read_functions = config.functions
+        self._routes = [*config.all_routes, *rule_routes(rules)]
+        self._router = router = Router(self._routes, metrics)
         self._connections = {
             name: _connect(name, settings, metrics, config.file)
             for name, settings in (("cloud", config.cloud), ("broker", config.broker))
@@ -95,6 +101,10 @@ class Runtime:
         }
         self._gateway = gateway = Gateway(config.mqttsn, config.boards, router.route, metrics, time.monotonic)
         self._outbox = Outbox(config, metrics, self._connections, discard=discard)
+        self._rules = RuleLog(
+            config, self._outbox, router, metrics, now=time.monotonic, unix_time_ms=lambda: int(time.time() * 1000)
+        )
+        self._rules.change([CompiledRule(rule) for rule in rules], self._routes)
         self._functions = Functions(
             config,
             router,
@@ -104,7 +114,7 @@ class Runtime:
             shadows=Shadows(self._connections.get("cloud"), f"{config.gateway.name}-{os.getpid()}"),
             changed=self._inboxes_changed,
         )
-        self._marks = marks = self._outbox.marks(config.all_routes, lambda: self._functions.inboxes)
+        self._marks = marks = self._outbox.marks(lambda: self._routes, self._keeper)
         self._boards = [
             Board(
                 settings,
@@ -119,6 +129,9 @@ class Runtime:
         ]
         udp = config.mqttsn.udp
         self._udp = UdpClients(udp, gateway, metrics) if udp is not None else None
+        self._receivers: dict[str, Receive] = {}
+        self._subscribed: dict[str, set[str]] = {}
+        self._reload = Reload(config, metrics, prepare=self._prepare, files=table_files)
         self._control = Control(config.control_socket, self.status, router, self._asks())
         self._wire()
 
@@ -127,14 +140,43 @@ class Runtime:
         router = self._router
         for name, connection in self._connections.items():
             router.attach(name, connection)
-            if filters := router.filters(name):
-                connection.subscribe(filters, partial(_receive, router, name))
+            self._receivers[name] = partial(_receive, router, name)
         for name in ("boards", *(f"board:{board.name}" for board in self._boards)):
             router.attach(name, self._gateway.target(name))
         if self._udp is not None:
             router.attach("udp", self._gateway.target("udp"))
-        for name, stream in self._outbox.streams.items():
-            router.attach(f"stream:{name}", stream)
+        for settings in self._config.all_streams:
+            router.attach(f"stream:{settings.name}", self._outbox.streams[settings.name])
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        """To what routes name and nobody asked for yet. A filter that no route names any more stays until the next
+        start: what comes by it is refused, as all that no route takes."""
+        for name, connection in self._connections.items():
+            known = self._subscribed.setdefault(name, set())
+            if filters := [one for one in self._router.filters(name) if one not in known]:
+                known.update(filters)
+                connection.subscribe(filters, self._receivers[name])
+
+    def _prepare(self, config: Config) -> Callable[[], None] | None:
+        """In a thread: what to do so that the rules and functions of this file are at work."""
+        read = read_rules(config)
+        check_files(config.file, config.functions)
+        if read == self._read and config.functions == self._read_functions:
+            return None
+        compiled = [CompiledRule(rule) for rule in read]
+        return lambda: self._change(config, read, compiled)
+
+    def _change(self, config: Config, read: Sequence[ReadRule], rules: Sequence[CompiledRule]) -> None:
+        """Between two batches: from the next on messages go the new ways."""
+        self._read = list(read)
+        self._routes = [*config.all_routes, *rule_routes(read)]
+        self._router.change(self._routes)
+        self._rules.change(rules, self._routes)
+        self._read_functions = config.functions
+        self._functions.apply(config.functions)
+        self._marks.forget_keepers()
+        self._subscribe()
 
     async def run(self) -> None:
         """Until cancelled, or until SIGTERM or SIGINT."""
@@ -142,15 +184,17 @@ class Runtime:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.look)
         self._outbox.start()
+        self._rules.start()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(connection.run()) for connection in self._connections.values()]
             tasks += [group.create_task(run_port(board, self._metrics)) for board in self._boards]
             if self._udp is not None:
                 tasks.append(group.create_task(self._udp.run()))
-            if self._engines:
-                tasks.append(group.create_task(self._tick_rules()))
+            tasks.append(group.create_task(self._tick_rules()))
             tasks.append(group.create_task(self._control.run()))
+            tasks.append(group.create_task(self._reload.run()))
             functions = group.create_task(self._functions.run())
             gc.collect()
             gc.freeze()  # what start-up made lives as long as the process: no collection looks at it again
@@ -171,7 +215,7 @@ class Runtime:
             "streams": lambda ask: outbox.status(),
             "stream": lambda ask: (outbox.show(ask.name),),
             "purge": lambda ask: (outbox.purge(ask.name),),
-            "export": lambda ask: outbox.export(ask.name, ask.first, ask.last),
+            "export": lambda ask: outbox.rows(ask.name, ask.first, ask.last),
             "losses": lambda ask: outbox.losses(ask.name),
             "functions": lambda ask: self._functions.status(),
             "function": lambda ask: (self._functions.show(ask.name),),
@@ -185,18 +229,20 @@ class Runtime:
         config = self._config
         connections = [one for one in (config.cloud, config.broker) if one is not None]
         hidden = [path for one in connections for path in (one.key, one.password_file) if path]
-        groups = ControlGroups() if config.functions else None
-        return Processes(create_task, groups, config.gateway.name, tuple(hidden))
+        return Processes(create_task, config.gateway.name, tuple(hidden))
 
     def _inboxes_changed(self) -> None:
         self._marks.forget_keepers()
+
+    def _keeper(self, name: str) -> Keeper | None:
+        """Of a target that is no stream."""
+        return self._functions.inboxes.get(name) or self._rules.keeper(name)
 
     async def _tick_rules(self) -> None:
         """Close the windows whose time has come."""
         while True:
             await asyncio.sleep(_RULES_TICK_S)
-            for engine in self._engines:
-                engine.tick()
+            self._rules.tick()
 
     def status(self) -> Status:
         return Status(
@@ -210,6 +256,7 @@ class Runtime:
             counters=self._metrics.snapshot(),
             streams=self._outbox.status(),
             functions=self._functions.status(),
+            reload=self._reload.status,
         )
 
 

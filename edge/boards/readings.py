@@ -47,8 +47,9 @@ class Marks(Protocol):
 
     def store(self, thing: str, boot: int, sequence: int) -> None: ...
 
-    def shed(self, thing: str, boot: int, first: int, last: int) -> None:
-        """The board says that it no longer holds these readings, which never came."""
+    def shed(self, thing: str, boot: int, first: int, last: int) -> int:
+        """The board says that it no longer holds these readings, which did not come since the start. Returns how many
+        of them never came before it either: the mark that `last` gave may have been too low."""
 
 
 class MarksInMemory:
@@ -63,8 +64,8 @@ class MarksInMemory:
     def store(self, thing: str, boot: int, sequence: int) -> None:
         self._marks[thing] = boot, sequence
 
-    def shed(self, thing: str, boot: int, first: int, last: int) -> None:
-        pass
+    def shed(self, thing: str, boot: int, first: int, last: int) -> int:
+        return last - first + 1
 
 
 class _Boot:
@@ -299,8 +300,7 @@ class Readings:
         first = boot.last + 1
         for one in (*sorted(one for one in here if boot.last < one < sequence), sequence):
             if first < one:
-                self._shed.value += one - first
-                self._marks.shed(self.thing, boot.number, first, one - 1)
+                self._shed.value += self._marks.shed(self.thing, boot.number, first, one - 1)
             first = one + 1
         boot.done = {one for one in boot.done if one > sequence}
 

@@ -17,7 +17,7 @@ from edge.functions.grants import Denial, Grants
 from edge.functions.invocation import Invocation
 from edge.functions.output import Output
 from edge.functions.processes import Processes
-from edge.functions.sandbox import ControlGroups, Ending
+from edge.functions.sandbox import Ending
 from edge.functions.slot import Slot
 from edge.functions.surroundings import Answer, Surroundings
 from edge.functions.versions import take_over
@@ -50,10 +50,9 @@ async def _invoke(config: Config, version: Version, topic: str, payload: bytes) 
         def create_task(coroutine: Coroutine[Any, Any, None]) -> object:
             return group.create_task(coroutine)
 
-        groups = ControlGroups()
         around = Surroundings(
             config.gateway.name,
-            Processes(create_task, groups, config.gateway.name),
+            Processes(create_task, config.gateway.name),
             create_task,
             _route,
             _ask,
@@ -66,7 +65,7 @@ async def _invoke(config: Config, version: Version, topic: str, payload: bytes) 
             call = _OneCall(msgspec.structs.replace(version, launch=launch), around, topic, payload)
             return await call.run()
         finally:
-            groups.close()
+            around.spawn.close()
 
 
 def _route(source: str, sender: str, messages: Sequence[Message], origin: Origin) -> None:

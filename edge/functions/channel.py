@@ -42,6 +42,11 @@ class Writer:
         """A child of the handler's code is not the worker: two would speak on one socket."""
         self.forked = True
 
+    def check(self) -> None:
+        """Raises RequestFailed in a fork, whose locks may never open."""
+        if self.forked:
+            raise RequestFailed("unavailable", "a forked process is not the function any more")
+
     def next_id(self) -> int:
         with self._writing:
             self._last_id += 1
@@ -55,8 +60,7 @@ class Writer:
             raise ValueError(str(rejected)) from None
         except (TypeError, OverflowError) as error:
             raise ValueError(str(error)) from None
-        if self.forked:
-            raise RequestFailed("unavailable", "a forked process is not the function any more")
+        self.check()
         with self._writing:
             try:
                 while rest:
@@ -172,6 +176,7 @@ class Channel:
     @contextmanager
     def asking(self, request: Request, asking: Asking) -> Iterator[None]:
         """Send a request, whose answer is given within the context. Raises as `ask`."""
+        self.writer.check()
         id_ = self.writer.next_id()
         struct = request(id_)
         with self._lock:

@@ -75,6 +75,9 @@ class Spawn(Protocol):
         """Its requirements, below the function's own folder. Returns where they are. Raises EdgeLoopError."""
         ...
 
+    def close(self) -> None:
+        """When no process runs any more."""
+
 
 class Contained(Protocol):
     """What runs it: a plain process, or one in a sandbox. `wait` is awaited once, by one task."""

@@ -56,6 +56,9 @@ def _tell(error: BaseException, lines: list[str], more: int) -> None:
         lines.append("which led to:" if error.__cause__ is None else "which is the cause of:")
         lines.append("")
     _frames(error.__traceback__, lines)
+    if isinstance(error, SyntaxError) and isinstance(error.text, str):
+        lines.append(f'  File "{error.filename!s:.200}", line {error.lineno}')
+        lines.append(f"    {error.text[:_LINE_CHARACTERS_MAX].strip()}")
     text = _text(error)
     lines.append(f"{_name(error)}: {text}" if text else _name(error))
     for note in list(getattr(error, "__notes__", ()))[:3]:

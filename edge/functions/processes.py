@@ -23,18 +23,29 @@ _ROOT: Final = str(Path(edge.__file__).parents[1])
 
 
 class Processes:
-    """The real `Spawn`. create_task: of the group that lives as long as the functions. groups: control groups of the
-    gateway, None where there are none. thing: the gateway's name. hidden: paths that no function sees, such as the
-    gateway's keys."""
+    """The real `Spawn`. create_task: of the group that lives as long as the functions. thing: the gateway's name.
+    hidden: paths that no function sees, such as the gateway's keys."""
 
     def __init__(
         self,
         create_task: Callable[[Coroutine[Any, Any, None]], object],
-        groups: ControlGroups | None,
         thing: str,
         hidden: tuple[str, ...] = (),
     ) -> None:
-        self._create_task, self._groups, self._thing, self._hidden = create_task, groups, thing, hidden
+        self._create_task, self._thing, self._hidden = create_task, thing, hidden
+        self._groups: ControlGroups | None = None
+
+    def close(self) -> None:
+        """When no process runs any more."""
+        if self._groups is not None:
+            self._groups.close()
+            self._groups = None
+
+    def _control_groups(self) -> ControlGroups:
+        """Made with the first process: a gateway without functions changes no control group."""
+        if self._groups is None:
+            self._groups = ControlGroups()
+        return self._groups
 
     async def __call__(self, launch: Launch, listener: Listener) -> Process:
         ours, theirs = socket.socketpair()
@@ -62,7 +73,7 @@ class Processes:
         if not settings.requirements:
             return ""
         into = Path(folder) / "site"
-        found = await install(Path(settings.requirements), into, groups=self._groups)
+        found = await install(Path(settings.requirements), into, groups=self._control_groups())
         return str(found)
 
     async def _start_worker(self, launch: Launch, fd: int, outputs: list[int]) -> Child:
@@ -73,7 +84,7 @@ class Processes:
             pass_fds=[fd],
             output=outputs[1],
             errors=outputs[0],
-            groups=self._groups,
+            groups=self._control_groups(),
         )
 
     async def _start_program(self, launch: Launch, fd: int, outputs: list[int]) -> Child:
@@ -91,7 +102,7 @@ class Processes:
             stdin=fd,
             output=fd,
             errors=outputs[0],
-            groups=self._groups,
+            groups=self._control_groups(),
         )
 
 

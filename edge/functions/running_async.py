@@ -10,6 +10,7 @@ import os
 from _thread import get_ident
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from inspect import isawaitable
 from typing import Any
 
 from edge.functions import wire
@@ -108,7 +109,9 @@ class _Runner:
         result = None
         for handler, arguments in steps:
             run = handler.run
-            value = await run(*arguments) if handler.is_async else await self._in_thread(run, arguments)
+            value = run(*arguments) if handler.is_async else await self._in_thread(run, arguments)
+            if isawaitable(value):
+                value = await value
             if value is not None:
                 value = result_bytes(value)
                 result = value if result is None else result

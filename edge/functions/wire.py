@@ -12,7 +12,8 @@ bytes of msgpack, one of the structs below. The gateway begins with `Configure`.
   when `Done` came and all its publishes are settled.
 - `Publish` that the grants allow goes out with id 0 and waits for nothing, unless the handler asks to wait. One beyond
   the grants carries an id, so that the handler is told; only the gateway's check counts.
-- `Stop`: the worker answers what it has begun, and ends. It ends as well when the socket does, even within a call.
+- `Stop`: the worker answers what it has begun, and ends. It ends as well when the socket does; a sync call it is in
+  ends first.
 - A call whose deadline passes: an async handler is cancelled and answered by `Failed(error="TimeoutError")`, a sync one
   is not interrupted: the gateway ends the process.
 

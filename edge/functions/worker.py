@@ -9,6 +9,7 @@ import atexit
 import os
 import signal
 import sys
+from _thread import allocate_lock, start_new_thread
 from contextlib import suppress
 from typing import Final, NoReturn
 
@@ -21,7 +22,12 @@ from edge.functions.running import flush, run
 FD_VARIABLE: Final = "EDGE_FUNCTION_FD"
 
 
-def main() -> NoReturn:
+# Greengrass v1's long-lived functions may never come to the end of their import. Less than the gateway waits for Ready.
+LONG_LIVED_S: Final = 45.0
+
+
+def main(long_lived_s: float = LONG_LIVED_S) -> NoReturn:
+    """long_lived_s: after so long an import of Lambda's manner counts as loaded, so that it is not ended."""
     channel = Channel(_socket())
     with suppress(Closed):
         settings = channel.receive()
@@ -30,10 +36,11 @@ def main() -> NoReturn:
             _environment(settings)
             api.use(_Live(channel, settings))
             _offer_greengrass()
-            program = _load(channel, settings)
+            early = _Early(channel, long_lived_s if settings.handler else 0.0)
+            program = _load(channel, settings, early)
             if program is None:
                 _leave(1)
-            _serve(program, channel)
+            _serve(program, channel, early)
     _leave()
 
 
@@ -71,25 +78,62 @@ def _environment(settings: wire.Configure) -> None:
     os.environ.update(settings.environment)
 
 
-def _load(channel: Channel, settings: wire.Configure) -> Program | None:
+class _Early:
+    """Says Ready after a time, for code that is still being imported. after_s: 0 for never."""
+
+    def __init__(self, channel: Channel, after_s: float) -> None:
+        self._channel, self._after_s = channel, after_s
+        self._lock, self._over = allocate_lock(), allocate_lock()
+        self._said = False
+        self._over.acquire()
+        if after_s:
+            start_new_thread(self._wait, ())
+
+    def _wait(self) -> None:
+        if not self._over.acquire(timeout=self._after_s):
+            with self._lock, suppress(Closed):
+                if not self._said:
+                    self._said = True
+                    self._channel.writer.send(wire.Ready(takes_all=True))
+
+    def end(self) -> bool:
+        """It is loaded, or never will be. Whether Ready was said."""
+        self._over.release()
+        with self._lock:
+            said, self._said = self._said, True
+            return said
+
+
+def _load(channel: Channel, settings: wire.Configure, early: _Early) -> Program | None:
     """None when the code cannot be loaded, which is told."""
     try:
         return load(settings, api.registry)
     except BaseException as error:  # noqa: BLE001 - the code may raise anything
+        name, message, trace = describe(error)
+        if early.end():
+            with suppress(Exception):
+                print(trace or f"{name}: {message}", file=sys.stderr)  # noqa: T201 - into the function's log
+        else:
+            with suppress(Closed):
+                channel.writer.send(wire.StartFailed(name, message, trace))
         flush()
-        with suppress(Closed):
-            channel.writer.send(wire.StartFailed(*describe(error)))
         return None
 
 
-def _serve(program: Program, channel: Channel) -> None:
+def _serve(program: Program, channel: Channel, early: _Early) -> None:
     ready = program.ready()
+    said = early.end()
+
+    def started() -> None:
+        if not said:
+            channel.writer.send(ready)
+
     if ready.concurrent:
         from edge.functions import running_async
 
-        running_async.run(program, channel, lambda: channel.writer.send(ready), _leave)
+        running_async.run(program, channel, started, _leave)
     else:
-        channel.writer.send(ready)
+        started()
         run(program, channel)
 
 

@@ -37,19 +37,31 @@ class Damages:
         self.told: deque[Damage] = deque(maxlen=_TOLD_MAX)
         self._known: dict[tuple[int, int], None] = {}
 
-    def lost(self, damage: Damage, *, at: int = -1, body: bytes = b"") -> None:
-        """A batch (or a stretch of them). body: its bytes as far as known, which stood at `at`."""
+    def lost(self, damage: Damage, *, at: int = -1, body: bytes = b"", keep: int = 0) -> None:
+        """A batch (or a stretch of them). body: its bytes as far as known, which stood at `at`. keep: records below are
+        released, and no loss."""
+        if self.found(damage, at=at, body=body):
+            self.count(damage, keep)
+
+    def found(self, damage: Damage, *, at: int = -1, body: bytes = b"") -> bool:
+        """Whether it is new, and its records are to be counted."""
         place = (damage.segment, damage.first if at < 0 else -at)
         if place in self._known:
-            return
+            return False
         if len(self._known) >= _KNOWN_MAX:
             del self._known[next(iter(self._known))]
         self._known[place] = None
         self.batches.value += 1
-        self.records.value += damage.next - damage.first
-        self.told.append(damage)
         if body:
             self._keep(f"{damage.segment:010d}-{at:08x}.batch", body)
+        return True
+
+    def count(self, damage: Damage, keep: int) -> None:
+        first = min(max(damage.first, keep), damage.next)
+        if first > damage.first:
+            damage = msgspec.structs.replace(damage, first=first)
+        self.records.value += damage.next - first
+        self.told.append(damage)
 
     def cut(self, damage: Damage, at: int, body: bytes) -> None:
         """What may be a batch that never was finished."""

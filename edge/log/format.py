@@ -44,6 +44,8 @@ Invariants
   9. Thinning changes no number and no range: a segment is replaced, by rename, by one that holds fewer records.
  10. What is damaged costs its own batch and nothing else. A release in it is undone unless a later batch tells it
      again: what it released and is still there is read again.
+ 11. A damaged last batch cannot be told from a torn one: it is cut, counted and put into quarantine like it, as long as
+     its header is like what must stand there (edge/log/tail.py).
 
 Measured (ext4 on a virtual disk, one fdatasync a batch, median µs and bytes reaching the device, batches of 300 and of
 4,000 bytes): growing file 123 µs 8,479 B, 134 µs 12,151 B; fallocate 83 µs 4,779 B, 127 µs 12,056 B; filled with zeros

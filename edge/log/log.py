@@ -17,7 +17,7 @@ from edge.log.files import DiskFiles, Files
 from edge.log.format import Row
 from edge.log.reader import Reader, Stretch
 from edge.log.recovery import Recovery
-from edge.log.writer import Batch, LogOptions, Records, Replacement, Writer
+from edge.log.writer import Batch, LogOptions, Records, Replacement, Writer, grown
 from edge.metrics import Metrics
 
 _HEAD_BYTES_LEAST = 2 * 4096
@@ -53,6 +53,7 @@ class Log:
             for number, held in sorted(place.held.items())
         ]
         self._state = dict(place.state)
+        self._state_bytes = sum(map(_entry_bytes, self._state.items()))
         self._next = self._next_given = place.next
         self._keep = self._keep_wanted = min(recovered.keep, place.next)
         self._records: list[bytes] = []
@@ -152,8 +153,8 @@ class Log:
     def room(self, bytes_max: int) -> int:
         """How many bytes of records may still be appended so that bytes_held stays within bytes_max, even if nothing
         shrinks. What is buffered or sealed is taken off. Count about 60 bytes a commit and 4 a record on top."""
-        size = self._options.segment_bytes
-        head = max(_HEAD_BYTES_LEAST, 2 * (4096 + sum(len(k) + len(v) + 8 for k, v in self._state.items())))
+        head = max(_HEAD_BYTES_LEAST, 2 * (4096 + self._state_bytes))
+        size = grown(self._options.segment_bytes, head)
         fresh = max(bytes_max - self._bytes_live, 0) // size * max(size - head, 0)
         return max(self._room + fresh - self._buffered_bytes - self._work_bytes, 0)
 
@@ -251,7 +252,7 @@ class Log:
             self._reader.drop(work.row.segment)
             self._stretch = Stretch(0, 0)
             for damage, at, body in outcome.damages:
-                self._damages.lost(damage, at=at, body=body)
+                self._damages.lost(damage, at=at, body=body, keep=self._keep)
             for segment in self._segments:
                 if segment.number == work.row.segment:
                     segment.generation = work.generation
@@ -266,10 +267,12 @@ class Log:
             self._segments.append(Segment(number, first, first, 0, size))
         self._next = self._segments[-1].next = work.first + len(work.records)
         for key, value in work.changes.items():
-            if value is None:
-                self._state.pop(key, None)
-            else:
+            before = self._state.pop(key, None) if value is None else self._state.get(key)
+            if before is not None:
+                self._state_bytes -= _entry_bytes((key, before))
+            if value is not None:
                 self._state[key] = value
+                self._state_bytes += _entry_bytes((key, value))
         self._keep = work.keep
         self._forget_freed()
 
@@ -324,7 +327,7 @@ class Log:
         if index < 0 or number >= segment.next:  # a segment is missing here, and was counted when the log was opened
             following = self._segments[index + 1].first if index + 1 < len(self._segments) else self._next
             return Stretch(number, following)
-        return self._reader.load(number, segment.number, segment.first, segment.next)
+        return self._reader.load(number, segment.number, segment.first, segment.next, self._keep)
 
     def _forget_freed(self) -> None:
         freed = 0
@@ -344,3 +347,8 @@ class Log:
         self._check_writable()
         if self._work is not None:
             raise RuntimeError("a piece of work is not settled yet")
+
+
+def _entry_bytes(entry: tuple[str, bytes]) -> int:
+    key, value = entry
+    return len(key) + len(value) + 8

@@ -57,11 +57,12 @@ class Reader:
         self._position = (0, 0, 0, 0)  # segment, next number, offset, sequence
         self._errors: dict[int, int] = {}
 
-    def load(self, number: int, segment: int, first: int, until: int) -> Stretch:
-        """The stretch that has `number` in it. first, until: what the segment accounts for. Raises OSError."""
+    def load(self, number: int, segment: int, first: int, until: int, keep: int) -> Stretch:
+        """The stretch that has `number` in it. first, until: what the segment accounts for; keep: records below are
+        released. Raises OSError."""
         try:
             reader = self._segment(segment)
-            return self._find(reader, number, first, until)
+            return self._find(reader, number, first, until, keep)
         except FileNotFoundError:
             self._damages.segment(Damage(segment, number, until, "missing"))
         except Damaged as error:
@@ -130,19 +131,19 @@ class Reader:
                 raise
         return self._open
 
-    def _find(self, reader: SegmentReader, number: int, first: int, until: int) -> Stretch:
+    def _find(self, reader: SegmentReader, number: int, first: int, until: int, keep: int) -> Stretch:
         segment, head = reader.number, reader.head
         expected, at, sequence = self._start(segment, number, (first, head.data, head.sequence))
         while True:
             found = reader.find(at, expected, sequence)
             if found is None or found[1].first + found[1].span > until:
                 damage = Damage(segment, expected, until, "bad_header")
-                self._damages.lost(damage, at=at, body=reader.view(at, WINDOW_BYTES).rstrip(b"\0"))
+                self._damages.lost(damage, at=at, body=reader.view(at, WINDOW_BYTES).rstrip(b"\0"), keep=keep)
                 return Stretch(number, until)
             place, batch = found
             if batch.first > expected:
                 body = reader.view(at, place - at)
-                self._damages.lost(Damage(segment, expected, batch.first, "bad_header"), at=at, body=body)
+                self._damages.lost(Damage(segment, expected, batch.first, "bad_header"), at=at, body=body, keep=keep)
                 if number < batch.first:
                     self._position = (segment, batch.first, place, sequence)
                     return Stretch(number, batch.first)
@@ -155,7 +156,7 @@ class Reader:
                 content = parse_content(batch, reader.raw(place, batch))
             except Damaged as error:
                 body = reader.view(place, BATCH_BYTES + batch.stored)
-                self._damages.lost(Damage(segment, batch.first, expected, str(error)), at=place, body=body)
+                self._damages.lost(Damage(segment, batch.first, expected, str(error)), at=place, body=body, keep=keep)
                 return Stretch(batch.first, expected)
             return Stretch(batch.first, expected, content)
 

@@ -12,8 +12,9 @@ import msgspec
 from edge.errors import ConfigError
 from edge.log.damage import Damage, Damages
 from edge.log.files import Files
-from edge.log.format import BATCH_BYTES, BATCH_MAGIC, BatchHead, Damaged, NewerVersion, guess_batch, parse_changes
+from edge.log.format import BATCH_BYTES, BatchHead, Damaged, NewerVersion, parse_changes
 from edge.log.segment import SPARE_PREFIX, SUFFIX, TMP_SUFFIX, SegmentReader, segment_number, segment_path
+from edge.log.tail import find_remains
 from edge.log.writer import Held, Place
 
 
@@ -35,6 +36,7 @@ class Recovery:
         self._state: dict[str, bytes] = {}
         self._sequence, self._next, self._keep = 0, 1, 1
         self._end, self._last_at, self._last_size = 0, 0, 0
+        self._lost: list[Damage] = []  # counted when all is read that may have released it
 
     def run(self) -> Recovered:
         numbers, spares = self._list()
@@ -113,7 +115,7 @@ class Recovery:
         """Take over what a segment says: state, numbers, its own range."""
         head, number = reader.head, reader.number
         if head.first > self._next:
-            self._damages.lost(Damage(number, self._next, head.first, "missing"))
+            self._find_lost(Damage(number, self._next, head.first, "missing"))
         for held in self._held.values():
             held.next = min(held.next, max(head.first, held.first))
         self._next, self._sequence = head.first, head.sequence
@@ -127,10 +129,10 @@ class Recovery:
             place, batch = found
             if batch.first > self._next:
                 body = reader.view(at, place - at)
-                self._damages.lost(Damage(number, self._next, batch.first, "bad_header"), at=at, body=body)
+                self._find_lost(Damage(number, self._next, batch.first, "bad_header"), at=at, body=body)
             elif batch.sequence > self._sequence + 1 and not head.generation:
                 body = reader.view(at, place - at)
-                self._damages.lost(Damage(number, self._next, self._next, "bad_header"), at=at, body=body)
+                self._find_lost(Damage(number, self._next, self._next, "bad_header"), at=at, body=body)
             at = place + BATCH_BYTES + batch.stored
             self._next, self._sequence = batch.first + batch.span, batch.sequence
             try:
@@ -145,14 +147,17 @@ class Recovery:
                     self._state.pop(key, None)
                 else:
                     self._state[key] = value
+        if pending is not None and not newest:
+            self._lose(reader, *pending)
+        if newest:
+            for lost in self._lost:
+                self._damages.count(lost, self._keep)
         if pending is not None and newest:
             # The last batch has a sound header and no sound body: torn, or damaged. Its numbers are given again.
             place, batch = pending
             self._next, self._sequence = batch.first, batch.sequence - 1
             body = reader.view(place, BATCH_BYTES + batch.stored)
             self._damages.cut(Damage(number, batch.first, batch.first + batch.span, "tail"), place, body)
-        elif pending is not None:
-            self._lose(reader, *pending)
         elif newest:
             self._look_at_tail(reader, at)
         own.next = self._next
@@ -160,19 +165,16 @@ class Recovery:
     def _lose(self, reader: SegmentReader, place: int, batch: BatchHead) -> None:
         body = reader.view(place, BATCH_BYTES + batch.stored)
         damage = Damage(reader.number, batch.first, batch.first + batch.span, "bad_crc")
-        self._damages.lost(damage, at=place, body=body)
+        self._find_lost(damage, at=place, body=body)
+
+    def _find_lost(self, damage: Damage, *, at: int = -1, body: bytes = b"") -> None:
+        if self._damages.found(damage, at=at, body=body):
+            self._lost.append(damage)
 
     def _look_at_tail(self, reader: SegmentReader, at: int) -> None:
-        """What stands behind the last sound batch was never finished, or is damaged, if it looks like its successor;
-        otherwise it is what the file held before."""
-        guess = guess_batch(reader.view(at, BATCH_BYTES), 0)
-        if guess is None:
-            return
-        signs = (reader.view(at, len(BATCH_MAGIC)) == BATCH_MAGIC) + (guess.sequence == self._sequence + 1)
-        if signs + (guess.first == self._next) >= 2:
-            span = guess.span if guess.span == guess.records else 0
-            body = reader.view(at, min(BATCH_BYTES + guess.stored, reader.size - at))
-            self._damages.cut(Damage(reader.number, self._next, self._next + span, "tail"), at, body)
+        if (remains := find_remains(reader, at, self._sequence + 1, self._next)) is not None:
+            count, data = remains
+            self._damages.cut(Damage(reader.number, self._next, self._next + count, "tail"), at, data)
 
     def _current(self, chain: list[SegmentReader], numbers: list[int]) -> tuple[tuple[int, int, int] | None, bytes]:
         """Where to go on, and the last batch's bytes. Not in a segment that the disk could not read whole."""

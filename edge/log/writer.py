@@ -35,6 +35,7 @@ from edge.log.segment import QUARANTINE, TMP_SUFFIX, WINDOW_BYTES, SegmentReader
 Records = Iterable[tuple[int, bytes]]
 THINNED_BATCH_BYTES = 64 * 1024
 AHEAD_PAGES = 16
+_LARGE_HEAD_BYTES = 64 * 1024
 _PAGE = bytes(ALIGNMENT)
 
 
@@ -254,7 +255,7 @@ class Writer:
             self._packer,
         )
         content += build_batch(head, body, salt) + body
-        capacity = max(options.segment_bytes, len(content))
+        capacity = max(grown(options.segment_bytes, segment.data), len(content))
         path, target = os.path.join(self._folder, f"{number:010d}{TMP_SUFFIX}"), segment_path(self._folder, number)
         recycled = bool(self._spares) and capacity == options.segment_bytes
         if recycled:
@@ -357,6 +358,12 @@ class Writer:
         finally:
             file.close()
         return at
+
+
+def grown(segment_bytes: int, head_bytes: int) -> int:
+    """A segment's size: where the state fills its head there is still room for records, else each batch would begin a
+    segment of its own."""
+    return 2 * head_bytes if head_bytes > max(segment_bytes // 2, _LARGE_HEAD_BYTES) else segment_bytes
 
 
 class SegmentScan:

@@ -55,13 +55,13 @@ class Clock:
         return offset + monotonic_ms if offset else 0
 
     def age_ms(self, boot: int, monotonic_ms: int, now_ms: int) -> int:
-        """How old a record is; 0 where that is not known. now_ms: of the monotonic clock."""
+        """How old a record is. now_ms: of the monotonic clock. Where either clock was never set, of what came before
+        this boot of the operating system only how old it is at least: as long as the system is up."""
         system, offset = self._boots.get(boot, ("", 0))
-        if boot == self._boot or system == self._system_boot:
+        if boot == self._boot or not system or system == self._system_boot:
             return max(now_ms - monotonic_ms, 0)
-        if not offset or not self.offset:
-            return 0
-        return max(self.offset + now_ms - offset - monotonic_ms, 0)
+        known = self.offset + now_ms - offset - monotonic_ms if offset and self.offset else 0
+        return max(known, now_ms, 0)
 
     def changes(self) -> list[tuple[str, bytes]]:
         """What to put into the state now."""

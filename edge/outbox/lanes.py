@@ -25,7 +25,8 @@ class Sent(msgspec.Struct, frozen=True, array_like=True):
     split: int
     live: int
 
-    def is_settled(self, number: int) -> bool:
+    def is_settled(self, number: int, thing: str = "") -> bool:
+        """thing: whose record it is, where that tells more."""
         return number < self.cursor or self.split <= number < self.live
 
     def is_untouched(self, number: int) -> bool:

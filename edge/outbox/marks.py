@@ -11,7 +11,9 @@ Invariants:
   its routes lead nowhere else: a reading below the marks may have been under way to the cloud directly. In every case
   `settled/THING` counts: what the board's session said was settled, put into the state of those streams with whatever
   they commit next. The higher of both is right, as each is.
-- A sequence far below the mark is no repeat but a boot number used again by a board whose counter was erased.
+- A sequence far below the mark is no repeat but a boot number used again by a board whose counter was erased. Not so
+  for a thing with a slash in its name, which is the gateway's own: its boots are never used again, and after a restart
+  it repeats all that its cursor had not passed.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,16 +31,17 @@ _decode = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
 
 
 class Marks:
-    """Of one stream: thing -> boot -> sequence, the boot used last at the end. State values that do not decode are
-    nothing: a repeat more, no loss."""
+    """Of one stream, or of one of several in a log, each with a prefix: thing -> boot -> sequence, the boot used last
+    at the end. State values that do not decode are nothing: a repeat more, no loss."""
 
-    def __init__(self, state: Mapping[str, bytes]) -> None:
+    def __init__(self, state: Mapping[str, bytes], prefix: str = MARK) -> None:
+        self._prefix = prefix
         self.things: dict[str, dict[int, int]] = {}
         self.changed: set[str] = set()
         self.reused = 0
         for key, value in state.items():
-            if key.startswith(MARK):
-                self.things[key.removeprefix(MARK)] = _boots(value)
+            if key.startswith(prefix):
+                self.things[key.removeprefix(prefix)] = _boots(value)
 
     def advance(self, thing: str, boot: int, sequence: int) -> bool:
         """Take a reading. False: it is a repeat."""
@@ -47,7 +50,7 @@ class Marks:
             boots = self.things[thing] = {}
         last = boots.get(boot, 0)
         if sequence <= last:
-            if sequence + REPEATS_REACH_BACK >= last:
+            if sequence + REPEATS_REACH_BACK >= last or "/" in thing:
                 return False
             self.reused += 1
         if boot not in boots and len(boots) >= BOOTS_MAX:
@@ -58,7 +61,7 @@ class Marks:
 
     def changes(self) -> list[tuple[str, bytes]]:
         """What to put into the state with the records taken since."""
-        changed = [(MARK + thing, _encode(list(self.things[thing].items()))) for thing in self.changed]
+        changed = [(self._prefix + thing, _encode(list(self.things[thing].items()))) for thing in self.changed]
         self.changed.clear()
         return changed
 
@@ -118,9 +121,13 @@ class GatewayMarks:
         """Streams came or went: ask anew whose a thing's readings are."""
         self._keepers.clear()
 
-    def shed(self, thing: str, boot: int, first: int, last: int) -> None:
-        for stream in self._of(thing)[0]:
+    def shed(self, thing: str, boot: int, first: int, last: int) -> int:
+        keepers = self._of(thing)[0]
+        for stream in keepers:
             stream.board_shed(thing, boot, first, last)
+        # Readings come in order, so one that any stream took says that those before it came, or were counted.
+        came = max([stream.marks.sequence(thing, boot) for stream in keepers], default=0)
+        return max(last - max(first - 1, came), 0)
 
     def _of(self, thing: str) -> tuple[Sequence[Keeper], bool]:
         keepers = self._keepers.get(thing)

@@ -7,11 +7,12 @@ from typing import Any
 
 from edge.config import Config, RouteSettings, StreamSettings, dead_letter_stream
 from edge.errors import InputRejected
+from edge.log import Log
 from edge.messages import Target
 from edge.metrics import Metrics
 from edge.outbox.discard import IMPLIED, check_removed, check_shrunk
 from edge.outbox.drain import Drain
-from edge.outbox.marks import GatewayMarks
+from edge.outbox.marks import GatewayMarks, Keeper
 from edge.outbox.opening import open_stream
 from edge.outbox.report import FOLDER, SourceLosses, StreamStatus, losses, rows
 from edge.outbox.reserve import Reserve
@@ -38,19 +39,19 @@ class Outbox:
         now: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
-        self._config = config
+        self._config, self._discard = config, discard
         self._started = False
-        self._discard = discard
+        self._metrics, self._now, self._unix_time = metrics, now, unix_time
         self.streams: dict[str, Stream] = {}
         self._uploaders: dict[str, Uploader] = {}
         self._drains: dict[str, Drain] = {}
+        self._backlogs: dict[str, Callable[[], int]] = {}
         self._reserve = Reserve(os.path.join(config.gateway.data_dir, RESERVE))
         check_removed(config, discard)
-        self._metrics, self._now, self._unix_time = metrics, now, unix_time
         if config.all_streams:
             self._reserve.take()
         for settings in config.all_streams:
-            stream = self._open(settings)
+            stream = self._open_declared(settings)
             self.streams[settings.name] = stream
             if settings.export:
                 topic = f"batch/{config.gateway.name}/{settings.name}"
@@ -58,25 +59,35 @@ class Outbox:
                 self._drain(settings.export, targets, now).add(uploader)
 
     def marks(
-        self, routes: Sequence[RouteSettings], inboxes: Callable[[], Mapping[str, Stream]] = dict
+        self, routes: Callable[[], Sequence[RouteSettings]], keeper: Callable[[str], Keeper | None]
     ) -> GatewayMarks:
-        """Which readings of the boards are settled. routes: all the router has; inboxes: streams beside those of the
-        file, by the names that routes give them."""
+        """Which readings of the boards are settled. routes: all the router has now; keeper: of a target that is no
+        stream and keeps marks all the same."""
 
         boards = {f"board:{board.name}" for board in self._config.boards}
 
-        def streams_of(thing: str) -> tuple[Sequence[Stream], bool]:
+        def streams_of(thing: str) -> tuple[Sequence[Keeper], bool]:
             own = f"board:{thing}"
             sources = {own} if own in boards else boards  # a further client id comes in by whichever board
             names = dict.fromkeys(
-                name for route in routes if route.source in sources or route.source == "boards" for name in route.to
+                name for route in routes() if route.source in sources or route.source == "boards" for name in route.to
             )
-            others = inboxes()
-            found = [self.streams[name[7:]] for name in names if name.startswith("stream:")]
-            found += [others[name] for name in names if name in others]
+            held = [self.streams[name[7:]] if name.startswith("stream:") else keeper(name) for name in names]
+            found = [one for one in held if one is not None]
             return found, len(found) == len(names)
 
         return GatewayMarks(streams_of)
+
+    def open(self, settings: StreamSettings, folder: str, own: str) -> Stream:
+        """A stream beside those of the file, shown, started and closed with them. folder: of its log."""
+        self._reserve.take()
+        stream = self.streams[settings.name] = self._open(settings, folder, own)
+        return stream
+
+    def export(self, stream: Stream, drain: Drain, backlog: Callable[[], int]) -> None:
+        """One of the ways on of such a stream; several may each take a part of it. backlog: of all of it."""
+        self._drains[f"{stream.name} {len(self._drains)}"] = drain
+        self._backlogs[stream.name] = backlog
 
     def status(self) -> tuple[StreamStatus, ...]:
         return tuple(self._status_of(stream) for stream in self.streams.values())
@@ -89,7 +100,7 @@ class Outbox:
         """Give up all that the stream holds; counted in its ledger."""
         return {"stream": name, "purged": self._stream(name).purge()}
 
-    def export(self, name: str, first: int, last: int) -> Iterator[dict[str, Any]]:
+    def rows(self, name: str, first: int, last: int) -> Iterator[dict[str, Any]]:
         """Committed records first to last, whether they were exported or not, as long as they are held."""
         stream = self._stream(name)
         return rows(stream.log, stream.own, stream.clock, first, min(last, stream.log.next - 1))
@@ -107,7 +118,8 @@ class Outbox:
     def _status_of(self, stream: Stream) -> StreamStatus:
         log, uploader = stream.log, self._uploaders.get(stream.name)
         taken, drained = stream.rates
-        left = uploader.backlog() if uploader is not None else log.next - log.first
+        backlog = uploader.backlog if uploader is not None else self._backlogs.get(stream.name)
+        left = backlog() if backlog is not None else log.next - log.first
         return StreamStatus(
             name=stream.name,
             first=log.first,
@@ -144,27 +156,36 @@ class Outbox:
         """The stream of this name; made if it is not there. On the running loop when the streams are started."""
         stream = self.streams.get(name)
         if stream is None:
-            stream = self.streams[name] = self._open(dead_letter_stream(name))
+            stream = self.streams[name] = self._open_declared(dead_letter_stream(name))
             if self._started:
                 stream.start()
         return stream
 
-    def _open(self, settings: StreamSettings) -> Stream:
-        stream = open_stream(
+    def _open_declared(self, settings: StreamSettings) -> Stream:
+        """One of the file, or one that the file's functions make for themselves."""
+        folder = os.path.join(self._config.gateway.data_dir, FOLDER, settings.name)
+        stream = self._open(settings, folder, f"{self._config.gateway.name}/{settings.name}")
+        if settings not in self._config.streams:
+            stream.keep(IMPLIED, b"1")
+        return stream
+
+    def _open(self, settings: StreamSettings, folder: str, own: str) -> Stream:
+        def check(log: Log) -> None:
+            if settings in self._config.all_streams:
+                check_shrunk(self._config, settings, log, own, self._discard)
+
+        return open_stream(
             settings,
-            os.path.join(self._config.gateway.data_dir, FOLDER, settings.name),
-            own := f"{self._config.gateway.name}/{settings.name}",
+            folder,
+            own,
             self._metrics,
             file=self._config.file,
-            check=lambda log: check_shrunk(self._config, settings, log, own, self._discard),
+            check=check,
             now=self._now,
             unix_time=self._unix_time,
             disk_full=self._reserve.give,
             disk_well=self._reserve.take,
         )
-        if settings not in self._config.streams:
-            stream.keep(IMPLIED, b"1")
-        return stream
 
     def _drain(self, name: str, targets: Mapping[str, Target], now: Callable[[], float]) -> Drain:
         drain = self._drains.get(name)

@@ -7,6 +7,7 @@ that, which waits until the bucket is full and then leaves it in debt.
 from typing import Final
 
 BURST_S: Final = 1.0
+RATE_KEPT: Final = 0.8  # of the rate before, each tick
 
 
 class Bucket:
@@ -34,3 +35,15 @@ class Bucket:
         """How long until so many units, or a full bucket, are there."""
         lacking = min(units, self._full) - self.room(now)
         return max(lacking / self.rate, 0.0) if self.rate else 0.0
+
+
+class Rate:
+    """How fast a counter rises, over the last seconds."""
+
+    def __init__(self) -> None:
+        self.per_s = 0.0
+        self._value = 0
+
+    def tick(self, value: int, elapsed_s: float) -> None:
+        self.per_s = RATE_KEPT * self.per_s + (1 - RATE_KEPT) * (value - self._value) / elapsed_s
+        self._value = value

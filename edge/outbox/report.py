@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edge.config import Config
+from edge.config import RULES, Config
 from edge.errors import InputRejected
 from edge.log import Log
 from edge.outbox.clock import Clock
@@ -98,12 +98,17 @@ def backlog(log: Log, sent: Sent) -> int:
     return max(log.next - max(sent.cursor, log.first) - (sent.live - sent.split), 0)
 
 
+def path_of(config: Config, name: str) -> str:
+    """The folder of a stream's log; the rules' log is one beside those of the file."""
+    return os.path.join(config.gateway.data_dir, *((RULES,) if name == RULES else (FOLDER, name)))
+
+
 class Folder:
     """A stream as its folder shows it while no gateway has it; nothing is changed. Raises InputRejected when it is not
     there."""
 
     def __init__(self, config: Config, name: str) -> None:
-        path = os.path.join(config.gateway.data_dir, FOLDER, name)
+        path = path_of(config, name)
         try:
             self.log = Log.open_read_only(path)
         except OSError as error:
@@ -115,7 +120,7 @@ class Folder:
         count_intent(self.log, self.ledger)
         self.sent = Lanes(state.get(CURSOR), self.log.first, live_first=False).sent
         found = [stream.bytes_max for stream in config.all_streams if stream.name == name]
-        self.bytes_max = found[0] if found else 0
+        self.bytes_max = config.rules_log.bytes_max if name == RULES else found[0] if found else 0
 
     def status(self) -> StreamStatus:
         return StreamStatus(
@@ -134,6 +139,11 @@ class Folder:
 
     def losses(self) -> list[SourceLosses]:
         return losses(self.marks, self.ledger)
+
+
+def held(config: Config) -> list[str]:
+    """All that have one: the streams, and the rules' log."""
+    return [*folders(config), *([RULES] if os.path.isdir(path_of(config, RULES)) else [])]
 
 
 def folders(config: Config) -> list[str]:

@@ -201,8 +201,8 @@ class Shedder:
                 self._until = number
                 ended = True
                 break
-            if not sent.is_settled(number):
-                name = name_of(record, number, self._own) if record is not None else UNREADABLE
+            name = name_of(record, number, self._own) if record is not None else UNREADABLE
+            if not sent.is_settled(number, name[0]):
                 self._ledger.add(*name, self._reason)
             self._reading = number + 1
         if not ended:
@@ -214,3 +214,18 @@ class Shedder:
         self._given_up(self._reading)
         self._dropping = False
         self._commit()
+
+
+def count_refused(log: Log, ledger: Ledger, own: tuple[str, int], first: int, last: int) -> None:
+    """Enter these records as `refused`: whoever they go to will never take them. own: thing and boot of the stream."""
+    number = first
+    try:
+        while number <= last and (rows := log.read(number, records_max=SLICE_RECORDS, bytes_max=SLICE_BYTES)):
+            for number, data in rows:
+                if number > last:
+                    return
+                record = decode(data)
+                ledger.add(*(name_of(record, number, own[0]) if record else UNREADABLE), "refused")
+            number += 1
+    except OSError:
+        ledger.add(*own, last, "refused", last - number + 1)

@@ -13,23 +13,25 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from edge.config import StreamSettings
-from edge.log import Batch, Damage, Log, Replacement
+from edge.log import Batch, Log, Replacement
 from edge.logs import log_event
 from edge.messages import Message, Origin, Outcome, Reading
 from edge.metrics import Metrics
 from edge.outbox.clock import Clock
+from edge.outbox.damages import Damages
 from edge.outbox.intent import INTENT, count_intent
 from edge.outbox.lanes import Sent
-from edge.outbox.ledger import BY_BOARD, DAMAGED, OTHERS, REASONS, Ledger
+from edge.outbox.ledger import BY_BOARD, REASONS, Ledger
 from edge.outbox.marks import Marks
-from edge.outbox.record import RETAIN, VERSION, decode, encode, name_of
+from edge.outbox.rate import Rate
+from edge.outbox.record import RETAIN, VERSION, encode
 from edge.outbox.report import CURSOR
-from edge.outbox.shedder import UNREADABLE, Shedder
+from edge.outbox.shedder import Shedder, count_refused
 from edge.outbox.tail import Tail
 from edge.outbox.worker import Worker
 
@@ -42,7 +44,6 @@ BUFFER_BYTES_MAX: Final = 4 * 1024 * 1024
 RECORD_OVERHEAD_BYTES: Final = 96  # of a record beside topic, payload and properties, at most about
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 5.0
 TICK_S: Final = 1.0
-RATE_KEPT: Final = 0.8  # of the rate before, each tick
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ class Stream:
     higher than at any start before. segment_bytes: of the log. disk_full: called when the disk has no room;
     disk_well: now and then while it has.
 
-    committed: called after each commit.
+    committed: called after each commit. checkpoint: called for what someone keeps in the state, to be in one commit
+    with all that was taken before.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Stream:
         if count_intent(log, self.ledger):
             log.put_state(INTENT, None)
         self.committed: Callable[[], None] = lambda: None
+        self.checkpoint: Callable[[], Iterable[tuple[str, bytes | None]]] = tuple
         self._sent: Callable[[], Sent] | None = None
         self._sent_state: Callable[[], bytes] | None = None
         self._sent_kept = log.state.get(CURSOR, b"")
@@ -107,12 +110,12 @@ class Stream:
         self._dropped = metrics.counter("stream_messages_dropped", stream=self.name, reason="full")
         self._refused = metrics.counter("stream_messages_refused", stream=self.name, reason="too_large")
         self._out = metrics.counter("stream_records_out", stream=self.name)
-        self.rates = 0.0, 0.0  # records a second taken and exported, over the last seconds
-        self._counts = 0, 0
-        self._damage_seen: Damage | None = None
+        self._rates = Rate(), Rate()
+        self._damages = Damages(log, self.ledger)
         self._failures = metrics.counter("stream_commits_failed", stream=self.name)
         self._gathered: list[Message] = []
         self._gathered_bytes = 0
+        self._fresh = 0  # messages taken since the last seal, whatever became of them
         self._waiting: list[tuple[Origin, list[int]]] = []
         self._air: tuple[Batch, list[Message], list[tuple[Origin, list[int]]]] | None = None
         self._begun_at = float("-inf")
@@ -147,23 +150,18 @@ class Stream:
 
     def refused(self, first: int, last: int) -> None:
         """These records will never be taken where they go."""
-        number = first
-        try:
-            while number <= last and (rows := self.log.read(number, records_max=256, bytes_max=1 << 20)):
-                for number, data in rows:
-                    if number > last:
-                        return
-                    record = decode(data)
-                    self.ledger.add(*(name_of(record, number, self.own) if record else UNREADABLE), "refused")
-                number += 1
-        except OSError:
-            self.ledger.add(self.own, self.boot, last, "refused", last - number + 1)
+        count_refused(self.log, self.ledger, (self.own, self.boot), first, last)
 
     def start(self) -> None:
         """On the running loop."""
         self.clock.learn(self._unix_time(), self._now())
         self._count_damage(self.sent().cursor)
         self._tick()
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Records a second taken and exported, over the last seconds."""
+        return self._rates[0].per_s, self._rates[1].per_s
 
     def keep(self, key: str, value: bytes) -> None:
         if not self._closed:
@@ -221,16 +219,29 @@ class Stream:
             taken.append(Message(message.topic, payload, 1, retain, number, properties, reading, time_ms))
             number += 1
         self._repeated.value += repeated
-        if records:
-            self._in.value += len(records)
-            self.log.append(records)
-            self._gathered += taken
-            self._gathered_bytes += size
-            self._room -= size
-        if receipts:
-            self._wait_for(origin, receipts, new=bool(records))
-        if records:
-            self._schedule(now)
+        self._gather(records, taken, size, now, fresh=len(records), origin=origin, receipts=receipts)
+
+    @property
+    def has_room(self) -> bool:
+        """For `store`: as much as one call brings, short of the extreme."""
+        return self._room > PAYLOAD_BYTES_MAX and self._gathered_bytes < BUFFER_BYTES_MAX
+
+    def store(
+        self, rows: Sequence[tuple[str, str, bytes]], origin: Origin, receipts: list[int], *, messages: int
+    ) -> None:
+        """Take what was made here out of so many messages: (thing, topic, payload), named by this boot and the record's
+        number, whatever the room. receipts: of those messages, settled when this is on disk, with what `checkpoint`
+        says of it."""
+        now, boot, number = self._now(), self.boot, self.log.next_appended
+        taken_ms = int(now * 1000)
+        time_ms = self.clock.unix_ms(boot, taken_ms)
+        records, taken, size = [], [], RECORD_OVERHEAD_BYTES * len(rows)
+        for thing, topic, payload in rows:
+            records.append(encode((VERSION, boot, taken_ms, topic, payload, 1, None, (thing, boot, number))))
+            taken.append(Message(topic, payload, 1, False, number, None, Reading(thing, boot, number), time_ms))
+            size += len(topic) + len(payload)
+            number += 1
+        self._gather(records, taken, size, now, fresh=messages, origin=origin, receipts=receipts)
 
     def oldest_age_s(self) -> float | None:
         """Of the oldest record that is not exported; None where it is not known, or there is none."""
@@ -243,14 +254,14 @@ class Stream:
 
     def cursor_moved(self) -> None:
         """The export is further: free what is behind it before long."""
-        if self._timer is None and self._air is None and self._thinning is None:
+        if self._timer is None and not self.is_writing and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(CURSOR_S, self._commit)
             self._timer_is_for_cursor = True
 
     @property
     def is_busy(self) -> bool:
         """Something is gathered, being written or thinned."""
-        return bool(self._gathered) or self._air is not None or self._thinning is not None
+        return bool(self._fresh) or self._air is not None or self._thinning is not None
 
     @property
     def is_writing(self) -> bool:
@@ -288,8 +299,24 @@ class Stream:
         self._shedder.stop()
         self.log.close()
 
-    def _wait_for(self, origin: Origin, receipts: list[int], *, new: bool) -> None:
-        if new or self._gathered:
+    def _gather(
+        self, records: list[bytes], taken: list[Message], size: int, now: float, *,
+        fresh: int, origin: Origin, receipts: list[int],
+    ) -> None:  # fmt: skip
+        self._fresh += fresh
+        if records:
+            self._in.value += len(records)
+            self.log.append(records)
+            self._gathered += taken
+            self._gathered_bytes += size
+            self._room -= size
+        if receipts:
+            self._wait_for(origin, receipts)
+        if fresh:
+            self._schedule(now)
+
+    def _wait_for(self, origin: Origin, receipts: list[int]) -> None:
+        if self._fresh:
             waiting = self._waiting
         elif self._air is not None:
             waiting = self._air[2]
@@ -335,7 +362,7 @@ class Stream:
         """See to it that what is gathered is committed in time."""
         if self._air is not None or self._thinning is not None or self._closed:
             return
-        full = len(self._gathered) >= self._records_max
+        full = self._fresh >= self._records_max
         if self._timer is not None:
             if not full and not self._timer_is_for_cursor:
                 return
@@ -365,9 +392,9 @@ class Stream:
 
     def _seal(self) -> Batch | None:
         log = self.log
-        if self._gathered:
+        if self._fresh:
             self.clock.learn(self._unix_time(), self._now())
-        for key, value in (*self.marks.changes(), *self.ledger.changes(), *self.clock.changes()):
+        for key, value in (*self.marks.changes(), *self.ledger.changes(), *self.clock.changes(), *self.checkpoint()):
             log.put_state(key, value)
         cursor = min(self.sent().cursor, log.next)
         if self._sent_state is not None and (state := self._sent_state()) != self._sent_kept:
@@ -375,10 +402,14 @@ class Stream:
             log.release(cursor)
             self._sent_kept = state
         batch = log.seal()
+        waiting, self._waiting, self._fresh = self._waiting, [], 0
         if batch is not None:
-            self._air = batch, self._gathered, self._waiting
-            self._gathered, self._waiting, self._gathered_bytes = [], [], 0
-        return batch
+            self._air = batch, self._gathered, waiting
+            self._gathered, self._gathered_bytes = [], 0
+            return batch
+        for origin, receipts in waiting:  # nothing came of them, and nothing is to be remembered
+            origin.settled(receipts, Outcome.TAKEN)
+        return None
 
     def _write(self, batch: Batch) -> None:
         if not self._closed:
@@ -406,7 +437,7 @@ class Stream:
             self._thin(work)
         elif self._commit_wanted:
             self._commit_soon()
-        elif self._gathered:
+        elif self._fresh:
             self._schedule(self._now())
         elif self._sent_state is not None and self._sent_state() != self._sent_kept:
             self.cursor_moved()
@@ -437,12 +468,8 @@ class Stream:
 
     def _tick(self) -> None:
         self._tick_timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
-        counts = self._in.value, self._out.value
-        taken, exported = (
-            RATE_KEPT * rate + (1 - RATE_KEPT) * (new - old) / TICK_S
-            for rate, old, new in zip(self.rates, self._counts, counts, strict=True)
-        )
-        self.rates, self._counts = (taken, exported), counts
+        for rate, counter in zip(self._rates, (self._in, self._out), strict=True):
+            rate.tick(counter.value, TICK_S)
         self._count_damage(0)
         if not self.failing:
             self._bytes_max = self.settings.bytes_max
@@ -459,16 +486,8 @@ class Stream:
             self._thin(work)
 
     def _count_damage(self, since: int) -> None:
-        """Enter what was found damaged, but for what below `since` was exported before."""
-        damages = self.log.damages
-        for damage in reversed(damages):
-            if damage is self._damage_seen:
-                break
-            first = max(damage.first, since)
-            if first < damage.next and damage.reason != "tail":
-                self.ledger.add_once(OTHERS, 0, first, damage.next - 1, DAMAGED)
-                self._commit_soon()
-        self._damage_seen = damages[-1] if damages else None
+        if self._damages.count(since):
+            self._commit_soon()
 
     def _find_room(self) -> None:
         room = 0 if self._shedder.too_old else self.log.room(self._bytes_max)

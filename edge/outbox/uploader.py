@@ -4,18 +4,21 @@ The straight line: `next` (from the tail in memory, or from the log) -> target -
 Invariants: what is sent is committed; what is sent again carries the same names; the order is Cursor's.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 
+from edge.config import StreamSettings
+from edge.log import Log
 from edge.messages import Message, Outcome
 from edge.metrics import Metrics
 from edge.outbox import formats
+from edge.outbox.clock import Clock
 from edge.outbox.cursor import Cursor
 from edge.outbox.lanes import Lanes, Sent
 from edge.outbox.rate import Bucket
 from edge.outbox.record import messages_of
 from edge.outbox.report import CURSOR
-from edge.outbox.stream import Stream
+from edge.outbox.tail import Tail
 
 READ_RECORDS: Final = 512
 READ_BYTES: Final = 256 * 1024
@@ -23,10 +26,33 @@ BATCHES_UNDER_WAY_MAX: Final = 8
 MESSAGE_OVERHEAD_BYTES: Final = 64
 
 
+class Source(Protocol):
+    """A stream, as far as it is sent on; or a part of one. committed: called when there is more."""
+
+    settings: StreamSettings
+    name: str
+    own: str
+    log: Log
+    clock: Clock
+    tail: Tail
+    committed: Callable[[], None]
+
+    @property
+    def state(self) -> Mapping[str, bytes]: ...
+
+    def exported(self, sent: Callable[[], Sent], state: Callable[[], bytes], given_up: Callable[[int], None]) -> None:
+        """Who exports it. sent: how far; state: to keep of it; given_up(number): nothing below is there any more."""
+
+    def refused(self, first: int, last: int) -> None:
+        """These records will never be taken where they go."""
+
+    def cursor_moved(self) -> None: ...
+
+
 class Uploader:
     """Of one stream. moved: called when something was settled or turned away, to send more."""
 
-    def __init__(self, stream: Stream, metrics: Metrics, batch_topic: str, now: float) -> None:
+    def __init__(self, stream: Source, metrics: Metrics, batch_topic: str, now: float) -> None:
         self.stream = stream
         self.moved: Callable[[Outcome], None] = _nothing
         settings = stream.settings

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,11 +10,7 @@ import msgspec
 from edge.config import Config, RouteSettings, RuleSettings
 from edge.errors import ConfigError, InputRejected
 from edge.loops import Node
-from edge.metrics import Metrics
-from edge.router import Router
 from edge.rules.child import parse_rules
-from edge.rules.engine import Engine, Output
-from edge.rules.payloads import decoder
 from edge.rules.plan import Plan
 from edge.rules.rule import Rule
 from edge.topics import check_topic, overlap
@@ -38,9 +34,21 @@ class ReadRule(msgspec.Struct, frozen=True):
             self.plan,
             time=time,
             lateness_ms=round(self.settings.lateness_s * 1000),
+            idle_ms=round(self.settings.idle_s * 1000),
             keys_max=self.settings.keys_max,
+            events_max=self.settings.events_max,
             tables=self.tables,
         )
+
+
+class CompiledRule:
+    """One that can work. fingerprint: what it remembers means the same to a rule of the same."""
+
+    def __init__(self, read: ReadRule) -> None:
+        settings = read.settings
+        self.name, self.read, self.rule = settings.name, read, read.compile()
+        columns, sources = ",".join(settings.columns), ",".join(sorted(settings.source))
+        self.fingerprint = self.rule.fingerprint(settings.time, settings.payload, columns, sources)
 
 
 def read_rules(config: Config) -> list[ReadRule]:
@@ -85,12 +93,19 @@ def _table(file: str, field: str, path: Path) -> dict[str, dict[str, str]]:
         raise ConfigError(file, field, f"is no CSV: {error}", "Save it as UTF-8 with a header.") from None
 
 
+def table_files(config: Config) -> list[str]:
+    """The files that rules look up in."""
+    base = Path(config.file).resolve().parent
+    return [str(base / file) for rule in config.rules for file in rule.tables.values()]
+
+
 def rule_routes(rules: Sequence[ReadRule]) -> list[RouteSettings]:
     """Into the rules by their FROM, and out of them to their targets."""
     routes = []
     for rule in rules:
         for source in rule.settings.source:
-            routes.append(RouteSettings(source=source, topic=rule.plan.topic, to=(engine_name(rule.settings),)))
+            for topic in rule.plan.topics:
+                routes.append(RouteSettings(source=source, topic=topic, to=(engine_name(rule.settings),)))
         if rule.settings.to:
             routes.append(RouteSettings(source=f"rule:{rule.settings.name}", topic="#", to=rule.settings.to))
     return routes
@@ -99,23 +114,6 @@ def rule_routes(rules: Sequence[ReadRule]) -> list[RouteSettings]:
 def engine_name(settings: RuleSettings) -> str:
     """Rules of the same sources and form of payload are one target, so that a payload is decoded once."""
     return f"rules:{','.join(sorted(settings.source))}:{settings.payload}:{','.join(settings.columns)}"
-
-
-def build_engines(
-    rules: Sequence[ReadRule], router: Router, metrics: Metrics, unix_time_ms: Callable[[], int]
-) -> list[Engine]:
-    """Compile the rules and attach them to the router."""
-    by_name: dict[str, list[ReadRule]] = {}
-    for rule in rules:
-        by_name.setdefault(engine_name(rule.settings), []).append(rule)
-    engines = []
-    for name, members in by_name.items():
-        settings = members[0].settings
-        outputs = [Output(rule.compile(), output_topic(rule.settings), router.route, metrics) for rule in members]
-        engine = Engine(outputs, decoder(settings.payload, settings.columns), metrics, unix_time_ms)
-        router.attach(name, engine)
-        engines.append(engine)
-    return engines
 
 
 def output_topic(settings: RuleSettings) -> str:
@@ -129,7 +127,7 @@ def _check_loops(config: Config, rules: Sequence[ReadRule]) -> None:
         out = re.sub(r"\$\{[^}]*\}", "+", output_topic(rule.settings))
         out = "/".join("+" if "+" in level else level for level in out.split("/"))
         settings = rule.settings
-        nodes.append(Node(f"rule:{settings.name}", settings.source, (rule.plan.topic,), (out,), settings.to))
+        nodes.append(Node(f"rule:{settings.name}", settings.source, tuple(rule.plan.topics), (out,), settings.to))
     if (loop := config.find_loop(nodes)) is None:
         return
     names = [f"rule:{rule.settings.name}" for rule in rules]
@@ -146,11 +144,15 @@ def explain(rules: Sequence[ReadRule], source: str, topic: str) -> Mapping[str, 
     """Rule name → why it takes the topic or does not."""
     rows = {}
     for rule in rules:
-        settings, filter_ = rule.settings, rule.plan.topic
+        settings, named = rule.settings, _named(rule.plan)
         if source not in settings.source and not (source.startswith("board:") and "boards" in settings.source):
             rows[settings.name] = f"no: it reads from {', '.join(settings.source)}"
-        elif overlap(filter_, topic):
-            rows[settings.name] = f"yes: FROM '{filter_}'; its rows go to {', '.join(settings.to) or 'routes from it'}"
+        elif any(overlap(filter_, topic) for filter_ in rule.plan.topics):
+            rows[settings.name] = f"yes: FROM {named}; its rows go to {', '.join(settings.to) or 'routes from it'}"
         else:
-            rows[settings.name] = f"no: FROM '{filter_}'"
+            rows[settings.name] = f"no: FROM {named}"
     return rows
+
+
+def _named(plan: Plan) -> str:
+    return " and ".join(f"'{topic}'" for topic in plan.topics)

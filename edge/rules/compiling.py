@@ -1,10 +1,12 @@
 """A plan → one Python function over a batch. Texts of the rule never become code: they are constants by number."""
 
+import math
+from operator import itemgetter
 from typing import Any
 
 from edge.rules.aggregates import INIT, NUMERIC, add_lines, bucket, percentile, result
 from edge.rules.plan import AGGREGATES, Call, Expression, Field, Plan, Value
-from edge.rules.values import FUNCTIONS, OPERATORS, get, number
+from edge.rules.values import FUNCTIONS, OPERATORS, encode_raw, get, mqtt_property, number, user_properties
 from edge.rules.windows import START, Memory
 
 Tables = dict[str, dict[Any, dict[str, Any]]]
@@ -48,10 +50,14 @@ class Code:
             "tables": tables,
             "lookup": lambda table, key, column: tables.get(table, {}).get(str(key), {}).get(column),
             "START": START,
+            "mqtt_property": mqtt_property,
+            "user_properties": user_properties,
+            "encode_raw": encode_raw,
         }
         self._fields: dict[tuple[str | int, ...], str] = {}
         self._constants = 0
         self._emitting = False
+        self._windowed = False  # whether `start` and `end` of a window are there
         self._aggregates: dict[Call, int] = {}
         self._by_argument: dict[Expression, list[Call]] = {}
         if plan.window is not None:
@@ -77,32 +83,72 @@ class Code:
         lines = ["def run(messages, docs, now):", "    out = []"]
         if self._plan.window is not None:
             lines += ["    last = memory.last_start; group = memory.last_group; mark = memory.watermark"]
-        lines += ["    for m, doc in zip(messages, docs):", "        try:"]
-        loads: list[str] = []
-        plain: dict[str, str] = {}
-        for path, name in self._fields.items():
-            if not path:
-                loads.append(f"{name} = doc")
-            elif len(path) == 1 and isinstance(path[0], str):
-                plain[name] = self._constant(path[0])
-            else:
-                steps = ", ".join(self._constant(step) for step in path)
-                loads.append(f"{name} = get(doc, {steps})")
-        if plain:
-            loads.append(f"if doc.__class__ is dict: {'; '.join(f'{n} = doc.get({k})' for n, k in plain.items())}")
-            loads.append(f"else: {' = '.join(plain)} = None")
-        lines += [" " * 12 + line for line in loads + body]
+        tumbling = self._plan.window is not None and self._memory.kind == "tumbling"
+        if self._plan.window is not None and tumbling:
+            lines += [f"    end = last + {self._plan.window.size}"]
+            lines += ["    changed = memory.changed; close_at = memory.close_at"]
+        if self._time:
+            lines += [f"    latest = now + {FUTURE_MS_MAX}"]
+        lines += [*self._columns(), "        try:"]
+        lines += [" " * 12 + line for line in body]
         lines += ["        except (ArithmeticError, TypeError, ValueError, RecursionError): count('error')"]
-        if self._plan.window is not None and self._memory.kind == "tumbling":
-            lines += ["    memory.last_start = last; memory.last_group = group"]
+        if tumbling:
+            lines += ["    memory.last_start = last; memory.last_group = group; memory.watermark = mark"]
         lines += ["    return out", ""]
         if self._plan.window is not None:
             lines += self._emit()
-        self.source = "\n".join(lines)
-        exec(compile(self.source, "<rule>", "exec"), self._names)  # noqa: S102 made from the checked plan only
+        self._execute(lines)
         if self._plan.window is not None:
             self._memory.emit = self._names["emit"]
         return self._names["run"]
+
+    def _execute(self, lines: list[str]) -> None:
+        self.source = "\n".join(lines)
+        exec(compile(self.source, "<rule>", "exec"), self._names)  # noqa: S102 made from the checked plan only
+
+    def _columns(self) -> list[str]:
+        """The head of the loop. Fields of the payload itself are taken out of the whole batch at once: as a rule they
+        are all there, and where one is not, of each document on its own."""
+        nested, plain = self._nested(), self._plain()
+        if not plain:
+            head = ["    for m, doc in zip(messages, docs):" if nested else "    for m in messages:"]
+        else:
+            fields = ", ".join(plain)
+            gets = ", ".join(f"doc.get({key})" for key in plain.values())
+            nothing = ", ".join("None" for _ in plain)
+            if len(plain) > 1:
+                fields, gets, nothing = f"({fields})", f"({gets})", f"({nothing})"
+            self._names["GET"] = itemgetter(*(self._names[key] for key in plain.values()))
+            doc, docs = ("doc, ", "docs, ") if nested else ("", "")
+            head = [
+                "    try: columns = [*map(GET, docs)]",
+                "    except (LookupError, TypeError):",
+                f"        columns = [{gets} if doc.__class__ is dict else {nothing} for doc in docs]",
+                f"    for m, {doc}{fields} in zip(messages, {docs}columns):",
+            ]
+        return head + [" " * 8 + line for line in nested]
+
+    def _plain(self) -> dict[str, str]:
+        """The fields of the payload itself that were asked for: variable to the constant of its name."""
+        return {name: self._constant(path[0]) for path, name in self._fields.items() if _is_plain(path)}
+
+    def _nested(self) -> list[str]:
+        """The other fields, out of `doc`."""
+        lines = []
+        for path, name in self._fields.items():
+            if not path:
+                lines.append(f"{name} = doc")
+            elif not _is_plain(path):
+                lines.append(f"{name} = get(doc, {', '.join(self._constant(step) for step in path)})")
+        return lines
+
+    def _loads(self) -> list[str]:
+        """All fields that were asked for, out of `doc`."""
+        lines, plain = self._nested(), self._plain()
+        if plain:
+            lines.append(f"if doc.__class__ is dict: {'; '.join(f'{n} = doc.get({k})' for n, k in plain.items())}")
+            lines.append(f"else: {' = '.join(plain)} = None")
+        return lines
 
     def _body(self) -> list[str]:
         plan, memory = self._plan, self._memory
@@ -110,52 +156,50 @@ class Code:
         if plan.where is not None:
             lines.append(f"if not {self._test(plan.where)}: continue")
         if plan.window is not None or any(call.name in {"unseen", "at_most"} for call in plan.filters):
-            if self._time:
-                lines += [
-                    f"t = {self._field(self._time)}",
-                    "if t.__class__ is not int:",
-                    "    t = number(t)",
-                    "    if t is None: count('no_time'); continue",
-                    "    t = int(t)",
-                    f"if t < -{_EXACT}: count('no_time'); continue",
-                    f"if t > now + {FUTURE_MS_MAX}: count('future'); continue",
-                ]
-            else:
-                lines += ["t = now"]
+            lines += time_lines(self._time, self._field(self._time) if self._time else "")
         for place, call in enumerate(plan.filters):
-            memory.remembered.append({})
-            memory.dirty_filters.append(set())
-            self._names[f"D{place}"] = memory.dirty_filters[place]
+            memory.add_filter()
+            self._names[f"D{place}"] = memory.changed_filters[place]
             lines += self._filter(place, call)
         if plan.window is None:
             return [*lines, f"out.append((m, {self._row()}))"]
         if plan.window.kind != "count":
-            lines += [
-                "if t > mark:",
-                "    mark = memory.watermark = t",
-                f"    if t - {memory.lateness_ms} >= memory.close_at:",
-                f"        memory.close(t - {memory.lateness_ms}, out); last = START",
-            ]
-        keys = [self._value(key) for key in plan.group]
-        safe = all(isinstance(key, Call) and key.name == "topic" for key in plan.group)
-        if not safe:
-            for at, key in enumerate(keys):
-                lines.append(f"g{at} = {key}")
-                lines.append(f"if g{at}.__class__ not in SCALARS: count('group'); continue")
-            keys = [f"g{at}" for at in range(len(keys))]
-        lines.append(f"key = {keys[0]}" if len(keys) == 1 else f"key = ({''.join(f'{key}, ' for key in keys)})")
+            ahead = f"t - {memory.lateness_ms}" if memory.lateness_ms else "t"
+            if plan.window.kind == "tumbling":
+                lines += [
+                    "if t > mark:",
+                    "    mark = t",
+                    f"    if {ahead} >= close_at: memory.close({ahead}, out); last = end = START",
+                ]
+            else:
+                lines += [
+                    "if t > mark:",
+                    "    mark = memory.watermark = t",
+                    f"    if {ahead} >= memory.close_at: memory.close({ahead}, out)",
+                ]
+        lines += self._key_lines()
         size = plan.window.size
         if plan.window.kind == "tumbling":
             lines += [
-                f"start = t // {size} * {size}",
-                "if start != last:",
+                "if not last <= t < end:",
+                f"    start = t // {size} * {size}",
                 f"    if start + {size} <= mark - {memory.lateness_ms}: count('late'); continue",
-                "    group = memory.group_of(start); last = start",
+                f"    group = memory.group_of(start); last = start; end = start + {size}",
+                "    changed = memory.changed; close_at = memory.close_at",
                 "s = group.get(key)",
                 "if s is None:",
                 "    s = memory.new(group, key)",
                 "    if s is None: continue",
+                "changed[key] = None",
                 *self._adds(),
+            ]
+        elif plan.window.kind == "sliding":
+            self._names["INIT"] = memory.init
+            lines += [
+                f"if t < mark - {memory.lateness_ms}: count('late'); continue",
+                "s = INIT.copy()",
+                *self._adds(),
+                "memory.slide(t, key, s, out)",
             ]
         else:
             lines.append("found = memory.slots_for(t, key, out)")
@@ -163,6 +207,19 @@ class Code:
             lines += ["    " + line for line in self._adds() or ["pass"]]
             if plan.window.kind == "count":
                 lines.append("if found: memory.full(key, out)")
+        return lines
+
+    def _key_lines(self) -> list[str]:
+        """The group's key, of scalars."""
+        lines = []
+        keys = [self._value(key) for key in self._plan.group]
+        safe = all(isinstance(key, Call) and key.name == "topic" for key in self._plan.group)
+        if not safe:
+            for at, key in enumerate(keys):
+                lines.append(f"g{at} = {key}")
+                lines.append(f"if g{at}.__class__ not in SCALARS: count('group'); continue")
+            keys = [f"g{at}" for at in range(len(keys))]
+        lines.append(f"key = {keys[0]}" if len(keys) == 1 else f"key = ({''.join(f'{key}, ' for key in keys)})")
         return lines
 
     def _adds(self) -> list[str]:
@@ -181,7 +238,7 @@ class Code:
                     lines += ["    " + line for line in add_lines(call.name, self._aggregates[call])]
             if strict := [call for call in others if call.name in NUMERIC]:
                 lines.append(
-                    f"if v.__class__ is not float and not (v.__class__ is int and -{_EXACT} <= v <= {_EXACT}): "
+                    f"if v.__class__ is not float and (v.__class__ is not int or not -{_EXACT} <= v <= {_EXACT}): "
                     "v = number(v)"
                 )
                 lines.append("if v is not None:")
@@ -222,20 +279,22 @@ class Code:
         table = f"R{place}"
         self._names[table] = self._memory.remembered[place]
         lines += [f"was = {table}.get({key})"]
+        same = "v == was and v.__class__ is was.__class__"
         if len(call.args) == 1:
-            lines += [
-                "if v is None or v.__class__ not in SCALARS or (v == was and v.__class__ is was.__class__): continue"
-            ]
+            lines += ["if v is None or v.__class__ not in SCALARS: continue"]
         else:
-            delta = self._value(call.args[1])
-            lines += [
-                "if v.__class__ not in NUM: continue",
-                f"if was is not None and -{delta} < v - was < {delta}: continue",
-            ]
+            delta = call.args[1]
+            assert isinstance(delta, Value)
+            assert isinstance(delta.value, int | float)
+            same = f"{self._constant(-delta.value)} < v - was < {self._constant(delta.value)}"
+            lines += ["if v.__class__ is not float and v.__class__ not in NUM: continue"]
         return [
             *lines,
-            f"if {key} in {table}: {table}[{key}] = v; D{place}.add({key})",
-            f"else: memory.remember({place}, {key}, v)",
+            "if was is None:",
+            f"    memory.remember({place}, {key}, v)",
+            "else:",
+            f"    if {same}: continue",
+            f"    {table}[{key}] = v; D{place}[{key}] = None",
         ]
 
     # Expressions
@@ -244,6 +303,8 @@ class Code:
         """Numbers and nothing else are written out; any text is a name bound to it."""
         if value is None or value is True or value is False:
             return str(value)
+        if value.__class__ in {int, float} and math.isfinite(value):
+            return f"({value!r})" if value < 0 else repr(value)
         name = f"K{self._constants}"
         self._constants += 1
         self._names[name] = value
@@ -272,10 +333,18 @@ class Code:
                 return f"L{int(wanted)}[m.topic]"
             case Call("timestamp"):
                 return "now"
+            case Call("clientid"):
+                return '(m.reading.thing if m.reading is not None else "n/a")'
+            case Call("get_mqtt_property", (wanted_property,)):
+                return f"mqtt_property(m, {self._value(wanted_property)})"
+            case Call("get_user_properties", (wanted_property,)):
+                return f"user_properties(m, {self._value(wanted_property)})"
+            case Call("encode", (Field(()), form)):
+                return f"encode_raw(m.payload, {self._value(form)})"
             case Call("window_start"):
-                return "start" if self._emitting else "None"
+                return "start" if self._emitting or self._windowed else "None"
             case Call("window_end"):
-                return "end" if self._emitting else "None"
+                return "end" if self._emitting or self._windowed else "None"
             case Call("case", args):
                 text = ""
                 for at in range(0, len(args) - 1, 2):
@@ -290,6 +359,8 @@ class Code:
     def _test(self, expression: Expression) -> str:
         """An expression that is true exactly where SQL's is true: what is unknown counts as false."""
         match expression:
+            case Value(value):
+                return str(value is True)
             case Call("and", args):
                 return "(" + " and ".join(self._test(one) for one in _spine(expression)) + ")"
             case Call("or", args):
@@ -297,10 +368,29 @@ class Code:
             case Call(name, (Field(), Value(value)) as args) if name in _SIGNS and not self._emitting:
                 left, right = self._value(args[0]), self._constant(value)
                 if isinstance(value, int | float) and not isinstance(value, bool):
-                    return f"({left}.__class__ in NUM and {left} {_SIGNS[name]} {right})"
+                    real = f"({left}.__class__ is float or {left}.__class__ in NUM)"
+                    return f"({real} and {left} {_SIGNS[name]} {right})"
                 if isinstance(value, str):
                     return f"({left}.__class__ is str and {left} {_SIGNS[name]} {right})"
         return f"({self._value(expression)} is True)"
+
+
+def _is_plain(path: tuple[str | int, ...]) -> bool:
+    return len(path) == 1 and isinstance(path[0], str)
+
+
+def time_lines(time: tuple[str | int, ...], field: str) -> list[str]:
+    """`t` in ms: the field's event time, at most `latest`, or the time of arrival."""
+    if not time:
+        return ["t = now"]
+    return [
+        f"t = {field}",
+        "if t.__class__ is not int:",
+        "    t = number(t)",
+        "    if t is None: count('no_time'); continue",
+        "    t = int(t)",
+        f"if not -{_EXACT} <= t <= latest: count('no_time' if t <= latest else 'future'); continue",
+    ]
 
 
 def _spine(expression: Expression) -> list[Expression]:

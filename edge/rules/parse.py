@@ -4,7 +4,7 @@ parser. stdin: a JSON list of texts; stdout: a JSON list of Answer."""
 import difflib
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NoReturn
 
 import msgspec
@@ -18,6 +18,8 @@ from edge.errors import InputRejected
 from edge.rules.plan import (
     AGGREGATES,
     FILTERS,
+    JOIN_WINDOWS,
+    SIDED,
     UNITS_MS,
     WINDOWS,
     Answer,
@@ -25,13 +27,18 @@ from edge.rules.plan import (
     Column,
     Expression,
     Field,
+    Join,
     Mistake,
     Plan,
     Value,
     Window,
     has_aggregate,
+    sides,
 )
-from edge.rules.values import CONTEXT, FUNCTIONS
+from edge.rules.regexps import Pattern
+from edge.rules.times import parts as time_parts
+from edge.rules.times import zone
+from edge.rules.values import CASTS, CONTEXT, FUNCTIONS
 from edge.topics import check_filter
 
 TEXT_CHARS_MAX = 16_384
@@ -40,13 +47,28 @@ _CPU_S_MAX = 20
 _MEMORY_BYTES_MAX = 1024 * 1024 * 1024
 _PANES_MAX = 64
 _SHAPE = "SELECT columns FROM 'topic/filter' [WHERE …] [GROUP BY …, a window] [HAVING …]"
+_JOIN = "FROM 'dt/+/temp' AS a INNER JOIN 'dt/+/hum' AS b ON topic(2, a) = topic(2, b), or LEFT JOIN"
 
 _SIGNS = {
     exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/", exp.Mod: "%",
     exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">=", exp.EQ: "=", exp.NEQ: "<>",
     exp.And: "and", exp.Or: "or",
 }  # fmt: skip
-_CLAUSES = {"expressions", "from_", "where", "group", "having", "kind", "operation_modifiers"}
+_CLAUSES = {"expressions", "from_", "joins", "where", "group", "having", "kind", "operation_modifiers"}
+
+_LITERALS: dict[str, tuple[tuple[int, str, Callable[[str], object]], ...]] = {
+    "regexp_matches": ((1, "a regular expression", Pattern),),
+    "regexp_substr": ((1, "a regular expression", Pattern),),
+    "regexp_replace": ((1, "a regular expression", Pattern),),
+    "parse_time": ((0, "a form of time", time_parts), (2, "a time zone", zone)),
+    "format_time": ((1, "a form of time", time_parts), (2, "a time zone", zone)),
+    "time_to_epoch": ((1, "a form of time", time_parts),),
+}
+_LITERALS_ALLOWED = {
+    "a regular expression": "Characters, . [a-z] \\d \\w \\s \\b ^ $ ( ) | and * + ? {m,n}; no look-around, no \\1",
+    "a form of time": "Such as 'yyyy-MM-dd HH:mm:ss.SSS z'",
+    "a time zone": "Such as 'UTC', 'Europe/Rome', '+01:00'",
+}
 
 
 class _Parser(SqlParser):
@@ -106,45 +128,130 @@ def _place(text: str, node: Any) -> tuple[int, int]:
 class _Reader:
     """One tree → one plan."""
 
+    def __init__(self) -> None:
+        self._names: dict[str, int] = {}  # in a join: each topic's name and side
+        self._by_column = False  # whether a column's name may stand in place of a field
+
     def plan(self, tree: exp.Select) -> Plan:
         for clause, value in tree.args.items():
             if value and clause not in _CLAUSES:
                 node = value if isinstance(value, exp.Expression) else value[0] if isinstance(value, list) else None
                 raise _Wrong(node, f"{clause.rstrip('_').upper()} is not known here", _SHAPE)
-        topic = self._topic(tree)
+        source, joined = tree.args.get("from_"), tree.args.get("joins") or []
+        if len(joined) > 1:
+            raise _Wrong(joined[1], "is a third topic", "Join two topics")
+        if joined:
+            return self._joined_plan(tree, source, joined[0])
+        topic = self._topic(source.this if source is not None else None, source)
         group, window = self._group(tree.args.get("group"))
         columns = tuple(self._columns(tree.expressions))
         where, filters = self._where(tree.args.get("where"))
-        having_node = tree.args.get("having")
-        names = {column.name: column.expression for column in columns}
-        group = tuple(_replace(key, names) if isinstance(key, Field) and len(key.path) == 1 else key for key in group)
-        having = _replace(self.expression(having_node.this), names) if having_node else None
-        grouped = bool(window or group or having or any(has_aggregate(column.expression) for column in columns))
-        if grouped:
-            if window is None:
-                raise _Wrong(
-                    tree.args.get("group") or tree.expressions[0],
-                    "aggregates and GROUP BY need a window",
-                    "GROUP BY …, one of " + ", ".join(sorted(WINDOWS)),
-                )
-            for column, node in zip(columns, tree.expressions, strict=True):
-                self._check_grouped(column.expression, group, node)
-            if having is not None:
-                self._check_grouped(having, group, having_node)
+        group, having, grouped = self._grouped(tree, columns, group)
+        if grouped or window:
+            self._check_window(tree, window, columns, group, having)
         return Plan(topic, columns, where, filters, group, having, window)
 
-    def _topic(self, tree: exp.Select) -> str:
-        source = tree.args.get("from_")
-        if source is None or type(source.this) is not exp.Table or type(source.this.this) is not exp.Identifier:
-            raise _Wrong(source, "FROM names no topic filter", "FROM 'dt/+/temp', in quotes")
-        extra = [name for name, value in source.this.args.items() if value and name not in {"this"}]
+    def _grouped(
+        self, tree: exp.Select, columns: tuple[Column, ...], group: tuple[Expression, ...]
+    ) -> tuple[tuple[Expression, ...], Expression | None, bool]:
+        """Group and HAVING with columns in place of their names; whether there is one row a group."""
+        having_node = tree.args.get("having")
+        names, side = {column.name: column.expression for column in columns}, -1 if self._names else 0
+        group = tuple(
+            _replace(key, names, side) if isinstance(key, Field) and len(key.path) == 1 else key for key in group
+        )
+        self._by_column = True
+        having = _replace(self.expression(having_node.this), names, side) if having_node else None
+        self._by_column = False
+        for node, expressions in ((tree.args.get("group"), group), (having_node, (having,))):
+            if any(expression is not None and -1 in sides(expression) for expression in expressions):
+                raise _Wrong(node, "holds a name that is no column's", "A column's name, or a field as a.c")
+        grouped = bool(group or having or any(has_aggregate(column.expression) for column in columns))
+        return group, having, grouped
+
+    def _check_window(
+        self,
+        tree: exp.Select,
+        window: Window | None,
+        columns: tuple[Column, ...],
+        group: tuple[Expression, ...],
+        having: Expression | None,
+    ) -> None:
+        if window is None:
+            raise _Wrong(
+                tree.args.get("group") or tree.expressions[0],
+                "aggregates and GROUP BY need a window",
+                "GROUP BY …, one of " + ", ".join(sorted(WINDOWS)),
+            )
+        for column, node in zip(columns, tree.expressions, strict=True):
+            self._check_grouped(column.expression, group, node)
+        if having is not None:
+            self._check_grouped(having, group, tree.args["having"])
+
+    def _joined_plan(self, tree: exp.Select, source: Any, join: exp.Join) -> Plan:
+        side, kind = str(join.args.get("side") or ""), str(join.args.get("kind") or "")
+        on = join.args.get("on")
+        extra = [name for name, value in join.args.items() if value and name not in {"this", "side", "kind", "on"}]
+        if on is None or extra or (side, kind) not in {("", ""), ("", "INNER"), ("LEFT", ""), ("LEFT", "OUTER")}:
+            named = " ".join(word for word in (side, kind, *extra) if word).upper() or "JOIN without ON"
+            raise _Wrong(join, f"{named} is not known here", _JOIN)
+        topics = []
+        for place, one in enumerate((source.this if source is not None else None, join.this)):
+            topics.append(self._topic(one, one, named=True))
+            name = str(one.alias)
+            if not name or name in self._names:
+                raise _Wrong(one, "a joined topic needs a name of its own", _JOIN)
+            self._names[name] = place
+        self._by_column = True
+        group, window = self._group(tree.args.get("group"))
+        self._by_column = False
+        if window is None or f"{window.kind.upper()}WINDOW" not in JOIN_WINDOWS:
+            allowed = f"GROUP BY …, {' or '.join(JOIN_WINDOWS)}"
+            raise _Wrong(tree.args.get("group") or join, "a join needs a window with an end of its own", allowed)
+        columns = tuple(self._columns(tree.expressions))
+        where, filters = self._where(tree.args.get("where"))
+        if filters:
+            allowed = "Conditions on fields; thin out in a rule of its own, and join what it gives"
+            raise _Wrong(tree.args["where"], f"{filters[0].name}() remembers one topic's last message", allowed)
+        group, having, grouped = self._grouped(tree, columns, group)
+        if grouped:
+            self._check_window(tree, window, columns, group, having)
+        outer = side == "LEFT"
+        keys: list[tuple[Expression, Expression]] = []
+        pair: list[Expression] = []
+        before: tuple[list[Expression], list[Expression]] = ([], [])
+        for part in _parts(self.expression(on)):
+            match part:
+                case Call("=", (left, right)) if {*map(sides, (left, right))} == {frozenset((0,)), frozenset((1,))}:
+                    keys.append((left, right) if sides(left) == {0} else (right, left))
+                case _ if sides(part) == {1} or (sides(part) == {0} and not outer):
+                    before[min(sides(part))].append(part)
+                case _:
+                    pair.append(part)
+            if has_aggregate(part):
+                raise _Wrong(on, "ON holds an aggregate", "Aggregates in HAVING")
+        if not keys:
+            raise _Wrong(on, "ON sets nothing of the one topic equal to something of the other", _JOIN)
+        rest: list[Expression] = []
+        for part in _parts(where):
+            of = sides(part)
+            (before[min(of)] if of == {0} or (of == {1} and not outer) else rest).append(part)
+        ahead = (_all_of(before[0]), _all_of(before[1]))
+        joined = Join(topics[1], outer, tuple(keys), _all_of(pair), ahead)
+        return Plan(topics[0], columns, _all_of(rest), (), group, having, window, joined)
+
+    def _topic(self, table: Any, place: Any, *, named: bool = False) -> str:
+        if type(table) is not exp.Table or type(table.this) is not exp.Identifier:
+            raise _Wrong(place, "FROM names no topic filter", "FROM 'dt/+/temp', in quotes")
+        allowed = {"this", "alias"} if named else {"this"}
+        extra = [name for name, value in table.args.items() if value and name not in allowed]
         if extra:
-            raise _Wrong(source, f"FROM holds more than one topic filter ({extra[0]})", "FROM 'dt/+/temp', in quotes")
-        topic = str(source.this.this.this)
+            raise _Wrong(place, f"FROM holds more than one topic filter ({extra[0]})", "FROM 'dt/+/temp', in quotes")
+        topic = str(table.this.this)
         try:
             check_filter(topic)
         except InputRejected as error:
-            raise _Wrong(source, str(error), "An MQTT topic filter, such as 'dt/+/temp'") from None
+            raise _Wrong(place, str(error), "An MQTT topic filter, such as 'dt/+/temp'") from None
         return topic
 
     def _columns(self, nodes: list[Any]) -> Iterable[Column]:
@@ -153,6 +260,8 @@ class _Reader:
             if type(node) is exp.Star:
                 if any(node.args.values()):
                     raise _Wrong(node, "* with EXCEPT or REPLACE is not known", "* alone, or the fields by name")
+                if self._names:
+                    raise _Wrong(node, "* would hold whole payloads", "The fields by name: a.c, b.rh")
                 yield Column("", Field(()))
                 continue
             inner = node.this if type(node) is exp.Alias else node
@@ -236,10 +345,7 @@ class _Reader:
             if has_aggregate(expression):
                 raise _Wrong(one, "WHERE holds an aggregate", "Aggregates in HAVING")
             plain.append(expression)
-        where: Expression | None = None
-        for expression in plain:
-            where = expression if where is None else Call("and", (where, expression))
-        return where, tuple(filters)
+        return _all_of(plain), tuple(filters)
 
     def _filter(self, node: exp.Anonymous) -> Call:
         name = str(node.this).lower()
@@ -261,7 +367,7 @@ class _Reader:
             case Field(path):
                 name = ".".join(map(str, path)) or "*"
                 raise _Wrong(node, f"{name} is neither in GROUP BY nor in an aggregate", "Put it into one of the two")
-            case Call("topic" | "timestamp"):
+            case Call(name) if name in SIDED:
                 allowed = "Put it into GROUP BY, or use window_end()"
                 raise _Wrong(node, f"{expression.name}() is not the same for a whole group", allowed)
             case Call(_, args):
@@ -291,7 +397,7 @@ class _Reader:
         if kind is exp.Star:
             return Field(())
         if kind in {exp.Column, exp.Dot, exp.Bracket, exp.Identifier}:
-            return Field(tuple(self._path(node, deeper)))
+            return self._field(node, deeper)
         if kind is exp.Not:
             return Call("not", (self.expression(node.this, deeper),))
         if kind is exp.Is and type(node.expression) in {exp.Null, exp.Boolean}:
@@ -321,6 +427,19 @@ class _Reader:
             return Value(int(node.this) if node.is_int else float(node.this))
         except ValueError:
             raise _Wrong(node, "is no number", "A number such as 21.5") from None
+
+    def _field(self, node: Any, depth: int) -> Field:
+        path = tuple(self._path(node, depth))
+        if not self._names:
+            return Field(path)
+        side = self._names.get(str(path[0]))
+        if side is not None and len(path) > 1:
+            return Field(path[1:], side)
+        if self._by_column and len(path) == 1 and side is None:
+            return Field(path, -1)
+        first, second = self._names
+        name = ".".join(map(str, path))
+        raise _Wrong(node, f"{name} is a field of neither {first} nor {second}", f"{first}.{name} or {second}.{name}")
 
     def _path(self, node: Any, depth: int) -> list[str | int]:
         if depth > DEPTH_MAX:
@@ -352,7 +471,11 @@ class _Reader:
 
     def _call(self, node: exp.Anonymous, depth: int) -> Call:
         name = str(node.this).lower()
-        args = tuple(self.expression(arg, depth) for arg in node.expressions)
+        nodes = list(node.expressions)
+        if name == "cast":
+            nodes = self._cast(node, nodes)
+        side = self._side(node, name, nodes) if self._names and name in SIDED else None
+        args = tuple(self.expression(arg, depth) for arg in nodes)
         if name in AGGREGATES:
             low = high = AGGREGATES[name]
             if any(has_aggregate(arg) for arg in args):
@@ -377,7 +500,44 @@ class _Reader:
             raise _Wrong(
                 node, "lookup() takes a table's name, a key and a column's name", "lookup('sites', id, 'room')"
             )
-        return Call(name, args)
+        self._check_literals(node, name, args)
+        if self._names and name not in AGGREGATES and Field(()) in args:
+            raise _Wrong(node, "* would hold whole payloads", "The fields by name: a.c, b.rh")
+        return Call(name, args if side is None else (*args, Value(side)))
+
+    def _cast(self, node: Any, nodes: list[Any]) -> list[Any]:
+        """`cast(x AS int)` as AWS IoT has it, `cast(x, 'bigint')` as eKuiper does."""
+        if len(nodes) == 1 and type(nodes[0]) is exp.Alias:
+            nodes = [nodes[0].this, exp.Literal.string(str(nodes[0].alias))]
+        kind = nodes[1] if len(nodes) == 2 else None
+        if type(kind) is not exp.Literal or not kind.is_string or str(kind.this).lower() not in CASTS:
+            raise _Wrong(node, "cast() does not say into what", f"cast(c AS one of {', '.join(sorted(CASTS))})")
+        return [nodes[0], exp.Literal.string(str(kind.this).lower())]
+
+    def _check_literals(self, node: Any, name: str, args: tuple[Expression, ...]) -> None:
+        """Patterns, formats and zones must stand in the rule itself, so that what is wrong with them is told now."""
+        for place, what, check in _LITERALS.get(name, ()):
+            if place >= len(args):
+                continue
+            literal = args[place]
+            text = literal.value if isinstance(literal, Value) else None
+            if not isinstance(text, str):
+                raise _Wrong(node, f"{name}() takes {what} that stands in the rule", "A text in quotes")
+            try:
+                check(text)
+            except (ValueError, RecursionError) as error:
+                raise _Wrong(node, f"{name}() has {what} that is not known: {error}", _LITERALS_ALLOWED[what]) from None
+
+    def _side(self, node: Any, name: str, nodes: list[Any]) -> int:
+        """Takes the topic's name off the arguments."""
+        last = nodes[-1] if nodes else None
+        side = self._names.get(str(last.name)) if type(last) is exp.Column and len(last.parts) == 1 else None
+        if side is None:
+            first, second = self._names
+            example = f"{name}({'2, ' if name == 'topic' else 'name, ' if name.startswith('get_') else ''}"
+            raise _Wrong(node, f"{name}() does not say of which topic", f"{example}{first}) or {example}{second})")
+        nodes.pop()
+        return side
 
     def _unknown(self, node: Any, name: str) -> NoReturn:
         if name in FILTERS:
@@ -391,14 +551,34 @@ class _Reader:
         raise _Wrong(node, f"{name}() is no function", f"Did you mean {near[0]}()?" if near else ", ".join(known))
 
 
-def _replace(expression: Expression, names: dict[str, Expression]) -> Expression:
+def _replace(expression: Expression, names: dict[str, Expression], side: int) -> Expression:
     """Put a column's expression where its name stands."""
     match expression:
-        case Field((str(name),)) if name in names:
+        case Field((str(name),), of) if of == side and name in names:
             return names[name]
         case Call(name, args) if name not in AGGREGATES:
-            return Call(name, tuple(_replace(arg, names) for arg in args))
+            return Call(name, tuple(_replace(arg, names, side) for arg in args))
     return expression
+
+
+def _parts(condition: Expression | None) -> list[Expression]:
+    """What AND joins, in its order."""
+    found: list[Expression] = []
+    stack = [condition] if condition is not None else []
+    while stack:
+        one = stack.pop()
+        if isinstance(one, Call) and one.name == "and":
+            stack += reversed(one.args)
+        else:
+            found.append(one)
+    return found
+
+
+def _all_of(conditions: list[Expression]) -> Expression | None:
+    whole: Expression | None = None
+    for condition in conditions:
+        whole = condition if whole is None else Call("and", (whole, condition))
+    return whole
 
 
 def main() -> None:

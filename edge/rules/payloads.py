@@ -1,4 +1,4 @@
-"""Payloads → values: JSON, CSV, CBOR. Each raises InputRejected for what it cannot read."""
+"""Payloads → values: JSON, CSV, CBOR; raw bytes have none. Each raises InputRejected for what it cannot read."""
 
 import math
 import struct
@@ -17,7 +17,10 @@ Decoder = Callable[[bytes], Any]
 
 
 def decoder(form: str, columns: Sequence[str] = ()) -> Decoder:
-    """form: `json`, `cbor`, or `csv` with the names of its columns: the first line of the payload is the message."""
+    """form: `json`, `cbor`, `raw` (any bytes: no fields), or `csv` with the names of its columns: the first line of the
+    payload is the message."""
+    if form == "raw":
+        return lambda _: {}
     if form == "csv":
         return lambda payload: _csv(payload, columns)
     return decode_cbor if form == "cbor" else msgspec.json.Decoder().decode

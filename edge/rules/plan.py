@@ -20,7 +20,7 @@ FILTERS = {"changed": (1, 2), "unseen": (2, 2), "at_most": (1, 1), "every": (1, 
 """What remembers something of the topic's last message; name to the least and most arguments. They stand in WHERE,
 joined by AND, and see only what the other conditions let pass."""
 
-WINDOWS = {"TUMBLINGWINDOW": 1, "HOPPINGWINDOW": 2, "SESSIONWINDOW": 1, "COUNTWINDOW": 1}
+WINDOWS = {"TUMBLINGWINDOW": 1, "HOPPINGWINDOW": 2, "SLIDINGWINDOW": 1, "SESSIONWINDOW": 1, "COUNTWINDOW": 1}
 """Name to the number of lengths."""
 
 UNITS_MS = {"ms": 1, "ss": 1000, "mi": 60_000, "hh": 3_600_000, "dd": 86_400_000}
@@ -33,9 +33,10 @@ class Value(msgspec.Struct, frozen=True, tag="value"):
 
 
 class Field(msgspec.Struct, frozen=True, tag="field"):
-    """A JSON path into the payload; empty for the whole of it (`*`)."""
+    """A JSON path into the payload; empty for the whole of it (`*`). side: in a join, which topic's payload."""
 
     path: tuple[str | int, ...]
+    side: int = 0
 
 
 class Call(msgspec.Struct, frozen=True, tag="call"):
@@ -63,6 +64,18 @@ class Column(msgspec.Struct, frozen=True):
     expression: Expression
 
 
+class Join(msgspec.Struct, frozen=True):
+    """A second topic. keys: what must be equal, first topic's and second's; on: what must hold besides of a pair;
+    before: what each topic's messages must meet to be held. A call such as topic(2, b) has the side as last argument.
+    """
+
+    topic: str
+    outer: bool
+    keys: tuple[tuple[Expression, Expression], ...]
+    on: Expression | None = None
+    before: tuple[Expression | None, Expression | None] = (None, None)
+
+
 class Plan(msgspec.Struct, frozen=True):
     """where: the conditions that remember nothing; filters: those that do, in their order; grouped: one row a group."""
 
@@ -73,6 +86,12 @@ class Plan(msgspec.Struct, frozen=True):
     group: tuple[Expression, ...] = ()
     having: Expression | None = None
     window: Window | None = None
+    join: Join | None = None
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The filters of FROM and JOIN."""
+        return (self.topic,) if self.join is None else (self.topic, self.join.topic)
 
 
 class Mistake(msgspec.Struct, frozen=True):
@@ -89,6 +108,23 @@ class Answer(msgspec.Struct, frozen=True):
 
     plan: Plan | None = None
     mistake: Mistake | None = None
+
+
+JOIN_WINDOWS = ("TUMBLINGWINDOW", "HOPPINGWINDOW")
+SIDED = {"topic", "timestamp", "clientid", "get_mqtt_property", "get_user_properties"}
+"""Functions of one message: in a join their last argument says of which."""
+
+
+def sides(expression: Expression) -> frozenset[int]:
+    """In a join: of which topics' messages it speaks."""
+    match expression:
+        case Field(path, side):
+            return frozenset((side,)) if path else frozenset()
+        case Call(name, args):
+            if name in SIDED and args and isinstance(side_ := args[-1], Value):
+                return frozenset((int(side_.value or 0),))
+            return frozenset().union(*map(sides, args))
+    return frozenset()
 
 
 def has_aggregate(expression: Expression) -> bool:

@@ -51,7 +51,7 @@ class Trial:
         """Rows that this message, or the time it came at, brings."""
         now = round(recorded.time * 1000)
         rows = self.rule.tick(now)
-        if matches(self.rule.plan.topic, recorded.topic):
+        if any(matches(topic, recorded.topic) for topic in self.rule.plan.topics):
             message = recorded.message()
             self.offered += 1
             self.bytes_in += len(message.payload)

@@ -1,18 +1,28 @@
 """One compiled rule: batches of decoded messages in, rows out. Pure: time is what it is told."""
 
+import hashlib
 from typing import Any
+
+import msgspec
 
 from edge.messages import Message
 from edge.rules.compiling import Code, Tables
+from edge.rules.joining import JoinCode
+from edge.rules.joins import Joining
 from edge.rules.plan import Plan
-from edge.rules.windows import Memory
+from edge.rules.sliding import Sliding
+from edge.rules.windows import START, Memory
 
 Row = tuple[Message | None, Any]
 """The message a row stems from (None for a window's) and the row: a dict, or with `SELECT *` any payload."""
 
+_STATE_VERSION = 1
+
 
 class Rule:
-    """time: path of the event time in ms within a payload; empty for the time of arrival."""
+    """time: path of the event time in ms within a payload; empty for the time of arrival. idle_ms: when nothing came
+    for so long (and the lateness), windows in event time close all the same; 0: they wait for the next event.
+    heard_ms: when the rule last got a message, kept by whoever calls `run`; -1: unknown."""
 
     def __init__(
         self,
@@ -21,14 +31,28 @@ class Rule:
         *,
         time: tuple[str | int, ...] = (),
         lateness_ms: int = 0,
+        idle_ms: int = 0,
         keys_max: int = 10_000,
+        events_max: int = 20_000,
         tables: Tables | None = None,
     ) -> None:
         self.name = name
         self.plan = plan
-        self._memory = Memory(plan.window, [], [], lateness_ms if time else 0, keys_max)
+        lateness_ms = lateness_ms if time else 0
+        tables = tables or {}
+        if plan.join is not None:
+            held = Joining(plan.window, [], [], lateness_ms, keys_max, events_max=events_max, outer=plan.join.outer)
+            self._memory: Memory = held
+            code: Code = JoinCode(plan, held, time, tables)
+        elif plan.window is not None and plan.window.kind == "sliding":
+            self._memory = Sliding(plan.window, [], [], lateness_ms, keys_max, events_max=events_max)
+            code = Code(plan, self._memory, time, tables)
+        else:
+            self._memory = Memory(plan.window, [], [], lateness_ms, keys_max)
+            code = Code(plan, self._memory, time, tables)
         self._arrival = not time
-        code = Code(plan, self._memory, time, tables or {})
+        self._silence_ms = idle_ms + lateness_ms if time and idle_ms else 0
+        self.heard_ms = -1
         self.run = code.build()
         """run(messages, docs, now_ms) -> list[Row]; docs: a payload a message. Never raises for what they hold."""
         self.source = code.source
@@ -39,14 +63,37 @@ class Rule:
         return self._memory.counts
 
     def tick(self, now_ms: int) -> list[Row]:
-        """Let time pass without a message: closes windows in arrival time. Event time moves with events alone."""
+        """Let time pass without a message: closes windows in arrival time, and in event time after `idle_ms`."""
         rows: list[Row] = []
         memory = self._memory
-        if self._arrival and memory.kind not in {"", "count"} and now_ms > memory.watermark:
-            memory.watermark = now_ms
-            if now_ms >= memory.close_at:
-                memory.close(now_ms, rows)
+        if memory.kind in {"", "count"}:
+            return rows
+        if self._arrival:
+            if now_ms > memory.watermark:
+                memory.watermark = now_ms
+                if now_ms >= memory.close_at:
+                    memory.close(now_ms, rows)
+        elif self.due(now_ms):
+            memory.close_open(rows)
         return rows
+
+    def due(self, now_ms: int) -> bool:
+        """Whether `tick` would close anything; it need not be called before."""
+        memory = self._memory
+        if self._arrival:
+            return now_ms >= memory.close_at
+        if not self._silence_ms:
+            return False
+        if not 0 <= self.heard_ms <= now_ms:  # not since the start, or the clock was put back
+            self.heard_ms = now_ms
+        return now_ms - self.heard_ms >= self._silence_ms and memory.last_end() > START
+
+    def fingerprint(self, *more: str) -> bytes:
+        """Of what its state means: a state is for the rule of the same fingerprint alone. more: settings that count."""
+        told = msgspec.json.encode(
+            [_STATE_VERSION, self.plan, self._memory.layout, self._memory.init, self._arrival, more]
+        )
+        return hashlib.sha256(told).digest()[:16]
 
     def flush(self) -> list[Row]:
         """Close every window, as at the end of a recording."""

@@ -8,8 +8,15 @@ import base64
 import binascii
 import hashlib
 import math
+import random
 from collections.abc import Callable
 from typing import Any
+
+import msgspec
+
+from edge.messages import Message
+from edge.rules.regexps import regexp_matches, regexp_replace, regexp_substr
+from edge.rules.times import format_time, parse_time, time_to_epoch
 
 TEXT_CHARS_MAX = 131_072
 _EXACT = 2**53
@@ -217,6 +224,36 @@ def _round(value: Any, digits: Any = 0) -> Any:
     return round(value, digits) if digits else round(value)
 
 
+def encode_raw(payload: bytes, form: Any) -> str | None:
+    """Of a whole payload, `encode(*, 'base64')`: whatever its bytes are."""
+    if form not in {"base64", "hex"} or len(payload) > TEXT_CHARS_MAX // 2:
+        return None
+    return base64.b64encode(payload).decode() if form == "base64" else payload.hex()
+
+
+def mqtt_property(message: Message, name: Any) -> str | None:
+    """As AWS IoT names them."""
+    properties = message.properties
+    if properties is None:
+        return None
+    match name:
+        case "content_type":
+            return properties.content_type
+        case "response_topic":
+            return properties.response_topic
+        case "format_indicator":
+            return "UTF8_DATA" if properties.payload_is_utf8 else "UNSPECIFIED_BYTES"
+        case "correlation_data" if properties.correlation_data is not None:
+            return properties.correlation_data.decode("utf-8", "replace")
+    return None
+
+
+def user_properties(message: Message, name: Any) -> list[str] | None:
+    """All values of that name."""
+    found = [value for key, value in (message.properties.user if message.properties is not None else ()) if key == name]
+    return found or None
+
+
 def encode(value: Any, form: Any) -> str | None:
     if not isinstance(value, str) or form not in {"base64", "hex"}:
         return None
@@ -250,6 +287,112 @@ def _power(left: Any, right: Any) -> float:
     return float(left) ** float(right) if left >= 0 or float(right).is_integer() else math.nan
 
 
+def _pad(*, left: bool) -> Callable[[Any, Any], str | None]:
+    """As AWS IoT has it: so many spaces are added."""
+
+    def padded(value: Any, many: Any) -> str | None:
+        text = text_of(value)
+        if text is None or many.__class__ is not int or not 0 <= many <= TEXT_CHARS_MAX - len(text):
+            return None
+        return " " * many + text if left else text + " " * many
+
+    return padded
+
+
+def _whole(value: Any) -> int | None:
+    """What bits can be counted of: a whole number of at most 64 bits."""
+    if value.__class__ is float and value.is_integer() and abs(value) <= _EXACT:
+        value = int(value)
+    return value if value.__class__ is int and -(2**63) <= value < 2**64 else None
+
+
+def _on_bits(work: Callable[..., Any]) -> Callable[..., Any]:
+    def worked(*values: Any) -> Any:
+        whole = [_whole(value) for value in values]
+        return None if None in whole else work(*whole)
+
+    return worked
+
+
+def character(code: Any) -> str | None:
+    """Of its number; the halves of surrogate pairs are none."""
+    code = _whole(code)
+    return chr(code) if code is not None and 0 <= code < 0x110000 and not 0xD800 <= code < 0xE000 else None
+
+
+def _trunc(value: Any, digits: Any = 0) -> Any:
+    value = number(value)
+    if value is None or digits.__class__ is not int or not 0 <= digits <= 15:
+        return None
+    scale = 10**digits
+    try:
+        return number(math.trunc(value * scale) / scale) if digits else math.trunc(value)
+    except (OverflowError, ValueError):
+        return None
+
+
+def new_uuid() -> str:
+    """A random one: version 4 (RFC 9562, 5.4)."""
+    bits = random.SystemRandom().getrandbits(128) & ~(0xF << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62
+    text = f"{bits:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def split_value(text: Any, separator: Any, place: Any) -> str | None:
+    if not isinstance(text, str) or not isinstance(separator, str) or not separator or place.__class__ is not int:
+        return None
+    found: list[str] = text.split(separator)
+    return found[place] if 0 <= place < len(found) else None
+
+
+def _hex_to_number(text: str) -> int | None:
+    try:
+        return int(text, 16) if 0 < len(text) <= 16 else None
+    except ValueError:
+        return None
+
+
+def _array_contains(values: Any, wanted: Any) -> bool | None:
+    return any(equal(one, wanted) is True for one in values) if isinstance(values, list) else None
+
+
+CASTS = {
+    "int": "int", "integer": "int", "bigint": "int", "decimal": "decimal", "float": "decimal", "double": "decimal",
+    "string": "string", "boolean": "boolean", "bool": "boolean",
+}  # fmt: skip
+"""What cast() makes, by the names that AWS IoT and eKuiper have for it."""
+
+
+def cast(value: Any, kind: Any) -> Any:
+    """None for what cannot be made into it. To int it is rounded, a half away from zero."""
+    match CASTS.get(kind):
+        case "string":
+            if isinstance(value, list | dict):
+                return _json_text(value)
+            return text_of(value)
+        case "boolean":
+            if isinstance(value, str):
+                return {"true": True, "false": False}.get(value.strip().lower())
+            return value if isinstance(value, bool) else None if number(value) is None else number(value) != 0
+        case "decimal":
+            found = int(value) if isinstance(value, bool) else to_number(value)
+            return None if found is None else float(found)
+        case "int":
+            found = int(value) if isinstance(value, bool) else to_number(value)
+            if found.__class__ is float:
+                found = math.floor(abs(found) + 0.5) * (1 if found >= 0 else -1)
+            return number(found)
+    return None
+
+
+def _json_text(value: Any) -> str | None:
+    try:
+        text = msgspec.json.encode(value)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return text.decode() if len(text) <= TEXT_CHARS_MAX else None
+
+
 OPERATORS: dict[str, Callable[..., Any]] = {
     "+": add,
     "-": _reckon(lambda a, b: a - b),
@@ -276,7 +419,7 @@ FUNCTIONS: dict[str, tuple[int, int, Callable[..., Any]]] = {
     "abs": (1, 1, _on_number(abs)),
     "ceil": (1, 1, _on_number(math.ceil)),
     "floor": (1, 1, _on_number(math.floor)),
-    "trunc": (1, 1, _on_number(math.trunc)),
+    "trunc": (1, 2, _trunc),
     "round": (1, 2, _round),
     "sign": (1, 1, _on_number(lambda value: (value > 0) - (value < 0))),
     "sqrt": (1, 1, _on_number(math.sqrt)),
@@ -286,25 +429,61 @@ FUNCTIONS: dict[str, tuple[int, int, Callable[..., Any]]] = {
     "sin": (1, 1, _on_number(math.sin)),
     "cos": (1, 1, _on_number(math.cos)),
     "tan": (1, 1, _on_number(math.tan)),
+    "asin": (1, 1, _on_number(math.asin)),
+    "acos": (1, 1, _on_number(math.acos)),
+    "atan": (1, 1, _on_number(math.atan)),
+    "atan2": (2, 2, _reckon(math.atan2)),
+    "sinh": (1, 1, _on_number(math.sinh)),
+    "cosh": (1, 1, _on_number(math.cosh)),
+    "tanh": (1, 1, _on_number(math.tanh)),
+    "cot": (1, 1, _on_number(lambda value: 1 / math.tan(value))),
+    "radians": (1, 1, _on_number(math.radians)),
+    "degrees": (1, 1, _on_number(math.degrees)),
+    "pi": (0, 0, lambda: math.pi),
+    "rand": (0, 0, random.random),
     "power": (2, 2, _reckon(_power)),
     "mod": (2, 2, _reckon(math.fmod)),
+    "remainder": (2, 2, _reckon(math.fmod)),
+    "bitand": (2, 2, _on_bits(lambda a, b: a & b)),
+    "bitor": (2, 2, _on_bits(lambda a, b: a | b)),
+    "bitxor": (2, 2, _on_bits(lambda a, b: a ^ b)),
+    "bitnot": (1, 1, _on_bits(lambda a: ~a)),
+    "hex2dec": (1, 1, _on_text(_hex_to_number)),
+    "dec2hex": (1, 1, _on_bits(lambda a: f"{a & 0xFFFF_FFFF_FFFF_FFFF:x}")),
     "upper": (1, 1, _on_text(str.upper)),
     "lower": (1, 1, _on_text(str.lower)),
     "length": (1, 1, _on_text(len)),
     "trim": (1, 1, _on_text(str.strip)),
     "ltrim": (1, 1, _on_text(str.lstrip)),
     "rtrim": (1, 1, _on_text(str.rstrip)),
+    "lpad": (2, 2, _pad(left=True)),
+    "rpad": (2, 2, _pad(left=False)),
+    "chr": (1, 1, character),
+    "numbytes": (1, 1, _on_text(lambda text: len(text.encode("utf-8", "replace")))),
+    "split_value": (3, 3, split_value),
+    "regexp_matches": (2, 2, regexp_matches),
+    "regexp_replace": (3, 3, regexp_replace),
+    "regexp_substr": (2, 2, regexp_substr),
     "startswith": (2, 2, _on_text(str.startswith)),
     "endswith": (2, 2, _on_text(str.endswith)),
     "indexof": (2, 2, _on_text(str.find)),
     "replace": (3, 3, _on_text(_replace)),
     "substring": (2, 3, substring),
     "concat": (1, 32, concat),
-    "md5": (1, 1, _on_text(_digest("md5"))),
-    "sha256": (1, 1, _on_text(_digest("sha256"))),
+    **{name: (1, 1, _on_text(_digest(name))) for name in ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")},
     "encode": (2, 2, encode),
     "decode": (2, 2, decode),
     "get": (2, 2, get),
+    "get_or_default": (1, 2, coalesce),
+    "element_at": (2, 2, get),
+    "cardinality": (1, 1, lambda values: len(values) if isinstance(values, list) else None),
+    "array_contains": (2, 2, _array_contains),
+    "keys": (1, 1, lambda value: list(value) if isinstance(value, dict) else None),
+    "cast": (2, 2, cast),
+    "parse_time": (2, 3, parse_time),
+    "format_time": (2, 3, format_time),
+    "time_to_epoch": (2, 2, time_to_epoch),
+    "newuuid": (0, 0, new_uuid),
     "to_number": (1, 1, to_number),
     "to_string": (1, 1, text_of),
     "nanvl": (2, 2, nanvl),
@@ -314,5 +493,9 @@ FUNCTIONS: dict[str, tuple[int, int, Callable[..., Any]]] = {
 }
 """Name to the least and most arguments and what does it."""
 
-CONTEXT = {"topic": (0, 1), "timestamp": (0, 0), "window_start": (0, 0), "window_end": (0, 0), "lookup": (3, 3)}
+CONTEXT = {
+    "topic": (0, 1), "timestamp": (0, 0), "clientid": (0, 0),
+    "get_mqtt_property": (1, 1), "get_user_properties": (1, 1),
+    "window_start": (0, 0), "window_end": (0, 0), "lookup": (3, 3),
+}  # fmt: skip
 """What looks beside the payload; name to the least and most arguments."""

@@ -3,7 +3,8 @@
 Invariants:
 - A window holds slots of running aggregates by group, never events.
 - Results do not depend on how messages were cut into batches: time moves with each message.
-- What left `state()` and was stored, given to `restore` of a fresh rule with the same plan, is the same rule.
+- What left `state()` and was stored, given to `restore` of a fresh rule with the same plan, is the same rule: its rows
+  and their order too. All that a rule remembers is a dictionary with a Journal, or stands in `meta`.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 
 from edge.rules.aggregates import merge
+from edge.rules.journal import Journal, pack, parts
 from edge.rules.plan import Window
 
 NEVER = 2**62
@@ -38,24 +40,38 @@ class Memory:
         self.open: dict[int, dict[Any, list[Any]]] = {}  # tumbling, hopping: start → group → slots
         self.groups: dict[Any, list[list[Any]]] = {}  # session, count: group → [start, last, slots, messages]…
         self.remembered: list[dict[Any, Any]] = []  # a table a filter
-        self._dirty: set[Any] = set()
-        self.dirty_filters: list[set[Any]] = []
+        self.changed_filters: list[dict[Any, None]] = []
+        self._journals: dict[str, Journal] = {}
+        self._group_changes = self._journal("k", self.groups).changed
+        self._stored_mark = START
         self.last_start = START
         self.last_group: dict[Any, list[Any]] = {}
+        self.changed: dict[Any, None] = {}  # of the window that group_of gave last
 
     def count(self, reason: str) -> None:
         self.counts[reason] = self.counts.get(reason, 0) + 1
 
+    def add_filter(self) -> None:
+        """A table more to remember things in."""
+        place = len(self.remembered)
+        self.remembered.append({})
+        self.changed_filters.append(self._journal(f"f{place}", self.remembered[place]).changed)
+
+    def _journal(self, name: str, rows: dict[Any, Any]) -> Journal:
+        journal = self._journals[name] = Journal(name, rows)
+        return journal
+
     # Windows
 
     def group_of(self, start: int) -> dict[Any, list[Any]]:
-        """The groups of the window from `start`; made if need be."""
+        """The groups of the window from `start`; made if need be. Whoever adds to one sets `changed[key]`."""
         group = self.open.get(start)
         if group is None:
             assert self.window is not None
             group = self.open[start] = {}
+            self._journal(f"w{start}", group)
             self.close_at = min(self.close_at, start + self.window.size)
-        self._dirty.add(start)
+        self.changed = self._journals[f"w{start}"].changed
         return group
 
     def new(self, group: dict[Any, list[Any]], key: Any) -> list[Any] | None:
@@ -89,6 +105,7 @@ class Memory:
                 if slots is None:
                     slots = self.new(group, key)
                 if slots is not None:
+                    self.changed[key] = None
                     found.append(slots)
             elif start == first:
                 self.count("late")
@@ -107,7 +124,7 @@ class Memory:
         one = held[0]
         one[0], one[1] = min(one[0], t), max(one[1], t)
         one[3] += 1
-        self._dirty.add(key)
+        self._group_changes[key] = None
         return [one[2]]
 
     def full(self, key: Any, out: list[Any]) -> None:
@@ -118,7 +135,7 @@ class Memory:
             start, last, slots, _ = held[0]
             del self.groups[key]
             self.keys -= 1
-            self._dirty.add(key)
+            self._group_changes[key] = None
             row = self.emit(key, slots, start, last)
             if row is not None:
                 out.append((None, row))
@@ -142,7 +159,7 @@ class Memory:
                 held.remove(other)
                 self.keys -= 1
             one[0], one[1] = min(one[0], t), max(one[1], t)
-        self._dirty.add(key)
+        self._group_changes[key] = None
         self.close_at = min(self.close_at, one[1] + gap)
         return [one[2]]
 
@@ -156,23 +173,32 @@ class Memory:
             done = []
             for key, held in self.groups.items():
                 done += [(one[1] + size, key, one) for one in held if one[1] + size <= until]
-            for end, key, one in sorted(done, key=lambda item: item[0]):
+            for end, key, one in sorted(done, key=lambda item: (item[0], repr(item[1]))):
                 self.groups[key].remove(one)
                 if not self.groups[key]:
                     del self.groups[key]
                 self.keys -= 1
-                self._dirty.add(key)
+                self._group_changes[key] = None
                 self._row(key, one[2], one[0], end, out)
-            ends = [one[1] + size for held in self.groups.values() for one in held]
         else:
             for start in sorted(start for start in self.open if start + size <= until):
                 group = self.open.pop(start)
-                self._dirty.add(start)
+                self._journals[f"w{start}"].ended = True
                 self.keys -= len(group)
                 for key, slots in group.items():
                     self._row(key, slots, start, start + size, out)
-            ends = [start + size for start in self.open]
-        self.close_at = min(ends, default=NEVER)
+        self.close_at = min(self._ends(), default=NEVER)
+
+    def close_open(self, out: list[Any]) -> None:
+        """Emit all that is open, as an event after the last window's lateness would."""
+        end = self.last_end()
+        if end > START:
+            self.watermark = max(self.watermark, end + self.lateness_ms)
+            self.close(end, out)
+
+    def last_end(self) -> int:
+        """When the last of what is open ends; START where nothing is."""
+        return max(self._ends(), default=START)
 
     def _row(self, key: Any, slots: list[Any], start: int, end: int, out: list[Any]) -> None:
         try:
@@ -190,10 +216,10 @@ class Memory:
         if key not in table and len(table) >= self.keys_max:
             oldest = next(iter(table))
             del table[oldest]
-            self.dirty_filters[place].add(oldest)
+            self.changed_filters[place][oldest] = None
             self.count("keys_max")
         table[key] = value
-        self.dirty_filters[place].add(key)
+        self.changed_filters[place][key] = None
 
     def unseen(self, place: int, key: Any, t: int, ms: float) -> bool:
         """Whether nothing alike came within the last `ms`."""
@@ -213,70 +239,63 @@ class Memory:
 
     def state(self) -> dict[str, bytes]:
         """What changed since the last call, by entry; b'' for an entry that is gone."""
-        delta = {"meta": _pack([self.watermark])}
-        for name in self._dirty:
-            if self.kind in {"tumbling", "hopping"}:
-                group = self.open.get(name)
-                delta[f"w{name}"] = _pack([[k, s] for k, s in group.items()]) if group else b""
-            else:
-                held = self.groups.get(name)
-                delta["k" + _pack(name).hex()] = _pack(held) if held else b""
-        for place, (table, keys) in enumerate(zip(self.remembered, self.dirty_filters, strict=True)):
-            for key in keys:
-                delta[f"f{place}:{_pack(key).hex()}"] = _pack(table[key]) if key in table else b""
-            keys.clear()
-        self._dirty.clear()
+        delta: dict[str, bytes] = {}
+        if self.watermark != self._stored_mark:
+            self._stored_mark = self.watermark
+            delta["meta"] = pack([self.watermark])
+        ended = []
+        for journal in self._journals.values():
+            if journal.changed or journal.ended:
+                delta.update(journal.delta())
+                if journal.ended:
+                    ended.append(journal.name)
+        for name in ended:
+            del self._journals[name]
         self.last_start = START
         return delta
 
     def restore(self, entries: dict[str, bytes]) -> None:
         """Entries: each entry's last value. An entry that is not understood is counted and left out."""
-        for name, raw in entries.items():
-            if not raw:
-                continue
+        tables: dict[str, dict[int, bytes]] = {}
+        for entry, raw in entries.items():
             try:
-                self._restore_one(name, msgspec.msgpack.decode(raw))
+                name, number = parts(entry)
+                if raw and name == "meta":
+                    self.watermark = self._stored_mark = int(msgspec.msgpack.decode(raw)[0])
+                elif raw:
+                    tables.setdefault(name, {})[number] = raw
+            except (ValueError, TypeError, IndexError):
+                self.count("checkpoint_rejected")
+        for name, numbered in tables.items():
+            try:
+                self._restore_table(name, numbered)
             except (ValueError, TypeError, IndexError, KeyError):
                 self.count("checkpoint_rejected")
-        size = self.window.size if self.window else 0
-        ends = [start + size for start in self.open]
-        if self.kind == "session":
-            ends = [one[1] + size for held in self.groups.values() for one in held]
-        self.close_at = min(ends, default=NEVER)
+        self.close_at = min(self._ends(), default=NEVER)
         self.keys = sum(map(len, self.open.values())) + sum(map(len, self.groups.values()))
 
-    def _restore_one(self, name: str, value: Any) -> None:
-        if name == "meta":
-            self.watermark = int(value[0])
-        elif name[0] == "w":
-            self.open[int(name[1:])] = {_key(key): self._slots(slots) for key, slots in value}
-        elif name[0] == "k":
-            key = _key(msgspec.msgpack.decode(bytes.fromhex(name[1:])))
-            self.groups[key] = [[start, last, self._slots(slots), many] for start, last, slots, many in value]
-        else:
-            place, _, key = name[1:].partition(":")
-            self.remembered[int(place)][_key(msgspec.msgpack.decode(bytes.fromhex(key)))] = value
+    def _restore_table(self, name: str, numbered: dict[int, bytes]) -> None:
+        if name[0] == "w":
+            start = int(name[1:])
+            journal = Journal(name, {})
+            rows = journal.restore(numbered)
+            journal.rows.update((key, self._slots(slots)) for key, slots in rows)
+            self.open[start], self._journals[name] = journal.rows, journal
+            return
+        journal = self._journals[name]
+        rows = journal.restore(numbered)
+        if name == "k":
+            rows = [(key, [[s, e, self._slots(slots), many] for s, e, slots, many in held]) for key, held in rows]
+        journal.rows.update(rows)
+
+    def _ends(self) -> list[int]:
+        """When each open window of tumbling, hopping and session ends."""
+        size = self.window.size if self.window else 0
+        if self.kind == "session":
+            return [one[1] + size for held in self.groups.values() for one in held]
+        return [start + size for start in self.open]
 
     def _slots(self, slots: list[Any]) -> list[Any]:
         if len(slots) != len(self.init):
             raise ValueError("slots of another plan")
         return slots
-
-
-def _key(key: Any) -> Any:
-    return tuple(key) if isinstance(key, list) else key
-
-
-def _pack(value: Any) -> bytes:
-    try:
-        return msgspec.msgpack.encode(value)
-    except OverflowError:  # whole numbers beyond 64 bits
-        return msgspec.msgpack.encode(_small(value))
-
-
-def _small(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_small(one) for one in value]
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return float(value)
-    return value

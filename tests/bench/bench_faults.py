@@ -1,10 +1,11 @@
 """Kills, power cuts and error after error; every record produced is looked for by one oracle.
 
-kill -9 at every system call that changes the data folder, of a first start, of a start with a backlog, and of a run
-that begins and frees segments; then kills at random of gateway, broker and boards under outages, eight boards producing
-all the time; then the same for an hour as far as the database of `fleet ingest`, which is killed too: what the boards
-produced must be what `fleet telemetry query` shows; then the power cut under a real ext4 at every write and flush its
-block device saw. What an image or a run breaks is counted, told on stderr, and kept from ending the bench.
+kill -9 at every system call that changes the data folder, of a first start, of a start with a backlog, of a run that
+begins and frees segments, and of runs that fill their stream so that it drops or thins; then kills at random of
+gateway, broker and boards under outages, eight boards producing all the time; then the same for an hour as far as the
+database of `fleet ingest`, which is killed too: what the boards produced must be what `fleet telemetry query` shows;
+then the power cut under a real ext4 at every write and flush its block device saw. What an image or a run breaks is
+counted, told on stderr, and kept from ending the bench.
 """
 
 import itertools
@@ -18,7 +19,7 @@ from tests.bench.figures import Context, Figure, NoFigure, figure
 from tests.faults.block_runs import cut_points, record_log
 from tests.faults.chain import shake
 from tests.faults.fleet_cloud import FleetCloud
-from tests.faults.kills import KILL, calls_of, spread, strike
+from tests.faults.kills import FULL, KILL, calls_of, spread, strike
 from tests.faults.oracle import Verdict
 from tests.faults.receivers import RealCloud
 from tests.faults.worlds import World
@@ -29,11 +30,12 @@ BOARDS = 8
 RATE_EACH_PER_S = 20
 SEED = 4
 CHAIN_S = (3600.0, 6.0)
-# What is run at every system call: a first start, a start with a backlog, and many segments.
+# What is run at every system call: a first start, a start with a backlog, many segments, and each policy at work.
 RUNS: tuple[dict[str, Any], ...] = (
     {},
     {"backlog": 100},
     {"records": 1600, "burst": 400, "payload_bytes": 900, "bytes_max": 2 * 1024 * 1024},
+    *FULL.values(),
 )
 
 
@@ -102,7 +104,7 @@ def _kill_at_random(context: Context, total: Sum) -> None:
         with World(folder, boards=BOARDS, cloud=RealCloud(folder / "cloud"), ring=8192) as world:
             world.gateway.start()
             world.boards.run_at(RATE_EACH_PER_S)
-            struck = shake(world, rng, go_on=lambda so_far: so_far.kills < each, progress=context.progress)
+            struck = shake(world, rng, go_on=lambda so_far: so_far.kills < each, power=True, progress=context.progress)
             verdict = world.drain(patience_s=120)
         done += struck.kills
         total.kills += struck.kills

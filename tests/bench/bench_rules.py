@@ -1,4 +1,5 @@
-"""Rules over JSON payloads in one process: from a batch of messages to the batch of rows, beside a bare loop."""
+"""Rules over JSON payloads in one process: from a batch of messages to the batch of rows, beside a bare loop; and one
+of them in a whole gateway, see window.py."""
 
 import subprocess
 import sys
@@ -11,16 +12,19 @@ import orjson
 
 from edge.messages import Message, Origin, Outcome
 from edge.metrics import Metrics
+from edge.outbox.marks import Marks
 from edge.rules.child import parse_rules
-from edge.rules.engine import Engine, Output
+from edge.rules.engine import NOBODY, Engine, KeptRow, Output
 from edge.rules.payloads import decoder
 from edge.rules.rule import Rule
+from tests.bench import window
 from tests.bench.figures import Context, Figure, check_all_arrived, figure, times
 
 DESCRIPTION = "filter, dead-band and window rules over JSON, beside a bare loop and bytewax"
 
 SOURCES = 1000
 BATCH = 256
+COMMIT_MESSAGES = 4096  # what gathers at these rates while one commit, some 3 ms, is on its way to the disk
 WINDOW_S = 10
 _SOURCES_WEIGHED = 20_000
 
@@ -32,15 +36,26 @@ RULES = {
 }
 
 
-class _Sink:
-    """Takes rows as the router would hand them on."""
+class _Book:
+    """Takes rows as the rules' log would, and what rules remember as often as its commits would ask for it."""
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.rows = self.messages = 0
+        self.engine: Engine | None = None
 
-    def route(self, source: str, sender: str, messages: Sequence[Message], origin: Origin) -> None:
-        self.rows += len(messages)
-        origin.settled([message.receipt for message in messages], Outcome.TAKEN)
+    def has_room(self) -> bool:
+        return True
+
+    def keep(self, rows: Sequence[KeptRow], origin: Origin, receipts: Sequence[int], messages: int) -> None:
+        self.rows += len(rows)
+        self.messages += messages
+        if self.messages >= COMMIT_MESSAGES and self.engine is not None:
+            self.messages = 0
+            for output in self.engine.touched:
+                output.rule.state()
+            self.engine.touched.clear()
+        if receipts:
+            origin.settled(receipts, Outcome.TAKEN)
 
 
 def run(context: Context) -> list[Figure]:
@@ -71,7 +86,8 @@ def run(context: Context) -> list[Figure]:
                 )
             )
     weighed = [_pss_mb_per_1000() for _ in range(3)]
-    return [*figures, figure("pss_mb_per_1000_sources", weighed, "MB", "lower")]
+    context.progress("  from broker to cloud")
+    return [*figures, figure("pss_mb_per_1000_sources", weighed, "MB", "lower"), *window.figures(context)]
 
 
 def _messages(count: int) -> list[Message]:
@@ -90,17 +106,19 @@ def _plan(sql: str) -> Any:
 
 def _ours(name: str, plan: Any, many: int, messages: list[Message]) -> float:
     """Messages a second of CPU; each message is seen by all rules."""
-    sink, metrics = _Sink(), Metrics()
+    book, metrics = _Book(), Metrics()
     time_path = ("up_ms",) if name == "window" else ()
-    outputs = [Output(Rule(f"r{n}", plan, time=time_path), f"rule/r{n}", sink.route, metrics) for n in range(many)]
-    engine = Engine(outputs, decoder("json"), metrics, lambda: len(messages))
-    origin = Output(outputs[0].rule, "unused", sink.route, metrics)
+    outputs = [Output(Rule(f"r{n}", plan, time=time_path), f"g/rule/r{n}", f"rule/r{n}", metrics) for n in range(many)]
+    engine = Engine(
+        outputs, decoder("json"), book=book, seen=Marks({}), metrics=metrics, unix_time_ms=lambda: len(messages)
+    )
+    book.engine = engine
     batches = [messages[at : at + BATCH] for at in range(0, len(messages), BATCH)]
     began = time.process_time()
     for batch in batches:
-        engine.send(batch, origin)
+        engine.send(batch, NOBODY)
     took = time.process_time() - began
-    check_all_arrived(f"rows of {name}", _expected(name, messages) * many, sink.rows)
+    check_all_arrived(f"rows of {name}", _expected(name, messages) * many, book.rows)
     return len(messages) / took
 
 

@@ -22,7 +22,7 @@ class Struck(msgspec.Struct):
         return sum(count for name, count in self.counts.items() if name in KILLS)
 
 
-KILLS = ("gateway", "broker", "board", "ingester")
+KILLS = ("gateway", "broker", "board", "ingester", "power")
 
 
 def shake(
@@ -31,10 +31,12 @@ def shake(
     *,
     go_on: Callable[[Struck], bool],
     pause_s: tuple[float, float] = (0.1, 0.8),
+    power: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Struck:
     """Strike at random while go_on says so. The network may stay away over several kills of the gateway: the outages
-    are where backlog grows; every fault but an outage ends before the next begins."""
+    are where backlog grows; every fault but an outage ends before the next begins. power: of a board is cut too, which
+    costs what it holds."""
     struck = Struck()
     hurts: dict[str, tuple[int, Callable[[], None]]] = {
         "gateway": (5, lambda: kill_gateway(world)),
@@ -49,6 +51,8 @@ def shake(
     }
     if isinstance(world.cloud, FleetCloud):
         hurts["ingester"] = (3, world.cloud.kill_ingester)
+    if power:
+        hurts["power"] = (1, lambda: world.boards.cut_power(rng.choice(world.boards.names)))
     names, weights = list(hurts), [weight for weight, _ in hurts.values()]
     while go_on(struck):
         name = rng.choices(names, weights)[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from edge.errors import TransientError
 from edge_tools.fleet.store import opener
 from edge_tools.mosquitto import HOST, Mosquitto
-from tests.faults.oracle import Arrival, Id, read_payload
+from tests.faults.oracle import Arrival, Id, arrival
 from tests.fleet.ingesters import ENVIRONMENT, FLEET, Ingester
 
 QUERY_S = 300.0
@@ -56,8 +56,8 @@ class FleetCloud:
         assert done.returncode == 0, done.stderr
         rows = [json.loads(line) for line in done.stdout.splitlines()]
         return [
-            Arrival(
-                read_payload(row.get("payload", "").encode()),
+            arrival(
+                row.get("payload", "").encode(),
                 None if row["seq"] is None else Id(row["thing"], row["boot"], row["seq"]),
             )
             for row in rows

@@ -89,11 +89,17 @@ class Gateway:
 
     def stop(self) -> None:
         """In good order, which is exit 0."""
+        assert self.ended_itself(), self.log()
+
+    def ended_itself(self) -> bool:
+        """Told to stop, it did so in good order; or a kill came before that."""
         if self.ended():
-            return
+            return True
         assert self._child is not None
         os.kill(self.pid, signal.SIGTERM)
-        assert self._child.wait(STOP_S) == 0, self.log()
+        code = self._child.wait(STOP_S)
+        assert code in {0, -signal.SIGKILL}, self.log()
+        return code == 0
 
     def close(self) -> None:
         self.kill()
@@ -101,6 +107,9 @@ class Gateway:
     def status(self) -> dict[str, Any] | None:
         """What `edge status --json` prints; None while nobody answers."""
         assert not self.ended(), f"the gateway ended: {self.log()}"
+        return self._status()
+
+    def _status(self) -> dict[str, Any] | None:
         try:
             status: dict[str, Any] = ask_status(str(self.data / "control.sock"))
         except TransientError:
@@ -110,6 +119,13 @@ class Gateway:
     def counters(self) -> dict[str, float]:
         found: dict[str, float] = wait_until(self.status, "the gateway's status")["counters"]
         return found
+
+    def has_exported_all(self) -> bool:
+        """No stream has a backlog, as far as anybody answers."""
+        if (status := self._status()) is None:
+            return False
+        backlog = [value for name, value in status["counters"].items() if name.startswith("stream_backlog_records")]
+        return bool(backlog) and not any(backlog)
 
     def ask(self, *words: str) -> Any:
         """`edge WORDS --json`, from another process as a user would."""

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from edge.log import Log, LogOptions
-from tests.faults.oracle import Arrival, Books, Id, Produced, Verdict, judge, payload, read_payload
+from tests.faults.oracle import Books, Id, Produced, Verdict, arrival, judge, payload
 
 OPTIONS = LogOptions(segment_bytes=64 * 1024)
 ALL = 1 << 40
@@ -58,7 +58,7 @@ class LogRun:
         log.commit()
         assert log.read(following, records_max=1, bytes_max=ALL) == [(following, b"after the cut")]
         made = self.made[released - 1 : max(sure, log.next - 2)]
-        arrivals = [Arrival(read_payload(data), None) for number, data in found if number >= released]
+        arrivals = [arrival(data, None) for number, data in found if number >= released]
         held = set(self.made[sure : len(made) + released - 1]) - {one.made for one in arrivals if one.made is not None}
         return judge(Books(Produced(made, set(self.made[released - 1 : sure]), held), arrivals))
 

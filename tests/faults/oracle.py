@@ -4,6 +4,9 @@ Three books are kept apart and only meet here. The producer's: what was produced
 what the source still holds. The receiver's: what arrived, in order, repeats included. The shed book: how many were
 given up and why. A record's identity is in its payload, written by the producer (`made`); what a receiver tells repeats
 by is the identity that travels beside it (`named`). Both are compared, so an identity mixed up on the way is found too.
+
+An average that a stream made of many records is none of them: it has a name of its own, is shown beside them, and all
+it stands for must be in the shed book as thinned, once.
 """
 
 import hashlib
@@ -13,7 +16,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from tests.faults.numeric import AVERAGES, numeric_payload, read_numeric
+
 SHOWN_MAX = 8
+THINNED = "thinned"
 
 
 class Id(NamedTuple):
@@ -29,10 +35,25 @@ class Id(NamedTuple):
 
 class Arrival(NamedTuple):
     """One record as it came in. made: as its payload says, None if the payload is none of ours or was altered; named:
-    by the identity beside it, None if there was none."""
+    by the identity beside it, None if there was none; first: of an average, the first sequence it stands for: the last
+    is in `made`, raised by AVERAGES."""
 
     made: Id | None
     named: Id | None
+    first: int = 0
+
+    @property
+    def averaged(self) -> list[Id]:
+        """What an average stands for."""
+        if not self.first or self.made is None:
+            return []
+        thing, boot, name = self.made
+        return [Id(thing, boot, sequence) for sequence in range(self.first, name - AVERAGES + 1)]
+
+
+def arrival(payload: bytes, named: Id | None) -> Arrival:
+    made, first = read_payload(payload)
+    return Arrival(made, named, first)
 
 
 class Shed(msgspec.Struct, frozen=True):
@@ -71,11 +92,14 @@ class Books(msgspec.Struct):
 class Verdict(msgspec.Struct):
     """lost: produced, and neither received, shed with a reason, nor held by the source; lost_acknowledged: of these
     what its source was told to forget. invented: arrived, and never produced or altered. misnamed: arrived under
-    another identity than its own. miscounted: what the shed book says cannot be."""
+    another identity than its own. averages: how many stand for others; averaged: for how many. miscounted:
+    what the shed book says cannot be, averages that stand for the same record or for one not told as thinned."""
 
     produced: int
     acknowledged: int
     received: int
+    averages: int
+    averaged: int
     arrivals: int
     shed: dict[str, int]
     held: int
@@ -91,7 +115,7 @@ class Verdict(msgspec.Struct):
     @property
     def repeats(self) -> int:
         """Arrivals beyond each record's first: allowed at least once, and hidden by the identity."""
-        return self.arrivals - self.received - self.invented
+        return self.arrivals - self.received - self.averages - self.invented
 
     @property
     def faults(self) -> list[str]:
@@ -134,22 +158,30 @@ def judge(books: Books) -> Verdict:
     assert len(places) == len(produced.made), "the producer's own book names a record twice"
     received: dict[Id, None] = {}
     misnamed: list[Id] = []
+    averages: dict[Id, list[Id]] = {}
     invented = 0
-    for arrival in books.arrivals:
-        made = arrival.made
-        if made is None or made not in places:
+    for one in books.arrivals:
+        made, averaged = one.made, one.averaged
+        if made is None or any(other not in places for other in averaged or [made]):
             invented += 1
             continue
-        received[made] = None
-        if arrival.named is not None and arrival.named != made:
+        if averaged:
+            averages[made] = averaged
+            places[made] = places[averaged[-1]]
+        else:
+            received[made] = None
+        if one.named is not None and one.named != made:
             misnamed.append(made)
     visible = without_repeats(books.arrivals) if books.visible is None else books.visible
     missing = [one for one in produced.made if one not in received and one not in produced.held]
     unexplained, miscounted = _compare_shed(missing, received, books.shed)
+    miscounted += _compare_averages(averages, books.shed)
     return Verdict(
         produced=len(produced.made),
         acknowledged=len(produced.acknowledged),
         received=len(received),
+        averages=len(averages),
+        averaged=sum(map(len, averages.values())),
         arrivals=len(books.arrivals),
         shed=_by_reason(books.shed),
         held=len(produced.held),
@@ -238,8 +270,23 @@ def _compare_shed(
     return unexplained, miscounted
 
 
-def payload(one: Id, bytes_min: int = 0) -> bytes:
-    """A record that carries its identity and a check of it; padded to bytes_min."""
+def _compare_averages(averages: Mapping[Id, Sequence[Id]], shed: Sequence[Shed]) -> list[str]:
+    thinned = [one for one in shed if one.reason == THINNED]
+    stands_for: dict[Id, Id] = {}
+    wrong = []
+    for average, averaged in averages.items():
+        for one in averaged:
+            if (other := stands_for.setdefault(one, average)) != average:
+                wrong.append(f"{one} is in the averages {other} and {average}")
+            if not any(stretch.covers(one) for stretch in thinned):
+                wrong.append(f"{one} is in the average {average}, and not told as thinned")
+    return wrong
+
+
+def payload(one: Id, bytes_min: int = 0, *, numeric: bool = False) -> bytes:
+    """A record that carries its identity and a check of it; padded to bytes_min. numeric: one that can be averaged."""
+    if numeric:
+        return numeric_payload(*one, bytes_min)
     body = b'{"thing":"%b","boot":%d,"seq":%d' % (one.thing.encode(), one.boot, one.sequence)
     padding = max(0, bytes_min - len(body) - 28)
     noise = hashlib.shake_128(body).hexdigest((padding + 1) // 2)[:padding]  # else compression makes nothing of it
@@ -247,16 +294,19 @@ def payload(one: Id, bytes_min: int = 0) -> bytes:
     return body + b',"check":"%08x"}' % zlib.crc32(body)
 
 
-def read_payload(data: bytes) -> Id | None:
-    """The identity in it; None if it is not exactly what `payload` made."""
+def read_payload(data: bytes) -> tuple[Id | None, int]:
+    """The identity in it; None if it is not exactly what `payload` made or what averaging makes of that. And of an
+    average the first sequence it stands for, else 0."""
+    if (found := read_numeric(data)) is not None:
+        return Id(*found[:3]), found[3]
     body, separator, check = data.rpartition(b',"check":')
     if not separator or check != b'"%08x"}' % zlib.crc32(body):
-        return None
+        return None, 0
     try:
         row = msgspec.json.decode(body + b"}", type=_Row)
     except msgspec.DecodeError:
-        return None
-    return Id(row.thing, row.boot, row.seq)
+        return None, 0
+    return Id(row.thing, row.boot, row.seq), 0
 
 
 class _Row(msgspec.Struct):

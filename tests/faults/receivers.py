@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
@@ -16,27 +15,43 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.mqtt import packets
+from edge_tools.fleet.cbor import decode_item
 from edge_tools.mosquitto import Mosquitto
 from tests.fakes.broker import FakeBroker
 from tests.faults.loop_thread import LoopThread
-from tests.faults.oracle import Arrival, Id, read_payload
+from tests.faults.oracle import Arrival, Id, arrival
 
 HOST = "127.0.0.1"
 _WAIT_S = 30.0
+ROWS = "rule/"
 
 
-def arrivals(topic: str, data: bytes, user: Mapping[str, str]) -> Iterator[Arrival]:
-    """The records of one message: one, or a batch's rows (newline-delimited JSON, perhaps gzipped)."""
+def arrivals(topic: str, data: bytes, user: Mapping[str, str], content_type: str) -> Iterator[Arrival]:
+    """The records of one message: one, or a batch's rows, perhaps gzipped."""
     if not topic.startswith("batch/"):
         named = Id(user["thing"], int(user["boot"]), int(user["seq"])) if "seq" in user else None
-        yield Arrival(read_payload(data), named)
+        yield arrival(data, named)
         return
     if user.get("encoding") == "gzip":
         data = gzip.decompress(data)
+    for row in ROWS[content_type](data):
+        yield arrival(row["payload"], Id(row["thing"], row["boot"], row["seq"]))
+
+
+def _ndjson_rows(data: bytes) -> Iterator[dict[str, Any]]:
     for line in data.splitlines():
         row = json.loads(line)
-        body = row["payload"] if isinstance(row["payload"], str) else msgspec.json.encode(row["payload"]).decode()
-        yield Arrival(read_payload(body.encode()), Id(row["thing"], row["boot"], row["seq"]))
+        yield {**row, "payload": row["payload"].encode()}
+
+
+def _cbor_rows(data: bytes) -> Iterator[dict[str, Any]]:
+    at = 0
+    while at < len(data):
+        row, at = decode_item(data, at)
+        yield row
+
+
+ROWS = {"application/x-ndjson": _ndjson_rows, "application/cbor-seq": _cbor_rows}
 
 
 class FakeCloud:
@@ -65,11 +80,34 @@ class FakeCloud:
         """Set one of the fake broker's wishes."""
         self._thread.call(setattr, self.broker, change, value)
 
+    def rows(self) -> dict[str, list[bytes]]:
+        """What rules made, by topic in the order it came, each name once."""
+        found: dict[str, list[bytes]] = {}
+        seen: dict[Id, bytes] = {}
+        for packet in self.published():
+            if not packet.topic.startswith(ROWS):
+                continue
+            user = dict(packet.properties.user)
+            named = Id(user["thing"], int(user["boot"]), int(user["seq"]))
+            if named not in seen:
+                found.setdefault(packet.topic, []).append(packet.payload)
+            assert seen.setdefault(named, packet.payload) == packet.payload, f"{named} is two rows"
+        return found
+
+    def published(self) -> list[packets.Publish]:
+        return self._thread.call(lambda: [one for one in self.broker.packets if isinstance(one, packets.Publish)])
+
     def arrivals(self) -> list[Arrival]:
-        published = self._thread.call(lambda: [one for one in self.broker.packets if isinstance(one, packets.Publish)])
         return [
-            one for packet in published for one in arrivals(packet.topic, packet.payload, dict(packet.properties.user))
+            one
+            for packet in self.published()
+            for one in arrivals(
+                packet.topic, packet.payload, dict(packet.properties.user), packet.properties.content_type or ""
+            )
         ]
+
+    def received(self) -> int:
+        return len({one.made for one in self.arrivals() if not one.first})
 
     async def _listen(self, port: int) -> int:
         loop = asyncio.get_running_loop()
@@ -92,6 +130,7 @@ class Observer:
     def __init__(self, port: int, topics: tuple[str, ...] = ("dt/#", "batch/#")) -> None:
         self._lock = threading.Lock()
         self._arrivals: list[Arrival] = []
+        self._distinct: set[Id] = set()
         self._subscribed = threading.Event()
         self._topics = topics
         self._client = paho.Client(CallbackAPIVersion.VERSION2, "observer", protocol=paho.MQTTv5, manual_ack=True)
@@ -114,6 +153,10 @@ class Observer:
         with self._lock:
             return list(self._arrivals)
 
+    def received(self) -> int:
+        """How many records, each counted once."""
+        return len(self._distinct)
+
     def _on_connect(self, client: paho.Client, _: Any, __: Any, reason: ReasonCode, ___: Any) -> None:
         if not reason.is_failure:
             client.subscribe([(topic, 1) for topic in self._topics])
@@ -124,9 +167,11 @@ class Observer:
 
     def _on_message(self, client: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
         user = dict(getattr(message.properties, "UserProperty", ()))
-        found = list(arrivals(message.topic, bytes(message.payload), user))
+        kind = getattr(message.properties, "ContentType", "")
+        found = list(arrivals(message.topic, bytes(message.payload), user, kind))
         with self._lock:
             self._arrivals += found
+            self._distinct.update(one.made for one in found if one.made is not None and not one.first)
         client.ack(message.mid, message.qos)
 
 
@@ -155,6 +200,9 @@ class RealCloud:
 
     def arrivals(self) -> list[Arrival]:
         return self._observer.arrivals()
+
+    def received(self) -> int:
+        return self._observer.received()
 
     def close(self) -> None:
         self._observer.close()

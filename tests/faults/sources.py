@@ -24,14 +24,15 @@ class _Board:
         self.lost_with_power: set[Id] = set()
         self.due = 0.0
 
-    def produce(self, bytes_min: int) -> None:
+    def produce(self, bytes_min: int, *, numeric: bool) -> None:
         one = Id(self.name, self.fake.boot, self.fake.sequence + 1)
-        assert self.fake.produce(payload(one, bytes_min)) == (one.boot, one.sequence)
+        assert self.fake.produce(payload(one, bytes_min, numeric=numeric)) == (one.boot, one.sequence)
         self.made.append(one)
 
 
 class Boards:
-    """names: board1, board2, …; the port of each is folder/NAME. Records are `payload_bytes` long at least."""
+    """names: board1, board2, …; the port of each is folder/NAME. Records are `payload_bytes` long at least; numeric:
+    such that they can be averaged."""
 
     def __init__(
         self,
@@ -42,13 +43,14 @@ class Boards:
         window: int = WINDOW,
         retry_s: float = 1.0,
         payload_bytes: int = 0,
+        numeric: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._boards = {
             name: _Board(name, folder / name, ring, window, retry_s, seed)
             for seed, name in enumerate((f"board{n + 1}" for n in range(count)), 1)
         }
-        self._payload_bytes = payload_bytes
+        self._payload_bytes, self._numeric = payload_bytes, numeric
         self._rate = 0.0
         self._thread = LoopThread("boards")
         for board in self._boards.values():
@@ -148,7 +150,7 @@ class Boards:
     def _produce(self, count: int) -> None:
         for board in self._boards.values():
             for _ in range(count):
-                board.produce(self._payload_bytes)
+                board.produce(self._payload_bytes, numeric=self._numeric)
 
     def _plug(self, board: _Board) -> None:
         if not board.plugged:
@@ -175,7 +177,7 @@ class Boards:
             board.due += self._rate * elapsed_s
             while board.due >= 1:
                 board.due -= 1
-                board.produce(self._payload_bytes)
+                board.produce(self._payload_bytes, numeric=self._numeric)
 
     def _end(self) -> None:
         self._timer.cancel()

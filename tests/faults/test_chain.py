@@ -25,9 +25,10 @@ def test_eight_boards_through_outages_and_kills_lose_nothing_and_show_nothing_tw
         world.gateway.start()
         world.boards.run_at(25)
         until_s = time.monotonic() + SHAKEN_S
-        struck = shake(world, rng, go_on=lambda _: time.monotonic() < until_s)
-        verdict = world.drain().check()
+        struck = shake(world, rng, go_on=lambda _: time.monotonic() < until_s, power=True)
+        verdict = world.drain().check(shed=["board_power"])
         assert struck.counts.get("gateway", 0) > 2, struck
+        assert struck.counts.get("power", 0) > 0, struck
         assert verdict.produced > 1000
 
 

@@ -10,6 +10,7 @@ from tests.faults.receivers import FakeCloud
 from tests.faults.worlds import World
 
 HURT_S = 1.5
+TYPES = {"ndjson": "application/x-ndjson", "cbor": "application/cbor-seq"}
 
 
 def fake_cloud(world: World) -> FakeCloud:
@@ -107,13 +108,17 @@ def test_all_arrives_once_and_in_order_although_the_network_would(
             assert verdict.repeats > 0
 
 
-@pytest.mark.parametrize("form", ["ndjson"])
-def test_batches_arrive_once_and_in_order_although_the_network_is_cut(tmp_path: Path, form: str) -> None:
-    with World(tmp_path, boards=3, format=form, gzip=True, batch_records_max=40, batch_wait_s=0.1) as world:
+@pytest.mark.parametrize(("form", "gzip"), [("ndjson", True), ("cbor", False)])
+def test_batches_arrive_once_and_in_order_although_the_network_is_cut(tmp_path: Path, form: str, gzip: bool) -> None:
+    with World(tmp_path, boards=3, format=form, gzip=gzip, batch_records_max=40, batch_wait_s=0.1) as world:
         world.gateway.start()
         world.boards.run_at(100)
         world.wait_counter("stream_records_in", 30)
         reset_in_the_middle_of_packets(world)
         world.proxy.restore()
         cut(world)
-        world.drain().check()
+        verdict = world.drain().check()
+        came = fake_cloud(world).published()
+        assert {(one.topic, one.properties.content_type) for one in came} == {("batch/gateway-1/readings", TYPES[form])}
+        assert all((("encoding", "gzip") in one.properties.user) is gzip for one in came)
+        assert verdict.arrivals > 5 * len(came), "batches of several records"

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.faults.oracle import Arrival, Books, Id, Produced, Shed, judge, payload, read_payload
+from edge.outbox.record import VERSION, decode, encode
+from edge.outbox.thin import Thinner
+from tests.faults.oracle import Arrival, Books, Id, Produced, Shed, arrival, judge, payload
 
 
 def ids(thing: str = "board1", count: int = 10, boot: int = 1) -> list[Id]:
@@ -155,13 +157,79 @@ def test_a_record_received_and_yet_counted_as_shed_is_no_fault() -> None:
     judge(found).check(shed=["drop_oldest"], held=True)
 
 
-@given(st.integers(1, 300), st.integers(0, 2**32 - 1), st.integers(1, 2**32 - 1), st.integers(0, 300))
-def test_a_payload_tells_its_identity_and_every_altered_byte(number: int, boot: int, sequence: int, size: int) -> None:
+@given(st.integers(1, 300), st.integers(0, 2**32 - 1), st.integers(1, 2**32 - 1), st.integers(0, 300), st.booleans())
+def test_a_payload_tells_its_identity_and_every_altered_byte(
+    number: int, boot: int, sequence: int, size: int, numeric: bool
+) -> None:
     one = Id(f"board{number}", boot, sequence)
-    data = payload(one, size)
+    data = payload(one, size, numeric=numeric)
     assert len(data) >= size
-    assert read_payload(data) == one
+    assert arrival(data, one) == Arrival(one, one)
     at = number % len(data)
-    assert read_payload(data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]) is None
-    assert read_payload(data[:-1]) is None
-    assert read_payload(b"") is None
+    assert arrival(data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :], one).made is None
+    assert arrival(data[:-1], one).made is None
+    assert arrival(b"", one).made is None
+
+
+def thinned(first: int, last: int, boot: int = 1) -> Arrival:
+    """The one average that a stream makes of these records of board1, as it arrives."""
+    rows = []
+    for number in range(first, last + 1):
+        data = payload(Id("board1", boot, number), 100, numeric=True)
+        rows.append((number, encode((VERSION, 1, 0, "dt/board1", data, 1, None, ("board1", boot, number)))))
+    thinner = Thinner("gw/readings")
+    thinner.feed(rows)
+    thinner.finish()
+    ((number, data),) = thinner.thin(rows)
+    record = decode(data)
+    assert record is not None
+    assert record.reading is not None
+    return arrival(record.payload, Id(*record.reading))
+
+
+def books_with_an_average() -> Books:
+    mine = ids()
+    arrivals = [*arrived(*mine[:3]), thinned(3, 8), *arrived(*mine[8:]), thinned(3, 8)]
+    return Books(Produced(mine, set(mine)), arrivals, [Shed("board1", 1, 3, 8, 6, "thinned")])
+
+
+def test_an_average_stands_for_what_is_told_as_thinned_even_if_some_of_it_arrived_before() -> None:
+    verdict = judge(books_with_an_average()).check(shed=["thinned"])
+    assert (verdict.received, verdict.averages, verdict.averaged, verdict.repeats) == (5, 1, 6, 1)
+
+
+def average_one_more_than_is_told(found: Books) -> None:
+    found.arrivals = [*found.arrivals, thinned(8, 9)]
+
+
+def average_one_twice(found: Books) -> None:
+    found.arrivals = [*found.arrivals, thinned(5, 8), thinned(5, 9)]
+
+
+def average_what_was_never_made(found: Books) -> None:
+    found.arrivals = [*found.arrivals, thinned(9, 11)]
+
+
+def alter_an_average(found: Books) -> None:
+    data = b'{"board":1.0,"boot":1.0,"seq":5.5,"check":1.0,"thinned":{"count":6,"min":{"seq":3},"max":{"seq":8}}}'
+    found.arrivals = [*found.arrivals, arrival(data, None)]
+
+
+def show_an_average_late(found: Books) -> None:
+    found.arrivals = [*found.arrivals[:3], *found.arrivals[4:]]
+
+
+AVERAGES_PLANTED: dict[Callable[[Books], None], str] = {
+    average_one_more_than_is_told: "and not told as thinned",
+    average_one_twice: "is in the averages",
+    average_what_was_never_made: "invented: 1",
+    alter_an_average: "invented: 1",
+    show_an_average_late: "out_of_order: 1",
+}
+
+
+@pytest.mark.parametrize("plant", AVERAGES_PLANTED, ids=lambda plant: str(plant.__name__))
+def test_a_planted_fault_of_averages_is_found(plant: Callable[[Books], None]) -> None:
+    found = books_with_an_average()
+    plant(found)
+    assert AVERAGES_PLANTED[plant] in "; ".join(judge(found).faults)

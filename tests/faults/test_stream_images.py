@@ -4,6 +4,8 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Sequence
 
+import pytest
+
 from edge.config import StreamSettings
 from edge.log import Log
 from edge.messages import Message, Outcome, Reading
@@ -11,7 +13,7 @@ from edge.metrics import Metrics
 from edge.outbox.marks import Marks
 from edge.outbox.record import messages_of
 from edge.outbox.stream import Stream
-from tests.faults.oracle import Arrival, Books, Id, Produced, judge, payload, read_payload
+from tests.faults.oracle import Arrival, Books, Id, Produced, arrival, judge, payload
 from tests.log.disk import Disk, power_cuts
 from tests.log.history import FOLDER, options, read_all
 
@@ -41,9 +43,9 @@ class Source:
         stream.send(messages, self)
 
 
-async def run(disk: Disk, source: Source) -> None:
-    log = Log.open(FOLDER, disk, options=options(SEGMENT_BYTES))
-    settings = StreamSettings(name="readings", commit="every message")
+async def run(disk: Disk, source: Source, commit: str) -> None:
+    log = Log.open(FOLDER, disk, options=options(SEGMENT_BYTES, sync=commit != "never"))
+    settings = StreamSettings(name="readings", commit=commit, commit_records_max=2 * EACH)
     stream = Stream(settings, log, "gw/readings", Metrics(), boot=1, system_boot="b", segment_bytes=SEGMENT_BYTES)
     for number in range(RECORDS // EACH):
         source.offer(stream, EACH)
@@ -54,22 +56,31 @@ async def run(disk: Disk, source: Source) -> None:
     stream.close()
 
 
-def test_a_stream_keeps_all_it_acknowledged_and_its_marks_agree_at_every_power_cut() -> None:
+def lived(commit: str) -> tuple[Disk, Disk, Source]:
+    """The disk after it, the one before, and the source."""
     disk, before = Disk(), Disk()
     disk.makedir(FOLDER)
     before.makedir(FOLDER)
     source = Source(disk)
-    asyncio.run(run(disk, source))
+    asyncio.run(run(disk, source, commit))
+    return disk, before, source
+
+
+def what_is_in(log: Log) -> list[Arrival]:
+    messages, unknown = messages_of(read_all(log), "gw/readings", lambda boot, ms: 0)
+    assert not unknown
+    return [arrival(one.payload, None if one.reading is None else _id(one.reading)) for one in messages]
+
+
+@pytest.mark.parametrize("commit", ["every message", "20 ms"])
+def test_a_stream_keeps_all_it_acknowledged_and_its_marks_agree_at_every_power_cut(commit: str) -> None:
+    disk, before, source = lived(commit)
     count = 0
     for cut in power_cuts(disk.journal, before, seed=1):
         index = bisect_right(source.acknowledged, cut.operations, key=lambda point: point[0]) - 1
         sure = source.acknowledged[index][1] if index >= 0 else 0
         log = Log.open(FOLDER, cut.disk, options=options(SEGMENT_BYTES))
-        messages, unknown = messages_of(read_all(log), "gw/readings", lambda boot, ms: 0)
-        assert not unknown
-        found = [
-            Arrival(read_payload(one.payload), None if one.reading is None else _id(one.reading)) for one in messages
-        ]
+        found = what_is_in(log)
         kept = [one.made for one in found]
         held = set(source.made[sure:]) - set(kept)
         try:
@@ -80,6 +91,22 @@ def test_a_stream_keeps_all_it_acknowledged_and_its_marks_agree_at_every_power_c
         log.close()
         count += 1
     assert count > 100
+
+
+def test_where_the_system_decides_when_to_write_a_power_cut_costs_records_and_nothing_else() -> None:
+    """`commit = "never"`: what is left is in order, as it was made and each once, and the stream opens."""
+    disk, before, source = lived("never")
+    count = fewer = 0
+    for cut in power_cuts(disk.journal, before, seed=1):
+        log = Log.open(FOLDER, cut.disk, options=options(SEGMENT_BYTES))
+        found = what_is_in(log)
+        kept = {one.made for one in found}
+        left = [one for one in source.made if one in kept]
+        judge(Books(Produced(left, set(left)), found)).check()
+        log.close()
+        count += 1
+        fewer += len(kept) < source.acknowledged[-1][1]
+    assert fewer > 0.5 * count > 50
 
 
 def _id(reading: Reading) -> Id:

@@ -1,6 +1,7 @@
 """A whole small world for one fault test: boards, a proxy, a broker with its book, a gateway; and its judgement."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -28,6 +29,10 @@ class Cloud(Protocol):
     def stop(self) -> None: ...
 
     def arrivals(self) -> list[Arrival]: ...
+
+    def received(self) -> int:
+        """How many records arrived, each counted once."""
+        ...
 
     def close(self) -> None: ...
 
@@ -86,7 +91,7 @@ class World:
         self.proxy.restore()
         if self.gateway.ended():
             self.gateway.start()
-        drained = bool(comes_about(self.at_rest, patience_s)) and bool(comes_about(self._arrived, ARRIVE_S))
+        drained = bool(comes_about(self.at_rest, patience_s)) and self._all_arrive()
         shed = [*self.boards.shed(), *self.gateway.shed()]
         self.gateway.stop()
         arrivals = self.cloud.arrivals()
@@ -94,21 +99,25 @@ class World:
         visible = [one.made for one in arrivals] if isinstance(self.cloud, FleetCloud) else None
         return judge(Books(self.boards.book(), arrivals, shed, visible, drained=drained))
 
-    def _arrived(self) -> bool:
-        """The last may still be on their way from the broker to its subscriber."""
+    def _all_arrive(self) -> bool:
+        """The last may still be on their way from the broker to its subscriber: wait as long as more of them come."""
         given_up = sum(one.count for one in (*self.boards.shed(), *self.gateway.shed()))
-        if isinstance(self.cloud, FleetCloud):
-            received = self.cloud.received()
-        else:
-            received = len({one.made for one in self.cloud.arrivals()})
-        return received + given_up >= len(self.boards.book().made)
+        wanted = len(self.boards.book().made) - given_up
+        while (received := self.cloud.received()) < wanted:
+            if not comes_about(partial(self._more_than, received), ARRIVE_S):
+                return False
+        return bool(comes_about(self._nothing_missing, ARRIVE_S))
+
+    def _more_than(self, received: int) -> bool:
+        return self.cloud.received() > received
+
+    def _nothing_missing(self) -> bool:
+        shed = [*self.boards.shed(), *self.gateway.shed()]
+        return not judge(Books(self.boards.book(), self.cloud.arrivals(), shed)).lost
 
     def at_rest(self) -> bool:
         """The boards hold nothing and the gateway's stream neither."""
-        if not self.boards.idle() or (status := self.gateway.status()) is None:
-            return False
-        backlog = [value for name, value in status["counters"].items() if name.startswith("stream_backlog_records")]
-        return bool(backlog) and not any(backlog)
+        return self.boards.idle() and self.gateway.has_exported_all()
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:

@@ -121,6 +121,9 @@ class FakeSpawn:
     async def install(self, settings: FunctionSettings, folder: str) -> str:
         return f"{folder}/site" if settings.requirements else ""
 
+    def close(self) -> None:
+        assert not self.running
+
     @property
     def running(self) -> list[FakeChild]:
         return [child for child in self.children if not child.has_ended]

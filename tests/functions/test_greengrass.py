@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edge.functions import wire
-from tests.functions.workers import Request, Worker, worker
+from tests.functions.workers import Request, Worker, configure, worker
 
 FUNCTIONS = Path(__file__).parent / "greengrass"
 
@@ -36,6 +36,52 @@ def test_a_timer_that_may_not_publish_says_so_in_its_log() -> None:
         one.request()
         one.request()
         assert "not greeted: InvocationException('Failed to invoke function due to denied" in one.output()
+
+
+ENDLESS = """
+    import time
+    import greengrasssdk
+
+    client = greengrasssdk.client("iot-data")
+
+    def run():
+        number = 0
+        while True:
+            client.publish(topic="out/number", payload=str(number))
+            number += 1
+            time.sleep(0.02)
+            {after}
+
+    run()
+
+    def function_handler(event, context):
+        return "called"
+"""
+
+
+def test_an_import_that_never_ends_publishes_and_counts_as_loaded_after_a_time(tmp_path: Path) -> None:
+    settings = configure(tmp_path, ENDLESS.format(after=""), handler="function_handler")
+    with Worker(settings, arguments="long_lived_s=0.3") as one:
+        before = one.request()
+        assert one.ready() == wire.Ready(takes_all=True)
+        assert isinstance(before, wire.Publish)
+        one.request()
+        one.socket.close()
+        one.process.kill()  # as the gateway does with what does not stop
+
+
+def test_an_import_that_ends_late_takes_calls_then_or_tells_why_in_its_log(tmp_path: Path) -> None:
+    ends = "if number > 30: return"
+    settings = configure(tmp_path, ENDLESS.format(after=ends), handler="function_handler")
+    with Worker(settings, arguments="long_lived_s=0.2") as one:
+        one.ready()
+        assert one.done() == b"called"
+    fails = "if number > 30: raise RuntimeError('late')"
+    settings = configure(tmp_path, ENDLESS.format(after=fails), handler="function_handler")
+    with Worker(settings, arguments="long_lived_s=0.2") as one:
+        one.ready()
+        assert one.wait() == 1
+        assert "RuntimeError: late" in one.output()
 
 
 def test_a_message_turns_a_things_shadow() -> None:

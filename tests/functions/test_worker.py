@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.errors import InputRejected
 from edge.functions import wire
 from edge.messages import Properties, Reading
 from tests.functions.workers import Worker, configure, worker
@@ -151,6 +152,48 @@ def test_a_traceback_shows_the_functions_own_lines_and_causes(tmp_path: Path) ->
         assert "which is the cause of" in trace
         assert trace.endswith("ValueError: outer")
         assert "edge/functions" not in trace
+
+
+def test_a_syntax_error_shows_its_line(tmp_path: Path) -> None:
+    with worker(tmp_path, "x = 1\n    y = = 2\n") as one:
+        said = one.receive()
+        assert isinstance(said, wire.StartFailed)
+        assert "line 2\n    y = = 2\n" in said.traceback
+
+
+def test_a_wrapped_async_handler_is_awaited(tmp_path: Path) -> None:
+    code = """
+        import asyncio, functools
+        from edge import on
+
+        def lazily(run):
+            @functools.wraps(run)
+            def wrapper(message):
+                return run(message)
+            return wrapper
+
+        def here(run):
+            @functools.wraps(run)
+            def wrapper(message):
+                return "not awaited"
+            return wrapper
+
+        @on("lazily")
+        @lazily
+        async def first(message):
+            return await asyncio.sleep(0, "lazily")
+
+        @on("here")
+        @here
+        async def second(message): ...
+
+        on("partial")(functools.partial(first))
+    """
+    with worker(tmp_path, code) as one:
+        assert one.ready().concurrent
+        assert one.done("lazily") == b"lazily"
+        assert one.done("partial") == b"lazily"
+        assert one.done("here") == b"not awaited"
 
 
 @pytest.mark.parametrize(
@@ -505,6 +548,60 @@ def test_a_fork_of_the_worker_answers_nothing(tmp_path: Path) -> None:
         assert one.done(payload=b"1") == b"well"
         assert one.requests == []
         assert "unavailable" in one.output()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "os.closerange(3, 100)",
+        "[os.write(fd, b'\\xff' * 100) for fd in sockets]",
+        "[os.dup2(0, fd) for fd in sockets]",
+        "os._exit(3)",
+        "os.kill(os.getpid(), 9)",
+        "os.abort()",
+    ],
+)
+def test_a_handler_that_breaks_its_worker_ends_or_damages_its_own_stream_alone(tmp_path: Path, body: str) -> None:
+    code = f"""
+        import os, stat, resource
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+        def handler(event, context):
+            sockets = [fd for fd in range(3, 100) if os.path.exists(f"/proc/self/fd/{{fd}}")
+                       and stat.S_ISSOCK(os.stat(f"/proc/self/fd/{{fd}}").st_mode)]
+            {body}
+    """
+    with worker(tmp_path, code, handler="handler") as one:
+        one.ready()
+        one.send(wire.Call(1, "t", b""))
+        reader, ended = wire.from_worker(), False
+        while not ended:
+            data = one.socket.recv(65536)
+            try:
+                reader.feed(data)
+                ended = not data
+            except InputRejected as rejected:
+                assert rejected.reason in {"frame_length", "frame_damaged"}
+                ended = True
+
+
+def test_a_handler_without_memory_fails_and_the_next_call_goes_well(tmp_path: Path) -> None:
+    code = """
+        import resource
+
+        def handler(event, context):
+            if event:
+                return "well"
+            size = int(open("/proc/self/statm").read().split()[0]) * 4096
+            resource.setrlimit(resource.RLIMIT_AS, (size + 20_000_000, resource.RLIM_INFINITY))
+            kept = []
+            while True:
+                kept.append(bytearray(1_000_000))
+    """
+    with worker(tmp_path, code, handler="handler") as one:
+        one.ready()
+        assert one.failed().error == "MemoryError"
+        assert one.done(payload=b"1") == b"well"
 
 
 def test_programs_that_the_code_starts_do_not_get_the_socket(tmp_path: Path) -> None:

@@ -22,9 +22,15 @@ Request = wire.Publish | wire.Shadow | wire.Invoke
 
 
 class Worker:
-    """Answers each request that carries an id by `answer`, and keeps all that were made in `requests`."""
+    """Answers each request that carries an id by `answer`, and keeps all that were made in `requests`.
+    arguments: of the worker's main."""
 
-    def __init__(self, settings: wire.Configure, answer: Callable[[Request], wire.Reply] | None = None) -> None:
+    def __init__(
+        self,
+        settings: wire.Configure,
+        answer: Callable[[Request], wire.Reply] | None = None,
+        arguments: str = "",
+    ) -> None:
         self.requests: list[Request] = []
         self.answer = answer or (lambda request: wire.Reply(request.id))
         self._said: list[wire.FromWorker] = []
@@ -32,7 +38,7 @@ class Worker:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self.socket, theirs = socket.socketpair()
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _START, str(ROOT)],
+            [sys.executable, "-I", "-c", f"{_START}; main({arguments})", str(ROOT)],
             env={"EDGE_FUNCTION_FD": str(theirs.fileno()), "PATH": os.environ["PATH"]},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -120,7 +126,7 @@ class Worker:
 
 
 # What is under test need not be what is installed, and -I leaves out PYTHONPATH.
-_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from edge.functions.worker import main; main()"
+_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from edge.functions.worker import main"
 
 
 def configure(folder: Path, code: str, *, handler: str = "", file: str = "made.py", **fields: Any) -> wire.Configure:

@@ -1,5 +1,6 @@
 """Whatever is in the folder, a log opens, loses no more than was hit, and counts it."""
 
+import random
 import struct
 import zlib
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 
 from edge.errors import ConfigError
 from edge.log import Log
+from edge.log.format import BATCH_BYTES, BATCH_MAGIC
 from edge.metrics import Metrics
 from tests.log import make_v1
 from tests.log.disk import Disk
@@ -99,6 +101,72 @@ def test_damage_is_found_once_and_what_follows_goes_on() -> None:
     assert len(log.damages) == 1
     assert (log.damages[0].first, log.damages[0].next, log.damages[0].reason) == (2, 4, "bad_crc")
     assert dict(read_all(log)) == found | {small.next: b"more"}
+
+
+def last_batch(small: Small) -> tuple[str, int]:
+    """Where it stands."""
+    name = small.names[-1]
+    return name, bytes(small.disk.content(name)).rindex(BATCH_MAGIC)
+
+
+def test_a_last_batch_whose_header_was_hit_twice_is_counted_with_its_records() -> None:
+    """It looks neither like what should stand there nor like nothing."""
+    small = Small()
+    name, at = last_batch(small)
+    rng = random.Random(1)
+    fields = [0, 8, 16, 24, 32, 36, 40, 48, 52]
+    pairs = [(8 * one, 8 * other) for one in fields for other in fields if one < other]
+    pairs += [(first, second) for first, second in (rng.sample(range(8 * BATCH_BYTES), 2) for _ in range(300))]
+    for pair in pairs:
+        disk = small.disk.copy()
+        for bit in pair:
+            disk.content(name)[at + bit // 8] ^= 1 << bit % 8
+        log, found, counted = small.open(disk)
+        assert set(small.records) - set(found) == set(small.batches[-1]), pair
+        assert counted["log_tails_cut"] == 1, pair
+        if not {bit // 32 for bit in pair} >= {8, 9}:  # both counts hit
+            assert [(one.first, one.next) for one in log.damages] == [(small.batches[-1][0], small.next)], pair
+        assert any("/quarantine/" in path for path in disk.names), pair
+
+
+def test_what_a_recycled_file_held_before_is_no_tail_though_its_batches_stand_at_the_same_places() -> None:
+    disk = Disk()
+    log = Log.open(FOLDER, disk, options=OPTIONS)
+    for index in range(60):
+        log.append([b"%03d" % index])
+        log.release(log.next - 2)
+        log.commit()
+        again = Log.open(FOLDER, disk.copy(), options=OPTIONS)
+        assert not again.damages, index
+    assert any(operation.kind == "rename" and "spare" in operation.path for operation in disk.journal)
+
+
+def test_released_records_in_a_damaged_batch_are_not_lost() -> None:
+    disk = Disk()
+    log = Log.open(FOLDER, disk, options=OPTIONS)
+    for _ in range(3):
+        log.append([b"record"] * 10)
+        log.commit()
+    log.release(16)
+    log.put_state("later", b"1")
+    log.commit()
+    log.close()
+    (name,) = (name for name in disk.names if name.endswith(".segment"))
+    content = bytes(disk.content(name))
+    place = content.index(BATCH_MAGIC, struct.unpack_from("<I", content, 44)[0])
+    for damaged, lost in ((0, []), (1, [(16, 21)]), (2, [(21, 31)])):
+        hit = disk.copy()
+        at = place
+        for _ in range(damaged):
+            at = content.index(BATCH_MAGIC, at + 1)
+        hit.content(name)[at + BATCH_BYTES + 1] ^= 1
+        metrics = Metrics()
+        again = Log.open(FOLDER, hit, options=OPTIONS, metrics=metrics)
+        read_all(again)
+        counted = {title.partition("{")[0]: value for title, value in metrics.snapshot().items()}
+        assert counted["log_batches_damaged"] == 1
+        assert counted["log_records_lost"] == sum(until - first for first, until in lost)
+        assert [(one.first, one.next) for one in again.damages if one.first < one.next] == lost
 
 
 @pytest.mark.parametrize("which", [0, 1])

@@ -379,3 +379,22 @@ def test_compressible_records_take_less_room_than_they_have_bytes(folder: str) -
     log.close()
     content = Path(folder, "0000000001.segment").read_bytes().rstrip(b"\0")
     assert len(content) < 50 * 100 * 20
+
+
+def test_a_state_larger_than_a_segment_does_not_cost_a_segment_a_batch() -> None:
+    disk = Disk()
+    disk.makedir(FOLDER)
+    log = Log.open(FOLDER, disk, options=options(64 * 1024, compress=False))
+    for number in range(100):
+        log.put_state(f"k{number}", bytes(1000))
+    log.commit()
+    for _ in range(100):
+        log.append([bytes(100)])
+        log.put_state("k0", None)
+        log.put_state("k0", bytes(1000))
+        log.commit()
+    assert len(log.segments) < 5
+    assert log.room(1 << 30) > 1 << 28
+    log.close()
+    again = Log.open(FOLDER, disk, options=options(64 * 1024))
+    assert (len(again.state), again.next) == (100, 101)

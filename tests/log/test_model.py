@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from edge.log import Log
-from edge.log.format import BATCH_BYTES, BATCH_MAGIC
+from edge.log.format import BATCH_BYTES, BATCH_MAGIC, parse_batch
 from edge.metrics import Metrics
 from tests.log.disk import Disk, Killed, power_cuts
 from tests.log.history import FOLDER, Held, History, judge, options, read_all
@@ -135,32 +135,52 @@ class LogBesideAList(RuleBasedStateMachine):
         self.batches = [(first, until) for first, until in self.batches if until <= self.log.next]
         self._note_batch()
 
+    def _segments(self) -> list[str]:
+        if self.history.perhaps:
+            return []
+        return sorted(name for name in self.history.disk.names if name.endswith(".segment") and "spare" not in name)
+
     @rule(data=st.data())
     def flip_a_bit(self, data: st.DataObject) -> None:
-        disk = self.history.disk.copy()
-        segments = sorted(name for name in disk.names if name.endswith(".segment") and "spare" not in name)
-        if not segments or self.history.perhaps:
+        if not (segments := self._segments()):
             return
         name = data.draw(st.sampled_from(segments))
-        content = disk.content(name)
+        content = self.history.disk.content(name)
         last = max(len(bytes(content).rstrip(b"\0")) - 1, 0)
         batches_at = min(struct.unpack_from("<I", content, 44)[0], last)
         # The heads are far larger than the batches of most examples, which would be hit too seldom.
         at = data.draw(st.one_of(st.integers(batches_at, last), st.integers(0, last)))
-        self.flip(name, at, data.draw(st.integers(0, 7)))
+        self.flip(name, (at, data.draw(st.integers(0, 7))))
 
-    def flip(self, name: str, at: int, bit: int) -> None:
+    @rule(data=st.data(), bits=st.sets(st.integers(0, 8 * BATCH_BYTES - 1), min_size=2, max_size=3))
+    def flip_bits_of_a_header(self, data: st.DataObject, bits: set[int]) -> None:
+        if not (segments := self._segments()):
+            return
+        name = data.draw(st.sampled_from(segments))
+        content = bytes(self.history.disk.content(name))
+        salt, at = (struct.unpack_from("<I", content, place)[0] for place in (12, 44))
+        headers = []
+        while (at := content.find(BATCH_MAGIC, at)) >= 0:
+            headers += [at] if parse_batch(content, at, salt) is not None else []
+            at += 1
+        if headers:
+            at = data.draw(st.sampled_from([*headers, headers[-1]]))
+            self.flip(name, *[(at + bit // 8, bit % 8) for bit in sorted(bits)])
+
+    def flip(self, name: str, *bits: tuple[int, int]) -> None:
+        """bits: (byte, bit), all in one batch or head."""
         disk = self.history.disk.copy()
         content = disk.content(name)
-        # On the same byte it would make good what was damaged; a header hit twice may look like a torn tail.
-        if any(where == name and abs(at - other) < BATCH_BYTES for where, other in self.flipped):
+        # On the same byte it would make good what was damaged.
+        if any((name, at) in self.flipped for at, _ in bits):
             return
-        if at < struct.unpack_from("<I", content, 44)[0]:
+        if bits[0][0] < struct.unpack_from("<I", content, 44)[0]:
             if self.heads_hit:  # both copies hit: nothing is promised
                 return
             self.heads_hit = True
-        self.flipped.add((name, at))
-        content[at] ^= 1 << bit
+        for at, bit in bits:
+            self.flipped.add((name, at))
+            content[at] ^= 1 << bit
         self._lose_one_batch(disk)
 
     def _opened(self, disk: Disk) -> tuple[Log, int]:
@@ -229,17 +249,17 @@ def a_release_behind_its_record() -> tuple[LogBesideAList, str, int]:
 def test_what_a_damaged_release_had_released_is_found_again() -> None:
     machine, name, at = a_release_behind_its_record()
     assert machine.log.first == 2
-    machine.flip(name, at + 8, 0)
+    machine.flip(name, (at + 8, 0))
     assert (machine.log.first, read_all(machine.log)) == (1, [(1, b"")])
     machine.both_tell_the_same()
 
 
 def test_damage_that_stands_is_counted_again_beside_new_damage() -> None:
     machine, name, at = a_release_behind_its_record()
-    machine.flip(name, at - 1, 0)
+    machine.flip(name, (at - 1, 0))
     machine.append(records=[b"x"])
     machine.commit()
     third = machine.history.disk.content(name).index(BATCH_MAGIC, at + 1)
-    machine.flip(name, third + 8, 0)
+    machine.flip(name, (third + 8, 0))
     assert [damage.reason for damage in machine.log.damages] == ["bad_crc", "tail"]
     machine.both_tell_the_same()

@@ -6,7 +6,12 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.boards.link import ReadingFrame, encode_reading
+from edge.boards.mqttsn import Publish
+from edge.boards.readings import Readings
+from edge.boards.topic_ids import TopicIds
 from edge.messages import Message, Properties, Reading
+from edge.metrics import Metrics
 from edge.outbox import formats
 from edge.outbox.clock import Clock
 from edge.outbox.cursor import Cursor
@@ -91,8 +96,35 @@ def test_the_lowest_mark_of_all_streams_counts_and_only_if_they_are_all_there_is
     assert first.last("b") == (1, 8)
     assert GatewayMarks(lambda thing: ([low, high], True)).last("b") == (1, 8)
     assert GatewayMarks(lambda thing: ([low, high], False)).last("b") == (1, 8)
-    first.shed("b", 1, 5, 7)
+    assert first.shed("b", 1, 5, 7) == 0
     assert low.told == high.told == [("b", 1, 5, 7)]
+    assert first.shed("b", 1, 5, 12) == 3
+    assert first.shed("b", 2, 5, 7) == 3
+
+
+def test_what_a_stream_stored_is_not_counted_as_shed_by_the_board_when_a_kill_left_the_seed_too_low() -> None:
+    """The board's route leads to a stream and past it: what its session settled is stored with the next commit only."""
+    stream = Keeper((1, 7))
+    marks = GatewayMarks(lambda thing: ([stream], False))
+    marks.store("b", 1, 5)
+    metrics = Metrics()
+    readings = Readings(
+        "b",
+        "b",
+        metrics,
+        GatewayMarks(lambda thing: ([stream], False)),
+        send=lambda frames: None,
+        rewind=lambda rewind: None,
+        reject=lambda why: None,
+    )
+    ids = TopicIds({}, 10)
+    assert ids.allot("dt/b") == 1
+    frame = encode_reading(ReadingFrame(1, 8, 0, Publish(1, b"8", 8, 1)))
+    assert [one.reading for one in readings.take([frame], ids, 0.0)] == [Reading("b", 1, 8)]
+    assert metrics.counter("readings_shed_by_board", board="b").value == 0
+    frame = encode_reading(ReadingFrame(1, 11, 0, Publish(1, b"11", 11, 1)))
+    assert [one.reading for one in readings.take([frame], ids, 0.0)] == [Reading("b", 1, 11)]
+    assert metrics.counter("readings_shed_by_board", board="b").value == 2
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 3), st.sampled_from(["x", "y"])), max_size=400))
@@ -203,6 +235,21 @@ def test_a_clock_that_is_set_later_dates_what_came_before_it_in_the_same_system_
     other.learn(1_700_000_200.0, 5.0)
     assert other.unix_ms(1, 50_000) == 1_700_000_090_000
     assert other.age_ms(1, 50_000, 5_000) == 110_000
+
+
+def test_what_came_before_the_system_was_up_is_at_least_as_old_as_that_if_no_clock_was_set() -> None:
+    """So that an age limit acts on it in the end, and never too early."""
+    never_set = Clock({}, 1, "system")
+    never_set.learn(100.0, 50.0)
+    later = Clock(dict(never_set.changes()), 2, "another system boot")
+    assert later.age_ms(1, 900_000, 5_000) == 5_000
+    later.learn(1_700_000_200.0, 5.0)
+    assert later.age_ms(1, 900_000, 5_000) == 5_000
+    set_back = Clock(dict(later.changes()), 3, "a third")
+    set_back.learn(1_650_000_000.0, 60.0)
+    assert set_back.age_ms(2, 5_000, 60_000) == 60_000
+    forgotten = 77
+    assert set_back.age_ms(forgotten, 50_000, 60_000) == 10_000
 
 
 @given(

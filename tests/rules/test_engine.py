@@ -7,11 +7,13 @@ import pytest
 
 from edge.config import parse_config
 from edge.errors import ConfigError
-from edge.messages import Message, Origin, Outcome
+from edge.messages import Message, Origin, Outcome, Reading
 from edge.metrics import Metrics
+from edge.outbox.marks import Marks
 from edge.router import Router
-from edge.rules.build import build_engines, read_rules, rule_routes
-from edge.rules.engine import Engine
+from edge.rules.build import CompiledRule, engine_name, explain, output_topic, read_rules, rule_routes
+from edge.rules.engine import Engine, KeptRow, Output
+from edge.rules.payloads import decoder
 
 HEAD = """
 [gateway]
@@ -48,23 +50,44 @@ class Sender:
 
 
 class House:
-    """A router with rules and a sink for the cloud."""
+    """A router with rules, a sink for the cloud, and a book that gives rows on at once."""
 
     def __init__(self, rules: str, folder: Path) -> None:
         config = parse_config(HEAD + rules, str(folder / "gateway.toml"))
         read = read_rules(config)
         self.metrics = Metrics()
         self.router = Router([*config.all_routes, *rule_routes(read)], self.metrics)
-        self.cloud, self.sender, self.now = Sink(), Sender(), 0
+        self.cloud, self.sender, self.now, self.room = Sink(), Sender(), 0, True
         self.router.attach("cloud", self.cloud)
-        self.engines: list[Engine] = build_engines(read, self.router, self.metrics, lambda: self.now)
+        self.engines: dict[str, Engine] = {}
+        for name in dict.fromkeys(engine_name(one.settings) for one in read):
+            members = [CompiledRule(one) for one in read if engine_name(one.settings) == name]
+            settings = members[0].read.settings
+            self.engines[name] = Engine(
+                [Output(one.rule, one.name, output_topic(one.read.settings), self.metrics) for one in members],
+                decoder(settings.payload, settings.columns),
+                book=self,
+                seen=Marks({}),
+                metrics=self.metrics,
+                unix_time_ms=lambda: self.now,
+            )
+            self.router.attach(name, self.engines[name])
+
+    def has_room(self) -> bool:
+        return self.room
+
+    def keep(self, rows: Sequence[KeptRow], origin: Origin, receipts: Sequence[int], messages: int) -> None:
+        for thing, topic, payload in rows:
+            self.router.route(f"rule:{thing}", "", [Message(topic, payload, 1)], Sender())
+        if receipts:
+            origin.settled(receipts, Outcome.TAKEN)
 
     def send(self, *messages: tuple[str, bytes]) -> None:
         batch = [Message(topic, payload, qos=1, receipt=at) for at, (topic, payload) in enumerate(messages, 1)]
         self.router.route("boards", "b", batch, self.sender)
 
     def tick(self) -> None:
-        for engine in self.engines:
+        for engine in self.engines.values():
             engine.tick()
 
     def count(self, title: str) -> float:
@@ -104,15 +127,51 @@ def test_a_rule_may_read_from_another(tmp_path: Path) -> None:
     assert house.cloud.got == [("rule/two", b'{"e":7}')]
 
 
-def test_rows_wait_for_a_target_without_room(tmp_path: Path) -> None:
+def test_a_batch_without_room_is_turned_away_whole_and_no_window_closes(tmp_path: Path) -> None:
+    house = House(rule("r", "SELECT count(*) AS n FROM 'a' GROUP BY TUMBLINGWINDOW(ss, 1)"), tmp_path)
+    house.send(("a", b"{}"))
+    house.room, house.now = False, 1000
+    house.send(("a", b"{}"), ("a", b"{}"))
+    house.tick()
+    assert house.cloud.got == []
+    assert house.sender.ended == [([1], Outcome.TAKEN), ([1, 2], Outcome.CONGESTED)]
+    assert house.count("rule_messages_congested") == 2
+    house.room = True
+    house.tick()
+    assert house.cloud.got == [("rule/r", b'{"n":1}')]
+
+
+JOIN = (
+    "SELECT topic(2, a) AS b, a.c AS c, b.rh AS rh FROM 'dt/+/temp' AS a JOIN 'dt/+/hum' AS b "
+    "ON topic(2, a) = topic(2, b) GROUP BY TUMBLINGWINDOW(ss, 1)"
+)
+
+
+def test_a_join_gets_both_its_topics_and_each_message_once(tmp_path: Path) -> None:
+    house = House(rule("r", JOIN) + rule("q", JOIN.replace("dt/+/hum", "dt/#")), tmp_path)
+    house.send(("dt/x/temp", b'{"c":1}'), ("dt/x/hum", b'{"rh":2}'), ("dt/x/other", b'{"rh":3}'))
+    house.now = 1000
+    house.tick()
+    assert [payload for topic, payload in house.cloud.got if topic == "rule/r"] == [b'{"b":"x","c":1,"rh":2}']
+    assert len([payload for topic, payload in house.cloud.got if topic == "rule/q"]) == 3
+    assert house.sender.ended == [([1, 2, 3], Outcome.TAKEN)]
+    assert house.count('rule_messages_in{rule="r"}') == 2
+
+
+def test_explain_names_both_topics_of_a_join(tmp_path: Path) -> None:
+    read = read_rules(parse_config(HEAD + rule("r", JOIN), str(tmp_path / "gateway.toml")))
+    assert explain(read, "boards", "dt/x/hum")["r"].startswith("yes: FROM 'dt/+/temp' and 'dt/+/hum'")
+    assert explain(read, "boards", "dt/x/co2")["r"].startswith("no: FROM 'dt/+/temp' and 'dt/+/hum'")
+
+
+def test_a_reading_seen_before_is_no_message_again(tmp_path: Path) -> None:
     house = House(rule("r", "SELECT c FROM 'a'"), tmp_path)
-    house.cloud.outcome = Outcome.CONGESTED
-    house.send(("a", b'{"c":1}'), ("a", b'{"c":2}'))
-    house.tick()
-    house.cloud.outcome = Outcome.TAKEN
-    house.tick()
-    house.tick()
-    assert house.cloud.got == [("rule/r", b'{"c":1}'), ("rule/r", b'{"c":2}')]
+    for sequences in ([1, 2], [2, 3], [1]):
+        batch = [Message("a", b'{"c":%d}' % one, 1, False, one, None, Reading("b", 1, one)) for one in sequences]
+        house.router.route("boards", "b", batch, house.sender)
+    assert [payload for _, payload in house.cloud.got] == [b'{"c":1}', b'{"c":2}', b'{"c":3}']
+    assert house.sender.ended == [([1, 2], Outcome.TAKEN), ([2, 3], Outcome.TAKEN), ([1], Outcome.TAKEN)]
+    assert house.count("rule_messages_repeated") == 2
 
 
 def test_windows_close_by_the_clock(tmp_path: Path) -> None:
@@ -154,6 +213,13 @@ def test_an_odd_payload_ends_nothing(tmp_path: Path, payload: bytes) -> None:
     assert house.cloud.got[-1] == ("rule/q", b'{"d":4}')
 
 
+def test_raw_payloads_are_any_bytes(tmp_path: Path) -> None:
+    sql = "SELECT topic(2) AS b, encode(*, 'base64') AS data FROM 'a/+'"
+    house = House(rule("r", sql, 'to = ["cloud"]\npayload = "raw"'), tmp_path)
+    house.send(("a/x", b"\x00\xff"), ("a/y", b"["))
+    assert [one for _, one in house.cloud.got] == [b'{"b":"x","data":"AP8="}', b'{"b":"y","data":"Ww=="}']
+
+
 def test_a_row_whose_topic_would_gain_levels_is_counted(tmp_path: Path) -> None:
     house = House(rule("r", "SELECT b FROM 'a'", 'to = ["cloud"]\ntopic = "x/${b}"'), tmp_path)
     house.send(("a", b'{"b":"y/z"}'), ("a", b'{"b":"#"}'), ("a", b"{}"), ("a", b'{"b":"y"}'))
@@ -178,6 +244,7 @@ def test_csv_and_cbor_are_read_too(tmp_path: Path) -> None:
             + rule("q", "SELECT a FROM 'rule/r'", 'from = ["rule:r"]'),
             "comes back",
         ),
+        (rule("r", JOIN, 'from = ["boards", "rule:r"]\ntopic = "dt/x/hum"'), "comes back"),
         (rule("r", "SELECT a,\n  avrg(b) FROM 'x'"), "line 2, column 3: avrg() is no function. Did you mean avg()?"),
         (rule("r", "SELECT a FROM 'x'", 'to = ["clod"]'), "'clod' is nowhere"),
         (rule("r", "SELECT a FROM 'x'") * 2, "another rule's"),

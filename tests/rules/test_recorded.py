@@ -66,11 +66,21 @@ def test_try_takes_sql_itself(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert "line 1" in err
 
 
-def test_replay_says_what_bytes_the_rules_save(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, (report,), _ = edge(capsys, folder, "replay", str(folder / "day.jsonl"), "--json", "--speed", "1000")
+def test_replay_says_what_bytes_are_saved_before_upload(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rule = '[[rule]]\nname = "hot"\nsql = "SELECT c FROM \'dt/#\' WHERE c > 10"\nto = ["stream:s"]\n'
+    stream = '[[stream]]\nname = "s"\nformat = "cbor"\nexport = "broker"\nbatch_records_max = 3\n'
+    (folder / "gateway.toml").write_text(CONFIG + rule + stream)
+    code, (mean, hot, whole), _ = edge(capsys, folder, "replay", str(folder / "day.jsonl"), "--json", "--speed", "1000")
     assert code == 0
-    assert (report["rule"], report["rows"]) == ("mean", 2)
-    assert report["bytes_out"] < report["bytes_in"]
+    assert [(one["rule"], one["messages"], one["rows"]) for one in (mean, hot, whole)] == [
+        ("mean", 16, 2), ("hot", 16, 4), ("", 16, 6)]  # fmt: skip
+    assert (hot["batches"], whole["batches"]) == (4, 6)  # rows are a second apart or more
+    assert whole["bytes_raw"] == mean["bytes_raw"] == hot["bytes_raw"] == 16 * (2 + 12 + 2 + 1) + 10 * 8 + 5 * 9 + 1
+    assert whole["bytes_rules"] == mean["bytes_rules"] + hot["bytes_rules"]
+    assert mean["saved_percent"] == round(100 - 100 * mean["bytes_batched"] / mean["bytes_raw"], 1)
+    assert whole["payloads_rejected"] == 2
+    code = cli.main(["replay", str(folder / "day.jsonl"), "--config", str(folder / "gateway.toml")])
+    assert "all rules: 16 messages" in capsys.readouterr().out
 
 
 def test_explain_says_where_a_topic_goes_and_why(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from edge.messages import Message, Properties, Reading
 from edge.rules.parse import parse
 from tests.rules.making import passes, rows, rule, value
 
@@ -58,6 +59,82 @@ from tests.rules.making import passes, rows, rule, value
         ("replace(a, 'x', a)", {"a": "x" * 100_000}, None),
         ("indexof(a, 'b')", {"a": "ab"}, 1),
         ("isundefined(a)", {}, True),
+        ("cast(a AS int)", {"a": "2.5"}, 3),
+        ("cast(a AS Integer)", {"a": -2.5}, -3),
+        ("cast(a, 'bigint')", {"a": True}, 1),
+        ("CAST(a AS decimal)", {"a": " 7 "}, 7.0),
+        ("cast(a AS float)", {"a": "x"}, None),
+        ("cast(a AS string)", {"a": {"b": [1, None]}}, '{"b":[1,null]}'),
+        ("cast(a AS string)", {"a": 1.5}, "1.5"),
+        ("cast(a AS boolean)", {"a": "TRUE"}, True),
+        ("cast(a AS bool)", {"a": 0}, False),
+        ("cast(a AS bool)", {"a": "yes"}, None),
+        ("cast(a AS int)", {"a": [1]}, None),
+        ("cast(a AS int)", {"a": 1e300}, 1e300),
+        ("cast(a AS string)", {"a": {"b": "x" * 200_000}}, None),
+        ("regexp_matches(a, '^b[0-9]+$')", {"a": "b12"}, True),
+        ("regexp_matches(a, '(hi)*')", {"a": 5}, None),
+        ("regexp_substr(a, '(hi)*')", {"a": "hihihello"}, "hihi"),
+        ("regexp_replace(a, 'a(b*)c', '$1')", {"a": "abcd"}, "bd"),
+        ("regexp_matches(a, '(x+x+)+y')", {"a": "x" * 1000}, False),
+        ("parse_time('yyyy-MM-dd HH:mm:ss', a)", {"a": 1_700_000_000_123}, "2023-11-14 22:13:20"),
+        ("parse_time('EEEE, d MMMM yy h:mm a', a)", {"a": 0}, "Thursday, 1 January 70 12:00 AM"),
+        ("parse_time('yyyyMMdd''T''HHmmss.SSSZ', a, '+01:30')", {"a": 1_500}, "19700101T013001.500+0130"),
+        ("parse_time('HH z', a, 'Europe/Rome')", {"a": 0}, "01 CET"),
+        ("parse_time('yyyy', a)", {"a": 10**18}, None),
+        ("parse_time('yyyy', a)", {"a": "now"}, None),
+        ("format_time(a, 'DDD HH:mm X')", {"a": 86_400_000}, "002 00:00 Z"),
+        ("time_to_epoch(a, 'yyyy-MM-dd HH:mm:ss z')", {"a": "2020-04-03 09:45:18 UTC+01:00"}, 1_585_903_518_000),
+        ("time_to_epoch(a, 'dd MMMM yyyy')", {"a": "18 December 2015"}, 1_450_396_800_000),
+        ("time_to_epoch(a, 'yyyyMMddHHmm')", {"a": "201512180130"}, 1_450_402_200_000),
+        ("time_to_epoch(a, 'yyyy-MM-dd')", {"a": "2015-13-40"}, None),
+        ("time_to_epoch(a, 'yyyy-MM-dd')", {"a": "soon"}, None),
+        ("time_to_epoch(a, 'h:mm a')", {"a": "1:30 PM"}, 48_600_000),
+        ("length(newuuid())", {}, 36),
+        (
+            "regexp_matches(newuuid(), '^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$')",
+            {},
+            True,
+        ),
+        ("newuuid() = newuuid()", {}, False),
+        ("rand() BETWEEN 0 AND 1", {}, True),
+        ("clientid()", {}, "n/a"),
+        ("get_mqtt_property('content_type')", {}, None),
+        ("get_user_properties('x')", {}, None),
+        ("encode(*, 'base64')", {}, ""),
+        ("get_or_default(a, 'none')", {}, "none"),
+        ("bitand(a, 12)", {"a": 10}, 8),
+        ("bitor(a, 12)", {"a": 10}, 14),
+        ("bitxor(a, 12)", {"a": 10}, 6),
+        ("bitnot(a)", {"a": 10}, -11),
+        ("bitand(a, 1)", {"a": 1.5}, None),
+        ("bitand(a, 1)", {"a": 2**70}, None),
+        ("chr(a)", {"a": 65}, "A"),
+        ("chr(a)", {"a": 0xD800}, None),
+        ("chr(a)", {"a": 1e9}, None),
+        ("numbytes(a)", {"a": "é"}, 2),
+        ("lpad(a, 2)", {"a": "x"}, "  x"),
+        ("rpad(a, 1)", {"a": 5}, "5 "),
+        ("lpad(a, b)", {"a": "x", "b": 10**12}, None),
+        ("trunc(a, 2)", {"a": 2.3388}, 2.33),
+        ("trunc(a)", {"a": -2.9}, -2),
+        ("trunc(a, 2)", {"a": 1e308}, None),
+        ("remainder(a, 3)", {"a": 8}, 2),
+        ("remainder(a, 0)", {"a": 8}, None),
+        ("atan2(a, a)", {"a": 0}, 0),
+        ("acos(a)", {"a": 2}, None),
+        ("cosh(a)", {"a": 1e6}, None),
+        ("cot(a)", {"a": 0}, None),
+        ("degrees(pi())", {}, 180),
+        ("sha1(a)", {"a": ""}, "da39a3ee5e6b4b0d3255bfef95601890afd80709"),
+        ("split_value(a, '/', 1)", {"a": "x/y"}, "y"),
+        ("split_value(a, '/', 5)", {"a": "x/y"}, None),
+        ("hex2dec(a)", {"a": "0x1f"}, 31),
+        ("dec2hex(a)", {"a": 31}, "1f"),
+        ("element_at(a, 1)", {"a": [1, 2]}, 2),
+        ("cardinality(a)", {"a": [1, 2]}, 2),
+        ("array_contains(a, 2)", {"a": [1, 2.0]}, True),
+        ("keys(a)", {"a": {"b": 1}}, ["b"]),
         ("sha256(a)", {"a": ""}, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
     ],
 )
@@ -96,6 +173,27 @@ def test_an_expression_gives_what_the_table_says(expression: str, doc: Any, expe
 )
 def test_a_condition_lets_pass_what_the_table_says(condition: str, doc: Any, expected: bool) -> None:
     assert passes(condition, doc) is expected
+
+
+def test_a_message_tells_its_sender_and_its_properties() -> None:
+    properties = Properties(
+        content_type="text/x", response_topic="r", correlation_data=b"7", user=(("k", "1"), ("k", "2"))
+    )
+    message = Message("a", b"\xff", properties=properties, reading=Reading("b7", 1, 1))
+    made = rule(
+        "SELECT clientid() AS id, get_mqtt_property('content_type') AS t, get_mqtt_property('response_topic') AS r, "
+        "get_mqtt_property('correlation_data') AS d, get_mqtt_property('format_indicator') AS f, "
+        "get_mqtt_property('other') AS o, get_user_properties('k') AS k, encode(*, 'hex') AS raw FROM 'a'"
+    )
+    assert made.run([message], [{}], 0) == [
+        (
+            message,
+            {
+                "id": "b7", "t": "text/x", "r": "r", "d": "7", "f": "UNSPECIFIED_BYTES", "o": None, "k": ["1", "2"],
+                "raw": "ff",
+            },
+        )
+    ]  # fmt: skip
 
 
 def test_a_star_takes_all_fields_over() -> None:
@@ -157,11 +255,17 @@ def test_lookup_finds_a_column_of_a_table() -> None:
         ("SELECT count(*) FROM 'a' GROUP BY HOPPINGWINDOW(ss, 3, 4)", 1, 35, "lengths do not fit"),
         ("SELECT count(*) FROM 'a' GROUP BY HOPPINGWINDOW(ms, 1000, 1)", 1, 35, "overlap"),
         ("SELECT upper() FROM 'a'", 1, 8, "0 argument(s)"),
+        ("SELECT regexp_matches(a, '(?=x)') FROM 'a'", 1, 8, "begins what is not known"),
+        ("SELECT regexp_matches(a, b) FROM 'a'", 1, 8, "stands in the rule"),
+        ("SELECT parse_time('yyyy-bb', a) FROM 'a'", 1, 8, "'b' is no field of a time"),
+        ("SELECT parse_time('yyyy', a, 'Mars/Base') FROM 'a'", 1, 8, "no time zone"),
+        ("SELECT cast(a) FROM 'a'", 1, 8, "into what"),
+        ("SELECT cast(a AS date) FROM 'a'", 1, 8, "into what"),
         ("SELECT a FROM 'a' UNION SELECT a FROM 'b'", 1, 1, "not one SELECT"),
         ("SELECT a FROM 'a'; SELECT a FROM 'b'", 1, 1, "not one SELECT"),
         ("DROP TABLE x", 1, 1, "not one SELECT"),
         ("SELECT (SELECT 1) FROM 'a'", 1, 16, "not known here"),
-        ("SELECT a FROM 'x' JOIN 'y' ON 1 = 1", 1, 24, "JOINS"),
+        ("SELECT a FROM 'x' JOIN 'y' ON 1 = 1", 1, 15, "a name of its own"),
         ("", 1, 1, "not one SELECT"),
     ],
 )
