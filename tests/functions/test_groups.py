@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from edge.functions.sandbox import ControlGroups, Sandbox
-from edge.functions.sandbox.groups import _bases, _started
+from edge.functions.sandbox.groups import _bases, _pids, _started
 
 V1 = """\
 32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct
@@ -67,3 +67,8 @@ def test_groups_of_this_machine_are_limited_and_leave_nothing_behind() -> None:
 def test_a_process_is_named_by_its_start() -> None:
     assert _started(os.getpid()).isdigit()
     assert _started(2**22 + 1) == ""
+
+
+def test_processes_of_another_namespace_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.procs").write_text("0\n12\n0\n")
+    assert _pids(tmp_path) == [12]

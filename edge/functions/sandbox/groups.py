@@ -245,7 +245,8 @@ def _started(pid: int) -> str:
 
 
 def _pids(folder: Path) -> list[int]:
-    return [int(line) for line in _text(folder / "cgroup.procs").split()]
+    """Without those of another process namespace, which read 0: to a signal that would be our own group."""
+    return [pid for pid in map(int, _text(folder / "cgroup.procs").split()) if pid > 0]
 
 
 def _text(path: Path) -> str:
