@@ -41,7 +41,9 @@ def _instrument() -> None:
         import edge.boards.frames
         import edge.boards.link
         import edge.boards.mqttsn
-        import edge.mqtt.session  # noqa: F401
+        import edge.mqtt.session
+        import edge.rules.parse
+        import edge.rules.rule  # noqa: F401
 
 
 def _run(target: str, arguments: list[str]) -> None:

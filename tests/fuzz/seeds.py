@@ -1,5 +1,5 @@
 """Writes the seed corpora, made from the vectors: `python tests/fuzz/seeds.py FOLDER` fills FOLDER/frames,
-FOLDER/mqttsn, FOLDER/link and FOLDER/mqtt, one raw input a file, for the Python and the C fuzzers alike."""
+FOLDER/mqttsn, FOLDER/link, FOLDER/mqtt and FOLDER/rules, one raw input a file, for the Python and C fuzzers alike."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.fuzz import rules
 from tests.fuzz.mqtt import seed
 from tests.mqtt import vectors as mqtt
 
@@ -24,6 +25,7 @@ def seeds() -> dict[str, list[bytes]]:
         "link": _raw(wire, "hex", "links", "links_rejected", "readings", "readings_rejected", "requests"),
         "mqtt": [seed(version, bytes.fromhex(text)) for version, text, _ in mqtt.VECTORS]
         + [seed(version, bytes.fromhex(text)) for _, _, version, text in mqtt.MALFORMED],
+        "rules": rules.SEEDS,
     }
 
 

@@ -22,6 +22,7 @@ from edge.boards.link import (
 from edge.boards.mqttsn import Forwarded, Packet, PacketRejected, decode, encode
 from edge.errors import InputRejected
 from tests.fuzz.mqtt import mqtt
+from tests.fuzz.rules import rules
 
 
 def frames(data: bytes) -> None:
@@ -97,4 +98,10 @@ def link(data: bytes) -> None:
         assert decode_request(encode_request(request)) == request
 
 
-TARGETS: Final[dict[str, Callable[[bytes], None]]] = {"frames": frames, "mqttsn": mqttsn, "link": link, "mqtt": mqtt}
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    "frames": frames,
+    "mqttsn": mqttsn,
+    "link": link,
+    "mqtt": mqtt,
+    "rules": rules,
+}
