@@ -28,6 +28,8 @@ def lines(status: dict[str, Any]) -> Iterator[str]:
         failing = f", commits fail: {stream['failing']}" if stream["failing"] else ""
         held = f"{stream['backlog_records']} records to export, {stream['bytes']} bytes"
         yield f"stream {stream['name']}: {held}{failing}"
+    for function in status["functions"]:
+        yield f"function {function['name']}: {_function(function)}"
     reload = status.get("reload", {})
     if refused := reload.get("refused"):
         yield f"the changed gateway file is refused: {refused}"
@@ -54,6 +56,23 @@ def _board(board: dict[str, Any]) -> str:
     boot, last = board["boot"], board["last_sequence"]
     hello = f"boot {boot} ({board['reset_reason']}), firmware {board['firmware']}" if boot else "no hello yet"
     return f"{state}, {hello}, {'no reading yet' if last is None else f'last reading {last}'}"
+
+
+def _function(function: dict[str, Any]) -> str:
+    state = function["state"]
+    if state == "backing_off":
+        state = f"backing off, started again in {function['next_start_s']:g} s"
+    p99 = "" if function["p99_ms"] is None else f", p99 {function['p99_ms']:g} ms"
+    parts = [f"{state}, {function['calls']} calls{p99}, {function['backlog']} messages waiting"]
+    if errors := _counted(
+        {name: function[name] for name in ("errors", "timeouts", "retries", "dead_letters", "denied")}
+    ):
+        parts.append(errors)
+    if function["memory_bytes"]:
+        parts.append(f"{function['memory_bytes'] / 1_048_576:.1f} MB")
+    if function["last_error"]:
+        parts.append(f"last error: {function['last_error']}")
+    return ", ".join(parts)
 
 
 def _counted(counters: dict[str, int]) -> str:

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from edge.config_functions import FunctionSettings, check_functions, function_routes, with_absolute_paths
 from edge.errors import ConfigError, InputRejected
+from edge.loops import Loop, Node, find_loop
 from edge.topics import check_filter, check_topic, overlap
 
 DEFAULT_FILE = "/etc/edgeloop/gateway.toml"
@@ -180,6 +182,11 @@ class RuleSettings(_Section, frozen=True, kw_only=True, rename={"source": "from"
     tables: dict[str, str] = {}
 
 
+def dead_letter_stream(name: str) -> StreamSettings:
+    """One that the file does not declare: it is kept here, and its oldest go when it is full."""
+    return StreamSettings(name=name, bytes_max=16 * 1024 * 1024, when_full="drop_oldest", export="")
+
+
 class RulesSettings(_Section, frozen=True, kw_only=True):
     """What all rules share: the log where their rows and open windows are before anybody gets them.
 
@@ -204,17 +211,50 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[RouteSettings, ...]
     streams: tuple[StreamSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = ()
+    functions: tuple[FunctionSettings, ...] = ()
     rules_log: RulesSettings = RulesSettings()
 
     @property
+    def all_streams(self) -> tuple[StreamSettings, ...]:
+        """Those of the file, and the functions' dead-letter streams that it does not declare."""
+        declared = {stream.name for stream in self.streams}
+        names = dict.fromkeys(one.dead_letter for one in self.functions if one.dead_letter)
+        return self.streams + tuple(dead_letter_stream(name) for name in names if name not in declared)
+
+    @property
     def all_routes(self) -> tuple[RouteSettings, ...]:
-        """Those of the file, and those that the streams' `from` and `topics` make."""
-        return self.routes + tuple(
+        """Those of the file, and those that the streams' `from` and `topics` and the functions' grants make."""
+        streams = tuple(
             RouteSettings(source=source, topic=topic, to=(f"stream:{stream.name}",))
             for stream in self.streams
             for source in stream.sources
             for topic in stream.topics
         )
+        functions = tuple(
+            RouteSettings(source=source, topic=topic, to=to)
+            for _, _, (source, topic, to) in function_routes(self.functions)
+        )
+        return self.routes + streams + functions
+
+    @property
+    def function_nodes(self) -> tuple[Node, ...]:
+        """The functions as `find_loop` wants them."""
+        return tuple(
+            Node(
+                one.target,
+                one.sources,
+                tuple(topic.replace(SENDER, "+") for topic in one.subscribe),
+                one.publish,
+                one.to,
+            )
+            for one in self.functions
+        )
+
+    def find_loop(self, nodes: Sequence[Node]) -> Loop | None:
+        """nodes: rules and functions that might feed themselves by the routes of this file."""
+        routes = [(route.source, route.topic.replace(SENDER, "+"), route.to) for route in self.all_routes]
+        exports: dict[str, str] = {f"stream:{stream.name}": stream.export for stream in self.streams}
+        return find_loop(nodes, routes, exports)
 
     @property
     def control_socket(self) -> str:
@@ -226,13 +266,14 @@ _SECTIONS = {
     "cloud": ConnectionSettings,
     "broker": ConnectionSettings,
     "board": BoardSettings,
+    "function": FunctionSettings,
     "mqttsn": MqttSnSettings,
     "route": RouteSettings,
     "rule": RuleSettings,
     "rules": RulesSettings,
     "stream": StreamSettings,
 }
-_LISTS = {"board", "route", "stream", "rule"}
+_LISTS = {"board", "function", "route", "stream", "rule"}
 
 
 def load_config(file: str) -> Config:
@@ -274,6 +315,9 @@ def parse_config(text: str, file: str) -> Config:
         routes=tuple(_convert(file, f"route[{n}]", one, RouteSettings) for n, one in enumerate(lists["route"], 1)),
         streams=tuple(_convert(file, f"stream[{n}]", one, StreamSettings) for n, one in enumerate(lists["stream"], 1)),
         rules=tuple(_convert(file, f"rule[{n}]", one, RuleSettings) for n, one in enumerate(lists["rule"], 1)),
+        functions=tuple(
+            _convert(file, f"function[{n}]", one, FunctionSettings) for n, one in enumerate(lists["function"], 1)
+        ),
         rules_log=_convert(file, "rules", raw.get("rules", {}), RulesSettings),
     )
     config = _with_absolute_paths(config)
@@ -286,7 +330,7 @@ def check_config(config: Config) -> None:
     _check_whole(config)
 
 
-_S = TypeVar("_S", bound=_Section)
+_S = TypeVar("_S", bound=msgspec.Struct)
 
 
 def _convert(file: str, path: str, raw: object, kind: type[_S]) -> _S:
@@ -294,7 +338,7 @@ def _convert(file: str, path: str, raw: object, kind: type[_S]) -> _S:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `")
-        field = path + place.rstrip("`").removeprefix("$")
+        field = path + place.rstrip("`").removeprefix("key` in `").removeprefix("$")
         if unknown := re.match(r"Object contains unknown field `(.*)`$", problem):
             known = [f.encode_name for f in msgspec.structs.fields(kind)]
             raise ConfigError(file, f"{field}.{unknown[1]}", "is not a known field", _hint(unknown[1], known)) from None
@@ -320,7 +364,11 @@ def _with_absolute_paths(config: Config) -> Config:
 
     gateway = msgspec.structs.replace(config.gateway, data_dir=str(base / config.gateway.data_dir))
     return msgspec.structs.replace(
-        config, gateway=gateway, cloud=absolute(config.cloud), broker=absolute(config.broker)
+        config,
+        gateway=gateway,
+        cloud=absolute(config.cloud),
+        broker=absolute(config.broker),
+        functions=with_absolute_paths(config.functions, base),
     )
 
 
@@ -344,6 +392,7 @@ def _check_whole(config: Config) -> None:
         _check_route(config, f"route[{place}]", route)
     _check_rules(config)
     _check_streams(config)
+    _check_functions(config)
     _check_loops(config)
 
 
@@ -390,7 +439,14 @@ def _sources(config: Config) -> set[str]:
     for name, there in (("cloud", config.cloud), ("broker", config.broker), ("udp", config.mqttsn.udp)):
         if there is not None:
             found.add(name)
+    found |= {function.target for function in config.functions}
     return found | {f"rule:{rule.name}" for rule in config.rules}
+
+
+def _ends(config: Config) -> set[str]:
+    """What may stand in `to`."""
+    streams = {f"stream:{stream.name}" for stream in config.streams}
+    return {name for name in _sources(config) if not name.startswith("rule:")} | streams
 
 
 def _check_streams(config: Config) -> None:
@@ -422,8 +478,7 @@ def _check_streams(config: Config) -> None:
 
 def _check_rules(config: Config) -> None:
     """What a rule's settings say beside its SQL, which `edge.rules.build` checks."""
-    file, sources = config.file, _sources(config)
-    ends = {name for name in sources if not name.startswith("rule:")} | {f"stream:{one.name}" for one in config.streams}
+    file, sources, ends = config.file, _sources(config), _ends(config)
     seen: set[str] = set()
     for place, rule in enumerate(config.rules, 1):
         field = f"rule[{place}]"
@@ -443,11 +498,29 @@ def _check_rules(config: Config) -> None:
                 raise ConfigError(file, f"{field}.{name}", "stands without time", "Name the event time, or remove it.")
 
 
+def _check_functions(config: Config) -> None:
+    """Where the functions' names lead to, and that none feeds itself. Rules may lie between: edge.rules.build."""
+    check_functions(config.file, config.functions)
+    for place, one in enumerate(config.functions, 1):
+        ends = _ends(config)
+        for what, named, known in (("from", one.sources, _sources(config)), ("to", one.to, ends)):
+            for name in named:
+                if name not in known:
+                    problem = f"{name!r} is nowhere in this file"
+                    raise ConfigError(config.file, f"function[{place}].{what}", problem, _hint(name, sorted(known)))
+        for source in one.sources:
+            for topic in one.subscribe:
+                route = RouteSettings(source=source, topic=topic, to=(one.target,))
+                _check_route(config, f"function[{place}]", route, topic_field="subscribe")
+    if (loop := config.find_loop(config.function_nodes)) is not None:
+        place = 1 + [one.target for one in config.functions].index(loop.node.name)
+        problem = f"{loop.said!r} comes back to it by {loop.heard!r}"
+        raise ConfigError(config.file, f"function[{place}].publish", problem, "Use topics that do not overlap.")
+
+
 def _check_route(config: Config, field: str, route: RouteSettings, topic_field: str = "topic") -> None:
     file = config.file
-    sources = _sources(config)
-    ends = {name for name in sources if not name.startswith("rule:")}
-    ends |= {f"stream:{stream.name}" for stream in config.streams}
+    sources, ends = _sources(config), _ends(config)
     if not route.to:
         raise ConfigError(file, f"{field}.to", "is empty", f"Name one or more of {', '.join(sorted(ends))}.")
     for what, name in (("from", route.source), *(("to", name) for name in route.to)):
@@ -455,7 +528,9 @@ def _check_route(config: Config, field: str, route: RouteSettings, topic_field: 
             raise ConfigError(file, f"{field}.{what}", f"{name!r} is nowhere in this file", _hint(name, sorted(ends)))
         if what == "to" and name == route.source and name in {"cloud", "broker"}:
             raise ConfigError(file, f"{field}.to", f"sends {name!r} what came from there", "Remove it.")
-    if SENDER in route.topic and (route.source in {"cloud", "broker"} or route.source.startswith("rule:")):
+    if SENDER in route.topic and (
+        route.source in {"cloud", "broker"} or route.source.startswith(("rule:", "function:"))
+    ):
         fix = "Only what boards and UDP clients send has a sender; use + instead."
         raise ConfigError(file, f"{field}.{topic_field}", f"holds {SENDER}", fix)
     try:
@@ -469,7 +544,7 @@ def _check_loops(config: Config) -> None:
     exports = {f"stream:{stream.name}": stream.export for stream in config.streams}
     ways = [
         (place, route.source, {exports.get(name, name) for name in route.to}, route.topic)
-        for place, route in _placed_routes(config)
+        for place, route in placed_routes(config)
     ]
     for field, source, to, topic in ways:
         if source in to and source in {"cloud", "broker"}:
@@ -483,7 +558,7 @@ def _check_loops(config: Config) -> None:
                 raise ConfigError(config.file, other, problem, "Use topics that do not overlap.")
 
 
-def _placed_routes(config: Config) -> list[tuple[str, RouteSettings]]:
+def placed_routes(config: Config) -> list[tuple[str, RouteSettings]]:
     """Every route with the field that makes it, in the order of all_routes."""
     fields = [f"route[{place}].topic" for place in range(1, len(config.routes) + 1)]
     fields += [
@@ -491,4 +566,5 @@ def _placed_routes(config: Config) -> list[tuple[str, RouteSettings]]:
         for place, stream in enumerate(config.streams, 1)
         for _ in range(len(stream.sources) * len(stream.topics))
     ]
+    fields += [f"function[{place}].{field}" for place, field, _ in function_routes(config.functions)]
     return list(zip(fields, config.all_routes, strict=True))

@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,6 +23,7 @@ from edge.router import Router
 from edge.topics import check_filter, matches
 
 LINE_BYTES_MAX = 65_536
+ASK_BYTES_MAX = 256 * 1024
 WATCHERS_MAX = 16
 ROWS_A_TURN = 64
 _WATCH_BYTES_MAX = 1024 * 1024
@@ -36,18 +37,24 @@ class Ask(msgspec.Struct, forbid_unknown_fields=True):
     name: str = ""
     first: int = 0
     last: int = (1 << 63) - 1
+    topic: str = ""
+    payload: bytes = b""  # in base64
+
+
+Rows = Iterable[Any]
+Answering = Callable[[Ask], Rows | Awaitable[Rows]]
 
 
 class Control:
     """Serves one gateway. status: returns what `edge status` shows, as anything msgspec can encode. asks: by what is
-    asked, what gives the rows of the answer; each may raise InputRejected."""
+    asked, what gives the rows of the answer, None for a pause; each may raise InputRejected."""
 
     def __init__(
         self,
         path: str,
         status: Callable[[], Any],
         router: Router,
-        asks: Mapping[str, Callable[[Ask], Iterable[Any]]] | None = None,
+        asks: Mapping[str, Answering] | None = None,
     ) -> None:
         self._asks = asks or {}
         self._path = path
@@ -57,7 +64,7 @@ class Control:
 
     async def run(self) -> None:
         """Serve until cancelled; the socket's file is gone afterwards."""
-        server = await asyncio.start_unix_server(self._serve, sock=_bind(self._path), limit=LINE_BYTES_MAX)
+        server = await asyncio.start_unix_server(self._serve, sock=_bind(self._path), limit=ASK_BYTES_MAX)
         try:
             await server.serve_forever()
         finally:
@@ -90,10 +97,12 @@ class Control:
                 raise InputRejected("too_many_watchers", f"{WATCHERS_MAX} watch already")
             await self._watch(ask.filter, reader, writer)
         elif ask.do in self._asks:
-            for count, row in enumerate(self._asks[ask.do](ask)):
-                _write(writer, row)
-                await writer.drain()
-                if count % ROWS_A_TURN == 0:
+            rows = self._asks[ask.do](ask)
+            for count, row in enumerate(await rows if isinstance(rows, Awaitable) else rows):
+                if row is not None:
+                    _write(writer, row)
+                    await writer.drain()
+                if row is None or count % ROWS_A_TURN == 0:
                     await asyncio.sleep(0)
         else:
             known = ", ".join(("status", "watch", *self._asks))
@@ -181,7 +190,7 @@ def watch(path: str, topic_filter: str) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def ask_rows(path: str, do: str, **fields: str | int) -> Iterator[dict[str, Any]]:
+def ask_rows(path: str, do: str, **fields: str | int | bytes) -> Iterator[dict[str, Any]]:
     """The rows of an answer. Raises TransientError, InputRejected."""
     for line in _ask(path, {"do": do, **fields}):
         row: dict[str, Any] = msgspec.json.decode(line)
@@ -190,7 +199,7 @@ def ask_rows(path: str, do: str, **fields: str | int) -> Iterator[dict[str, Any]
         yield row
 
 
-def _ask(path: str, ask: Mapping[str, str | int]) -> Iterator[bytes]:
+def _ask(path: str, ask: Mapping[str, str | int | bytes]) -> Iterator[bytes]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
             sock.connect(path)

@@ -13,7 +13,7 @@ import msgspec
 from edge.config import SENDER, RouteSettings
 from edge.messages import Message, Origin, Outcome, Target
 from edge.metrics import Metrics
-from edge.topics import matches
+from edge.topics import covers, matches
 
 _TOPICS_REMEMBERED_MAX = 4096
 
@@ -99,8 +99,11 @@ class Router:
             self._send_mixed([(message, known.get(message.topic)) for message in messages], source, sender, origin)
 
     def filters(self, source: str) -> list[str]:
-        """The topic filters that routes from this source name, each once: what to subscribe to there."""
-        return list(dict.fromkeys(route.topic for route in self._routes if route.source == source))
+        """The topic filters that routes from this source name: what to subscribe to there.
+
+        Without those that another covers: a broker may send a message once for every filter that takes it."""
+        named = list(dict.fromkeys(route.topic for route in self._routes if route.source == source))
+        return [one for one in named if not any(covers(other, one) for other in named if other != one)]
 
     def explain(self, source: str, sender: str, topic: str) -> tuple[str, ...]:
         """The names of the targets that a message would reach."""

@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,19 +26,27 @@ from edge.boards.udp import UdpClients
 from edge.cloud.codec import CodecConnection
 from edge.cloud.connection import Connection
 from edge.cloud.inbox import Receive
+from edge.cloud.shadows import Shadows
 from edge.cloud.tls import check_credentials
 from edge.config import Config, ConnectionSettings
-from edge.control import Ask, Control
+from edge.control import Answering, Ask, Control
 from edge.errors import ConfigError
+from edge.functions.child import Spawn
+from edge.functions.figures import FunctionStatus
+from edge.functions.functions import Functions
+from edge.functions.processes import Processes
+from edge.functions.versions import check_files
 from edge.logs import log_event
 from edge.messages import Message, Origin
 from edge.metrics import Metrics
+from edge.outbox.marks import Keeper
 from edge.outbox.outbox import Outbox
 from edge.outbox.report import StreamStatus
 from edge.reload import Reload, ReloadStatus
 from edge.router import Router
 from edge.rulelog.rulelog import RuleLog
 from edge.rules.build import CompiledRule, ReadRule, read_rules, rule_routes, table_files
+from edge.tracing import logs_of, parse_id, trace
 
 # A message costs a tuple or two and makes no cycle: at the default of 700 the collector took about a tenth of a core.
 GC_THRESHOLDS = 20_000, 20, 100
@@ -72,6 +80,7 @@ class Status(msgspec.Struct, frozen=True):
     clients: tuple[ClientStatus, ...]
     counters: dict[str, float]
     streams: tuple[StreamStatus, ...] = ()
+    functions: tuple[FunctionStatus, ...] = ()
     reload: ReloadStatus = ReloadStatus()
 
 
@@ -83,6 +92,7 @@ class Runtime:
         self._started = time.monotonic()
         self._metrics = metrics = Metrics()
         self._read = rules = read_rules(config)
+        self._read_functions = config.functions
         self._routes = [*config.all_routes, *rule_routes(rules)]
         self._router = router = Router(self._routes, metrics)
         self._connections = {
@@ -96,7 +106,16 @@ class Runtime:
             config, self._outbox, router, metrics, now=time.monotonic, unix_time_ms=lambda: int(time.time() * 1000)
         )
         self._rules.change([CompiledRule(rule) for rule in rules], self._routes)
-        self._marks = marks = self._outbox.marks(lambda: self._routes, self._rules.keeper)
+        self._functions = Functions(
+            config,
+            router,
+            metrics,
+            self._processes,
+            letters=self._outbox.dead_letters,
+            shadows=Shadows(self._connections.get("cloud"), f"{config.gateway.name}-{os.getpid()}"),
+            changed=self._inboxes_changed,
+        )
+        self._marks = marks = self._outbox.marks(lambda: self._routes, self._keeper)
         self._boards = [
             Board(
                 settings,
@@ -127,7 +146,7 @@ class Runtime:
             router.attach(name, self._gateway.target(name))
         if self._udp is not None:
             router.attach("udp", self._gateway.target("udp"))
-        for settings in self._config.streams:
+        for settings in self._config.all_streams:
             router.attach(f"stream:{settings.name}", self._outbox.streams[settings.name])
         self._subscribe()
 
@@ -143,7 +162,8 @@ class Runtime:
     def _prepare(self, config: Config) -> Callable[[], None] | None:
         """In a thread: what to do so that the rules and functions of this file are at work."""
         read = read_rules(config)
-        if read == self._read:
+        check_files(config.file, config.functions)
+        if read == self._read and config.functions == self._read_functions:
             return None
         compiled = [CompiledRule(rule) for rule in read]
         return lambda: self._change(config, read, compiled)
@@ -154,6 +174,8 @@ class Runtime:
         self._routes = [*config.all_routes, *rule_routes(read)]
         self._router.change(self._routes)
         self._rules.change(rules, self._routes)
+        self._read_functions = config.functions
+        self._functions.apply(config.functions)
         self._marks.forget_keepers()
         self._subscribe()
 
@@ -174,18 +196,21 @@ class Runtime:
             tasks.append(group.create_task(self._tick_rules()))
             tasks.append(group.create_task(self._control.run()))
             tasks.append(group.create_task(self._reload.run()))
+            functions = group.create_task(self._functions.run())
             gc.collect()
             gc.freeze()  # what start-up made lives as long as the process: no collection looks at it again
             gc.set_threshold(*GC_THRESHOLDS)
             log_event(_log, "gateway_started", gateway=self._config.gateway.name, control=self._config.control_socket)
             await stop.wait()
             log_event(_log, "gateway_stopping")
+            self._functions.stop()
+            await asyncio.wait([functions])
             for task in tasks:
                 task.cancel()
         self._outbox.close()
 
-    def _asks(self) -> dict[str, Callable[[Ask], Iterable[Any]]]:
-        """What the control socket answers about streams."""
+    def _asks(self) -> Mapping[str, Answering]:
+        """What the control socket answers about streams and functions."""
         outbox = self._outbox
         return {
             "streams": lambda ask: outbox.status(),
@@ -193,7 +218,29 @@ class Runtime:
             "purge": lambda ask: (outbox.purge(ask.name),),
             "export": lambda ask: outbox.rows(ask.name, ask.first, ask.last),
             "losses": lambda ask: outbox.losses(ask.name),
+            "functions": lambda ask: self._functions.status(),
+            "function": lambda ask: (self._functions.show(ask.name),),
+            "invoke": self._invoke,
+            "trace": lambda ask: trace(
+                parse_id(ask.name), self._config, self._read, logs_of(self._config, outbox.streams)
+            ),
         }
+
+    async def _invoke(self, ask: Ask) -> Iterable[Any]:
+        return (await self._functions.invoke(ask.name, ask.topic, ask.payload),)
+
+    def _processes(self, create_task: Callable[[Coroutine[Any, Any, None]], object]) -> Spawn:
+        config = self._config
+        connections = [one for one in (config.cloud, config.broker) if one is not None]
+        hidden = [path for one in connections for path in (one.key, one.password_file) if path]
+        return Processes(create_task, config.gateway.name, tuple(hidden))
+
+    def _inboxes_changed(self) -> None:
+        self._marks.forget_keepers()
+
+    def _keeper(self, name: str) -> Keeper | None:
+        """Of a target that is no stream."""
+        return self._functions.inboxes.get(name) or self._rules.keeper(name)
 
     async def _tick_rules(self) -> None:
         """Close the windows whose time has come."""
@@ -212,6 +259,7 @@ class Runtime:
             clients=self._gateway.clients(),
             counters=self._metrics.snapshot(),
             streams=self._outbox.status(),
+            functions=self._functions.status(),
             reload=self._reload.status,
         )
 

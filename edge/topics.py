@@ -70,6 +70,19 @@ def overlap(one: str, other: str) -> bool:
     return len(left) == len(right) or (longer[min(len(left), len(right))] == "#")
 
 
+def covers(wide: str, narrow: str) -> bool:
+    """Whether the first filter takes every topic that the second takes."""
+    ours, theirs = wide.split("/"), narrow.split("/")
+    if narrow.startswith("$") and ours[0] in {"+", "#"}:
+        return False
+    for place, level in enumerate(ours):
+        if level == "#":
+            return True
+        if place >= len(theirs) or theirs[place] == "#" or (level != "+" and level != theirs[place]):
+            return False
+    return len(ours) == len(theirs)
+
+
 class _Node(Generic[T]):
     __slots__ = ("children", "here")
 

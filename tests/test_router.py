@@ -160,3 +160,12 @@ def test_every_message_goes_where_a_route_says_in_order_and_ends_once(
     for name, sink in sinks.items():
         wanted = [n for n, topic in enumerate(topics) if name in router.explain(*source, topic)]
         assert [m.receipt for m in sink.messages] == wanted
+
+
+def test_what_to_subscribe_to_leaves_out_what_another_filter_covers() -> None:
+    routes = [route("broker", topic, "cloud") for topic in ("dt/+", "cmd/x", "dt/#", "dt/+", "+/x", "$SYS/#")]
+    assert Router([*routes, route("cloud", "#", "broker")], Metrics()).filters("broker") == [
+        "dt/#",
+        "+/x",
+        "$SYS/#",
+    ]

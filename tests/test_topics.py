@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import InputRejected
-from edge.topics import TopicTree, check_filter, check_topic, matches, overlap
+from edge.topics import TopicTree, check_filter, check_topic, covers, matches, overlap
 
 LEVELS = st.sampled_from(["a", "b", "", "$s", "é"])
 TOPICS = st.lists(LEVELS, min_size=1, max_size=4).map("/".join).filter(bool)
@@ -75,3 +75,20 @@ def test_filters_that_share_no_topic_do_not_overlap() -> None:
     assert not overlap("a/b", "a/b/c")
     assert not overlap("+/x", "$aws/x")
     assert overlap("a/b/#", "a/b")
+
+
+@given(FILTERS, FILTERS, TOPICS)
+def test_a_filter_that_covers_another_takes_all_it_takes(one: str, other: str, topic: str) -> None:
+    if covers(one, other) and matches(other, topic):
+        assert matches(one, topic)
+
+
+def test_which_filters_cover_which() -> None:
+    assert covers("dt/#", "dt/+")
+    assert covers("dt/#", "dt")
+    assert covers("dt/+", "dt/x")
+    assert covers("dt/x", "dt/x")
+    assert not covers("dt/+", "dt/#")
+    assert not covers("dt/+", "+/x")
+    assert not covers("dt/x", "dt/x/y")
+    assert not covers("#", "$SYS/x")

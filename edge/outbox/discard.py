@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
+from typing import Final
 
 from edge.config import Config, StreamSettings
 from edge.errors import ConfigError
@@ -19,12 +20,15 @@ from edge.outbox.record import decode, name_of
 from edge.outbox.report import CURSOR, FOLDER, Folder, folders
 from edge.outbox.shedder import UNREADABLE
 
+IMPLIED: Final = "implied"
+"""In the state of a stream that no file declared: it may stay when nobody asks for it any more."""
+
 _log = logging.getLogger(__name__)
 
 
 def check_removed(config: Config, discard: Sequence[str]) -> None:
     """Streams that have a folder and are no longer in the file. Raises ConfigError for one with a backlog."""
-    known = {stream.name for stream in config.streams}
+    known = {stream.name for stream in config.all_streams}
     there = folders(config)
     for name in discard:
         if name not in known and name not in there:
@@ -35,7 +39,10 @@ def check_removed(config: Config, discard: Sequence[str]) -> None:
             continue
         folder = Folder(config, name)
         held = folder.status().backlog_records
+        implied = IMPLIED in folder.log.state and name not in discard
         folder.log.close()
+        if implied:
+            continue
         if held and name not in discard:
             problem = f"the stream {name!r} is gone from the file, and {held} records in it are not exported"
             fix = f"Put it back until they are, or start once with `edge run --discard {name}`."
@@ -50,7 +57,7 @@ def check_shrunk(config: Config, settings: StreamSettings, log: Log, own: str, d
     held = sum(segment.bytes for segment in log.segments)
     if held <= settings.bytes_max:
         return
-    place = 1 + config.streams.index(settings)
+    place = 1 + config.all_streams.index(settings)
     sent = Lanes(log.state.get(CURSOR), log.first, live_first=False).sent
     backlog = log.next - max(sent.cursor, log.first)
     if settings.name not in discard and backlog:

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from edge.config import Config, RouteSettings, StreamSettings
+from edge.config import Config, RouteSettings, StreamSettings, dead_letter_stream
 from edge.errors import InputRejected
 from edge.log import Log
 from edge.messages import Target
 from edge.metrics import Metrics
-from edge.outbox.discard import check_removed, check_shrunk
+from edge.outbox.discard import IMPLIED, check_removed, check_shrunk
 from edge.outbox.drain import Drain
 from edge.outbox.marks import GatewayMarks, Keeper
 from edge.outbox.opening import open_stream
@@ -40,6 +40,7 @@ class Outbox:
         unix_time: Callable[[], float] = time.time,
     ) -> None:
         self._config, self._discard = config, discard
+        self._started = False
         self._metrics, self._now, self._unix_time = metrics, now, unix_time
         self.streams: dict[str, Stream] = {}
         self._uploaders: dict[str, Uploader] = {}
@@ -47,11 +48,10 @@ class Outbox:
         self._backlogs: dict[str, Callable[[], int]] = {}
         self._reserve = Reserve(os.path.join(config.gateway.data_dir, RESERVE))
         check_removed(config, discard)
-        if config.streams:
+        if config.all_streams:
             self._reserve.take()
-        for settings in config.streams:
-            folder = os.path.join(config.gateway.data_dir, FOLDER, settings.name)
-            stream = self._open(settings, folder, f"{config.gateway.name}/{settings.name}")
+        for settings in config.all_streams:
+            stream = self._open_declared(settings)
             self.streams[settings.name] = stream
             if settings.export:
                 topic = f"batch/{config.gateway.name}/{settings.name}"
@@ -139,6 +139,7 @@ class Outbox:
 
     def start(self) -> None:
         """On the running loop: what is held from before goes on."""
+        self._started = True
         for stream in self.streams.values():
             stream.start()
         for drain in self._drains.values():
@@ -151,9 +152,26 @@ class Outbox:
         for stream in self.streams.values():
             stream.close()
 
+    def dead_letters(self, name: str) -> Stream:
+        """The stream of this name; made if it is not there. On the running loop when the streams are started."""
+        stream = self.streams.get(name)
+        if stream is None:
+            stream = self.streams[name] = self._open_declared(dead_letter_stream(name))
+            if self._started:
+                stream.start()
+        return stream
+
+    def _open_declared(self, settings: StreamSettings) -> Stream:
+        """One of the file, or one that the file's functions make for themselves."""
+        folder = os.path.join(self._config.gateway.data_dir, FOLDER, settings.name)
+        stream = self._open(settings, folder, f"{self._config.gateway.name}/{settings.name}")
+        if settings not in self._config.streams:
+            stream.keep(IMPLIED, b"1")
+        return stream
+
     def _open(self, settings: StreamSettings, folder: str, own: str) -> Stream:
         def check(log: Log) -> None:
-            if settings in self._config.streams:
+            if settings in self._config.all_streams:
                 check_shrunk(self._config, settings, log, own, self._discard)
 
         return open_stream(

@@ -119,7 +119,7 @@ class Folder:
         self.marks, self.ledger = Marks(state), Ledger(state)
         count_intent(self.log, self.ledger)
         self.sent = Lanes(state.get(CURSOR), self.log.first, live_first=False).sent
-        found = [stream.bytes_max for stream in config.streams if stream.name == name]
+        found = [stream.bytes_max for stream in config.all_streams if stream.name == name]
         self.bytes_max = config.rules_log.bytes_max if name == RULES else found[0] if found else 0
 
     def status(self) -> StreamStatus:

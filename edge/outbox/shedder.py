@@ -53,6 +53,9 @@ class Shedder:
         self._plan: tuple[Replacement, Thinner] | None = None
         self._intent: bytes | None = None  # of the plan, once it is made
 
+    def change(self, settings: StreamSettings) -> None:
+        self._settings = settings
+
     def look_at_room(self, room: int, least: int) -> Replacement | None:
         """Called when the log is idle. Returns a piece of work for it when the policy is to thin."""
         policy = self._settings.when_full

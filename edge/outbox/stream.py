@@ -164,7 +164,15 @@ class Stream:
         return self._rates[0].per_s, self._rates[1].per_s
 
     def keep(self, key: str, value: bytes) -> None:
-        self.log.put_state(key, value)
+        if not self._closed:
+            self.log.put_state(key, value)
+
+    def change(self, settings: StreamSettings) -> None:
+        """Other bounds from now on; of what is held nothing is given up for it but by the policy."""
+        self.settings = settings
+        self._shedder.change(settings)
+        self._bytes_max = settings.bytes_max
+        self._find_room()
 
     def board_shed(self, thing: str, boot: int, first: int, last: int) -> None:
         # The board may not know of all that is here: a kill can come between the commit and its PUBACK.

@@ -9,6 +9,7 @@ import msgspec
 
 from edge.config import Config, RouteSettings, RuleSettings
 from edge.errors import ConfigError, InputRejected
+from edge.loops import Node
 from edge.rules.child import parse_rules
 from edge.rules.plan import Plan
 from edge.rules.rule import Rule
@@ -120,34 +121,23 @@ def output_topic(settings: RuleSettings) -> str:
 
 
 def _check_loops(config: Config, rules: Sequence[ReadRule]) -> None:
-    """A rule's rows must not come back to it, through other rules or through a broker."""
-    exports = {f"stream:{stream.name}": stream.export for stream in config.streams}
-    feeds: dict[str, list[str]] = {}
+    """A rule's rows must not come back to it, through other rules, through functions or through a broker."""
+    nodes = list(config.function_nodes)
     for rule in rules:
-        name = f"rule:{rule.settings.name}"
         out = re.sub(r"\$\{[^}]*\}", "+", output_topic(rule.settings))
         out = "/".join("+" if "+" in level else level for level in out.split("/"))
-        reached = {name, *rule.settings.to}
-        for route in config.all_routes:
-            if route.source == name and overlap(route.topic, out):
-                reached.update(route.to)
-        reached |= {exports[to] for to in reached if to in exports}
-        feeds[name] = [
-            f"rule:{other.settings.name}"
-            for other in rules
-            if reached & set(other.settings.source) and any(overlap(out, topic) for topic in other.plan.topics)
-        ]
-    for place, rule in enumerate(rules, 1):
-        name = f"rule:{rule.settings.name}"
-        seen, stack = set(), list(feeds[name])
-        while stack:
-            one = stack.pop()
-            if one == name:
-                problem = f"{output_topic(rule.settings)!r} comes back to the rule by its FROM {_named(rule.plan)}"
-                raise ConfigError(config.file, f"rule[{place}].topic", problem, "Use topics that do not overlap.")
-            if one not in seen:
-                seen.add(one)
-                stack += feeds[one]
+        settings = rule.settings
+        nodes.append(Node(f"rule:{settings.name}", settings.source, tuple(rule.plan.topics), (out,), settings.to))
+    if (loop := config.find_loop(nodes)) is None:
+        return
+    names = [f"rule:{rule.settings.name}" for rule in rules]
+    if loop.node.name in names:
+        place = names.index(loop.node.name)
+        problem = f"{output_topic(rules[place].settings)!r} comes back to the rule by its FROM {loop.heard!r}"
+        raise ConfigError(config.file, f"rule[{place + 1}].topic", problem, "Use topics that do not overlap.")
+    place = 1 + [one.target for one in config.functions].index(loop.node.name)
+    problem = f"{loop.said!r} comes back to it by {loop.heard!r}"
+    raise ConfigError(config.file, f"function[{place}].publish", problem, "Use topics that do not overlap.")
 
 
 def explain(rules: Sequence[ReadRule], source: str, topic: str) -> Mapping[str, str]:

@@ -12,7 +12,6 @@ from edge.rules.windows import START, Memory
 Tables = dict[str, dict[Any, dict[str, Any]]]
 
 FUTURE_MS_MAX = 3_600_000
-KEY_CHARS_MAX = 1024
 _SIGNS = {"<": "<", "<=": "<=", ">": ">", ">=": ">=", "=": "=="}
 _EXACT = 2**53
 
@@ -218,7 +217,7 @@ class Code:
         if not safe:
             for at, key in enumerate(keys):
                 lines.append(f"g{at} = {key}")
-                lines.append(f"if {unfit(f'g{at}')}: count('group'); continue")
+                lines.append(f"if g{at}.__class__ not in SCALARS: count('group'); continue")
             keys = [f"g{at}" for at in range(len(keys))]
         lines.append(f"key = {keys[0]}" if len(keys) == 1 else f"key = ({''.join(f'{key}, ' for key in keys)})")
         return lines
@@ -276,7 +275,7 @@ class Code:
             return [f"if not memory.unseen({place}, {key}, t, {self._value(call.args[0])} * 1000): continue"]
         lines = [f"v = {self._value(call.args[0])}"]
         if call.name == "unseen":
-            lines += [f"if {unfit('v')}: count('group'); continue"]
+            lines += ["if v.__class__ not in SCALARS: count('group'); continue"]
             ms = f"{self._value(call.args[1])} * 1000"
             return [*lines, f"if not memory.unseen({place}, ({key}, v), t, {ms}): continue"]
         table = f"R{place}"
@@ -284,7 +283,8 @@ class Code:
         lines += [f"was = {table}.get({key})"]
         same = "v == was and v.__class__ is was.__class__"
         if len(call.args) == 1:
-            lines += ["if v is None: continue", f"if {unfit('v')}: count('group'); continue"]
+            lines += ["if v is None or v.__class__ not in SCALARS: continue", "v = memory.kept(v)"]
+            lines += ["if v is None: continue"]
         else:
             delta = call.args[1]
             assert isinstance(delta, Value)
@@ -376,11 +376,6 @@ class Code:
                 if isinstance(value, str):
                     return f"({left}.__class__ is str and {left} {_SIGNS[name]} {right})"
         return f"({self._value(expression)} is True)"
-
-
-def unfit(name: str) -> str:
-    """Whether a value is nothing to be remembered by: an object, a list, or too long a text."""
-    return f"{name}.__class__ not in SCALARS or ({name}.__class__ is str and len({name}) > {KEY_CHARS_MAX})"
 
 
 def _is_plain(path: tuple[str | int, ...]) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from edge.rules.compiling import FUTURE_MS_MAX, Code, Tables, time_lines, unfit
+from edge.rules.compiling import FUTURE_MS_MAX, Code, Tables, time_lines
 from edge.rules.joins import Joining
 from edge.rules.plan import SIDED, Call, Expression, Field, Plan, Value
 from edge.topics import matches
@@ -85,7 +85,7 @@ class JoinCode(Code):
         for at, pair in enumerate(self._join.keys):
             body += [
                 f"k{at} = {self._value(pair[side])}",
-                f"if {unfit(f'k{at}')}: count('group'); return",
+                f"if k{at}.__class__ not in SCALARS: count('group'); return",
                 f"if k{at}.__class__ is bool: k{at} = (k{at},)",
             ]
             parts.append(f"k{at}")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from edge.rules.journal import Journal, as_key
 from edge.rules.plan import Window
-from edge.rules.windows import NEVER, START, Memory
+from edge.rules.windows import NEVER, START, Memory, is_long
 
 Pair = tuple[tuple[Any, ...], tuple[Any, ...]]
 """Two messages' values, the time first of each; all None where there is no second one."""
@@ -65,6 +65,9 @@ class Joining(Memory):
 
     def hold(self, side: int, t: int, key: Any, values: tuple[Any, ...]) -> None:
         """One message that is not late."""
+        if is_long(key):
+            self.count("key_too_long")
+            return
         if self.events >= self._events_max:
             self.count("events_max")
             return

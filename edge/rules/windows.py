@@ -21,6 +21,7 @@ DEPTH_MAX = 64
 _WHOLE = 2**63
 NEVER = 2**62
 START = -(2**62)
+KEY_CHARACTERS_MAX = 1024
 
 
 class Memory:
@@ -94,14 +95,21 @@ class Memory:
         group = self.open.get(start)
         if group is None:
             assert self.window is not None
-            group = self.open[start] = {}
+            group = {}
+            if self.keys >= self.keys_max:  # nothing will come into it, so that windows are bounded as groups are
+                self.changed = {}
+                return group
+            self.open[start] = group
             self._journal(f"w{start}", group)
             self.close_at = min(self.close_at, start + self.window.size)
         self.changed = self._journals[f"w{start}"].changed
         return group
 
     def new(self, group: dict[Any, list[Any]], key: Any) -> list[Any] | None:
-        """Slots for a new group; None, and counted, when the rule holds keys_max already."""
+        """Slots for a new group; None, and counted, when the rule holds keys_max already or the key is too long."""
+        if is_long(key):
+            self.count("key_too_long")
+            return None
         if self.keys >= self.keys_max:
             self.count("keys_max")
             return None
@@ -239,6 +247,9 @@ class Memory:
 
     def remember(self, place: int, key: Any, value: Any) -> None:
         table = self.remembered[place]
+        if key not in table and is_long(key):
+            self.count("key_too_long")
+            return
         if key not in table and len(table) >= self.keys_max:
             oldest = next(iter(table))
             del table[oldest]
@@ -331,3 +342,12 @@ def _is_flat(value: Any, depth: int) -> bool:
     if isinstance(value, dict):
         return depth > 0 and all(_is_flat(one, depth - 1) for one in value.values())
     return not isinstance(value, list) or (depth > 0 and all(_is_flat(one, depth - 1) for one in value))
+
+
+def is_long(key: Any) -> bool:
+    """Whether a key of scalars would take too much to keep by the thousand."""
+    if isinstance(key, tuple):
+        return any(map(is_long, key))
+    if isinstance(key, int):
+        return key.bit_length() > KEY_CHARACTERS_MAX
+    return isinstance(key, str) and len(key) > KEY_CHARACTERS_MAX

@@ -1,4 +1,5 @@
-"""Rules over JSON payloads in one process: from a batch of messages to the batch of rows, beside a bare loop."""
+"""Rules over JSON payloads in one process: from a batch of messages to the batch of rows, beside a bare loop; and one
+of them in a whole gateway, see window.py."""
 
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from edge.rules.child import parse_rules
 from edge.rules.engine import NOBODY, Engine, KeptRow, Output
 from edge.rules.payloads import decoder
 from edge.rules.rule import Rule
+from tests.bench import window
 from tests.bench.figures import Context, Figure, check_all_arrived, figure, times
 
 DESCRIPTION = "filter, dead-band and window rules over JSON, beside a bare loop and bytewax"
@@ -84,7 +86,8 @@ def run(context: Context) -> list[Figure]:
                 )
             )
     weighed = [_pss_mb_per_1000() for _ in range(3)]
-    return [*figures, figure("pss_mb_per_1000_sources", weighed, "MB", "lower")]
+    context.progress("  from broker to cloud")
+    return [*figures, figure("pss_mb_per_1000_sources", weighed, "MB", "lower"), *window.figures(context)]
 
 
 def _messages(count: int) -> list[Message]:

@@ -20,7 +20,7 @@ def limits(memory_bytes: int, cores: float) -> Iterator[Sequence[str]]:
     """Gives the prefix of a command that runs it, and all it starts, within these. Memory holds the page cache too.
 
     Raises NoControl. When the context ends so must have what ran in it."""
-    name = f"edgeloop-bench-{os.getpid()}"
+    name = _name()
     quota = int(cores * PERIOD_US)
     if (ROOT / "cgroup.controllers").exists():
         folders = [ROOT / name]
@@ -38,6 +38,7 @@ def limits(memory_bytes: int, cores: float) -> Iterator[Sequence[str]]:
             for folder in folders:
                 folder.mkdir()
                 made.append(folder)
+                os.setxattr(folder, "trusted.delegate", b"1")  # as systemd says: what runs in it makes groups below it
             for file, value in values.items():
                 _put(folders, file, value)
         except OSError as error:
@@ -49,6 +50,17 @@ def limits(memory_bytes: int, cores: float) -> Iterator[Sequence[str]]:
             _remove(folder)
 
 
+def is_held(pid: int) -> bool:
+    """Whether the process is within the limits of this process's `limits`, in a group below them perhaps."""
+    rows = [row.split(":", 2)[1:] for row in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    held = {controller for names, path in rows if f"/{_name()}" in path for controller in names.split(",")}
+    return "" in held or {"cpu", "memory"} <= held
+
+
+def _name() -> str:
+    return f"edgeloop-bench-{os.getpid()}"
+
+
 def _put(folders: Sequence[Path], file: str, value: str) -> None:
     controller = file.partition(".")[0]
     folder = folders[-1] if controller == "cpu" else folders[0]
@@ -58,7 +70,9 @@ def _put(folders: Sequence[Path], file: str, value: str) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """A process that has ended may take a moment to leave its group."""
+    """With those below it. A process that has ended may take a moment to leave its group."""
+    for below in [path for path in folder.iterdir() if path.is_dir()]:
+        _remove(below)
     for _ in range(50):
         with contextlib.suppress(OSError):
             folder.rmdir()

@@ -26,6 +26,22 @@ def pss_mb(pid: int) -> float:
     raise OSError(f"/proc/{pid}/smaps_rollup says no Pss")
 
 
+def family(pid: int) -> list[int]:
+    """The process and all that descend from it, as they are now; but for those that have ended and are not reaped."""
+    found = [pid]
+    for one in found:
+        for thread in Path(f"/proc/{one}/task").glob("*/children"):
+            found += [child for child in map(int, thread.read_text().split()) if not _has_ended(child)]
+    return found
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 def pin(pid: int, core: int) -> None:
     """Keep the process and the threads it has now on one core; core: an index into those this process may use."""
     cores = sorted(os.sched_getaffinity(0))

@@ -54,6 +54,9 @@ def test_every_reading_arrives_commands_are_answered_and_the_set_temperature_is_
     assert shown["readings_received"] == shown["readings_produced"] >= 6
     assert shown["commands_answered"] == shown["commands_sent"] >= 6
     assert shown["temperature_seen_c"] == shown["temperature_set_c"] == 31.25
+    assert shown["rule_readings"] == shown["readings_produced"]
+    assert shown["rule_windows"] >= 4
+    assert shown["function_results_received"] == shown["readings_produced"] <= shown["function_calls"]
     assert left_running(tmp_path) == []
     named = re.search(r"logs, keys and the boards' flash are in (\S+)", err)
     assert named is not None
@@ -68,6 +71,7 @@ def test_an_outage_with_a_kill_in_its_middle_loses_nothing_and_shows_nothing_twi
     shown = json.loads(out)
     assert shown["readings_visible"] == shown["readings_received"] == shown["readings_produced"] >= 16
     assert (shown["readings_visible_twice"], shown["readings_shed"]) == (0, 0)
+    assert shown["rule_readings"] == shown["readings_produced"]
     assert left_running(tmp_path) == []
 
 

@@ -11,8 +11,8 @@ from paho.mqtt.properties import Properties
 
 from edge.config import load_config
 from edge_tools.demo import __main__ as demo
-from edge_tools.demo.judge import ANSWERS, Judge
-from edge_tools.demo.world import GATEWAY, JUDGE, access_rules, gateway_file, things
+from edge_tools.demo.judge import ANSWERS, MEANS, RESULTS, Judge
+from edge_tools.demo.world import EXAMPLES, FILE, GATEWAY, JUDGE, access_rules, gateway_file, things
 from edge_tools.mosquitto import HOST, THING_ACL, Mosquitto
 from edge_tools.pki import Credential, issue_client, issue_server, make_ca
 
@@ -28,6 +28,10 @@ def test_the_gateway_file_is_valid_with_quotes_and_spaces_in_its_paths(tmp_path:
     assert config.cloud is not None
     assert config.cloud.key == str(tmp_path / "c key")
     assert {(route.source, route.to) for route in config.routes} == {("boards", ("cloud",)), ("cloud", ("boards",))}
+    example = load_config(str(EXAMPLES / FILE))
+    assert (config.routes, config.streams, config.rules) == (example.routes, example.streams, example.rules)
+    assert [rule.name for rule in config.rules] == ["mean"]
+    assert [function.name for function in config.functions] == ["fahrenheit"]
 
 
 def for_publish() -> Any:
@@ -76,8 +80,12 @@ def test_the_judge_counts_readings_and_answers_over_mutual_tls_and_others_topics
         cloud.broker.wait_log(f"Sending SUBACK to {GATEWAY}")
         for sequence in (1, 2, 2):
             gateway.publish("dt/board1/temp", b'{"c":21.5}', qos=1, properties=cloud.reading(sequence))
+        gateway.publish(f"{MEANS}/board1", b'{"board":"board1","c_avg":21.5,"c_max":21.5,"n":2,"from_ms":4000}', qos=1)
+        gateway.publish(f"{RESULTS}/board1", b'{"f":70.7,"boot":3,"seq":1}', qos=1)
         command = cloud.judge.command("board1", "ping", b"hello")
         assert cloud.judge.wait(lambda: command.answer is not None and tally.received("board1") == 2, 10)
+        assert cloud.judge.wait(lambda: tally.in_means("board1") == 2 and tally.means_fit("board1"), 10)
+        assert cloud.judge.wait(lambda: tally.right_results("board1") == 1, 10)
         gateway.publish("dt/board2/temp", b'{"c":9}', qos=1, properties=cloud.reading(1))
         cloud.broker.wait_log("Denied PUBLISH from demo-gateway")  # and mosquitto 2.0.11 hangs up on it
         gateway.disconnect()
@@ -93,6 +101,7 @@ def test_the_rules_give_the_gateway_its_own_boards_only() -> None:
     rules = access_rules(["board1"])
     assert "topic write dt/board1/#" in rules
     assert f"topic write {ANSWERS}/#" in rules
+    assert {f"topic write {MEANS}/board1", f"topic write {RESULTS}/board1"} < set(rules)
     assert not {"topic write dt/#", "topic readwrite #", *THING_ACL} & set(rules)
 
 

@@ -41,6 +41,7 @@ def _instrument() -> None:
         import edge.boards.frames
         import edge.boards.link
         import edge.boards.mqttsn
+        import edge.functions.ndjson
         import edge.mqtt.session
         import edge.rules.parse
         import edge.rules.rule  # noqa: F401

@@ -1,5 +1,5 @@
 """Writes the seed corpora, made from the vectors: `python tests/fuzz/seeds.py FOLDER` fills FOLDER/frames,
-FOLDER/mqttsn, FOLDER/link, FOLDER/mqtt and FOLDER/rules, one raw input a file, for the Python and C fuzzers alike."""
+FOLDER/mqttsn and so on by target, one raw input a file, for the Python and the C fuzzers alike."""
 
 import hashlib
 import json
@@ -10,6 +10,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.fuzz import rules
+from tests.fuzz.functions import LINES_SEEDS, WIRE_SEEDS
 from tests.fuzz.mqtt import seed
 from tests.mqtt import vectors as mqtt
 
@@ -26,6 +27,8 @@ def seeds() -> dict[str, list[bytes]]:
         "mqtt": [seed(version, bytes.fromhex(text)) for version, text, _ in mqtt.VECTORS]
         + [seed(version, bytes.fromhex(text)) for _, _, version, text in mqtt.MALFORMED],
         "rules": rules.SEEDS,
+        "function_wire": WIRE_SEEDS,
+        "function_lines": LINES_SEEDS,
     }
 
 

@@ -21,6 +21,7 @@ from edge.boards.link import (
 )
 from edge.boards.mqttsn import Forwarded, Packet, PacketRejected, decode, encode
 from edge.errors import InputRejected
+from tests.fuzz.functions import function_lines, function_wire
 from tests.fuzz.mqtt import mqtt
 from tests.fuzz.rules import rules
 
@@ -104,4 +105,6 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "link": link,
     "mqtt": mqtt,
     "rules": rules,
+    "function_wire": function_wire,
+    "function_lines": function_lines,
 }

@@ -133,6 +133,15 @@ def test_a_rule_that_matches_nothing_holds_nothing() -> None:
         assert one.flush() == []
 
 
+@pytest.mark.parametrize("kind", ["tumbling", "sliding", "count", "join", "changed"])
+def test_keys_and_values_that_are_long_are_not_kept(kind: str) -> None:
+    one = made(kind)
+    rows(one, [{"t": 1, "g": "a" * 100_000, "c": "b" * 100_000}] * 20, topic="x")
+    rows(one, [{"t": 1, "g": "a", "c": {"deep": ["b" * 100_000]}}] * 4, topic="x")
+    assert sum(map(len, one.state().values())) < 1_000
+    assert {"key_too_long", "value_too_long"} & set(one.counts)
+
+
 def test_a_text_of_128_kb_costs_every_function_little() -> None:
     text = "a" * 131_000
     for kind in ("text", "filter", "unseen", "changed"):

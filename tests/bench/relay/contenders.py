@@ -145,13 +145,20 @@ window = {WINDOW}
 
 
 def gateway_with_boards(
-    ports: Sequence[Port], cloud_port: int, folder: Path, credential: Credential | None, *, durable: bool = False
+    ports: Sequence[Port],
+    cloud_port: int,
+    folder: Path,
+    credential: Credential | None,
+    *,
+    durable: bool = False,
+    sections: str = "",
 ) -> ProcessRelay:
-    """Ours: the real gateway with boards as sources. durable: by way of a stream on disk."""
+    """Ours: the real gateway with boards as sources. durable: by way of a stream on disk; sections: more of them."""
     boards = "".join(
         f'[[board]]\nname = "{port.name}"\nport = "{port.path}"\nwindow = {BOARD_WINDOW}\n' for port in ports
     )
-    return gateway_of(cloud_port, credential, folder, boards + _way("boards", "bench/{board}", durable=durable))
+    way = _way("boards", "bench/{board}", durable=durable)
+    return gateway_of(cloud_port, credential, folder, boards + way + sections)
 
 
 def _way(source: str, topic: str, *, durable: bool) -> str:

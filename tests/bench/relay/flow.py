@@ -41,7 +41,7 @@ def on_the_others_core() -> Iterator[None]:
 
 
 @contextmanager
-def brokers(context: Context, server: Credential) -> Iterator[tuple[Mosquitto, Mosquitto]]:
+def brokers(context: Context, server: Credential | None) -> Iterator[tuple[Mosquitto, Mosquitto]]:
     with (
         Mosquitto(context.folder("local"), options=BROKER_OPTIONS, prefix=on_core(RELAY_CORE)) as local,
         Mosquitto(context.folder("cloud"), tls=server, options=BROKER_OPTIONS, prefix=on_core(OTHERS_CORE)) as cloud,

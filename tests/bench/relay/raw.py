@@ -6,7 +6,7 @@ A payload is JSON as a board would send it, PAYLOAD_BYTES long, with the message
 import selectors
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Final
@@ -71,9 +71,9 @@ class Publisher(Client):
         super().__init__(port, name)
         self._owed_bytes = 0
 
-    def publish(self, numbers: Iterable[int]) -> None:
-        """Returns when the broker has acknowledged all."""
-        built = [_publish(number) for number in numbers]
+    def publish(self, numbers: Iterable[int], topic: Callable[[int], str] = lambda _: TOPIC) -> None:
+        """Returns when the broker has acknowledged all. topic: of a number."""
+        built = [_publish(number, topic(number)) for number in numbers]
         stream, at = memoryview(b"".join(built)), 0
         self._owed_bytes += PUBACK_BYTES * len(built)
         self.socket.setblocking(False)
@@ -91,9 +91,9 @@ class Publisher(Client):
                             selector.modify(self.socket, selectors.EVENT_READ)
         self.socket.setblocking(True)
 
-    def publish_one(self, number: int) -> None:
+    def publish_one(self, number: int, topic: str = TOPIC) -> None:
         """Its acknowledgement is read by some later call."""
-        self.socket.sendall(_publish(number))
+        self.socket.sendall(_publish(number, topic))
         self._owed_bytes += PUBACK_BYTES
         self.socket.setblocking(False)
         with suppress(BlockingIOError):
@@ -107,18 +107,19 @@ class Publisher(Client):
         self._owed_bytes -= len(data)
 
 
-def _publish(number: int) -> bytes:
-    return encode(p.Publish(TOPIC, payload(number), 1, packet_id=number % 65535 + 1), V311)
+def _publish(number: int, topic: str = TOPIC) -> bytes:
+    return encode(p.Publish(topic, payload(number), 1, packet_id=number % 65535 + 1), V311)
 
 
 class Counter(Client):
     """Receives; keeps the bytes and looks at them when all should be there."""
 
-    def __init__(self, port: int, name: str, topic_filter: str) -> None:
+    def __init__(self, port: int, name: str, *filters: str) -> None:
         super().__init__(port, name)
         self._chunks: list[bytes] = []
         self.bytes = 0
-        self.subscribe(topic_filter)
+        for topic_filter in filters:
+            self.subscribe(topic_filter)
 
     def start(self) -> None:
         self._chunks.clear()
@@ -165,8 +166,14 @@ def check_in_order(what: str, found: Sequence[int]) -> None:
         raise NoFigure(f"{what}: not in order")
 
 
-def pace(publisher: Publisher, watched: Sequence[Counter], count: int, interval_s: float) -> list[dict[int, int]]:
-    """Publish that many, one each interval. Returns for each counter when a number arrived, in ns."""
+def pace(
+    publisher: Publisher,
+    watched: Sequence[Counter],
+    count: int,
+    interval_s: float,
+    topic: Callable[[int], str] = lambda _: TOPIC,
+) -> list[dict[int, int]]:
+    """Publish that many, one each interval. Returns for each counter when a number arrived, in ns. topic: of one."""
     arrived: list[dict[int, int]] = [{} for _ in watched]
     parsers = [Parser(V311) for _ in watched]
     with selectors.DefaultSelector() as selector:
@@ -178,7 +185,7 @@ def pace(publisher: Publisher, watched: Sequence[Counter], count: int, interval_
             now = time.monotonic()
             if sent < count and now >= due:
                 sent += 1
-                publisher.publish_one(sent)
+                publisher.publish_one(sent, topic(sent))
                 due += interval_s
                 end = now + 5
             elif sent == count and now > end:

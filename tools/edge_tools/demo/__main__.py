@@ -169,6 +169,7 @@ class Run:
         counters = status["counters"].items()
         rejected += sum(int(n) for name, n in counters if name.startswith("frames_rejected"))
         shed += sum(int(n) for name, n in counters if name.startswith("stream_records_shed"))
+        calls = sum(int(n) for name, n in counters if name.startswith("function_calls"))
         shown = self._world.shown.wait(produced, DRAIN_TIMEOUT_S)
         with self._judge.changed:
             self._view.update(self._tally)
@@ -179,10 +180,15 @@ class Run:
                 frames_rejected=rejected,
                 temperature_set_c=self._set_c,
                 temperature_seen_c=self._seen_c,
+                function_calls=calls,
             )
 
     def _wait_received(self, thing: str, count: int) -> None:
+        """The readings themselves; in windows of the rule, the last of which closes when its time is up; and what the
+        function makes of them."""
         self._judge.wait(lambda: self._tally.received(thing) >= count, DRAIN_TIMEOUT_S)
+        self._judge.wait(lambda: self._tally.in_means(thing) >= count, DRAIN_TIMEOUT_S)
+        self._judge.wait(lambda: self._tally.right_results(thing) >= count, DRAIN_TIMEOUT_S)
 
     def _answers(self, name: str) -> dict[str, bytes]:
         """Send the command to every board; its answers by board. Raises DemoFailed when one is missing."""

@@ -15,7 +15,9 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edge_tools.demo.tally import Command, Tally
 from edge_tools.pki import Credential
 
-ANSWERS = "answers/demo"
+ANSWERS, MEANS, RESULTS = "answers/demo", "agg", "fahrenheit"
+TOPICS = ("dt", ANSWERS, MEANS, RESULTS)
+"""What the judge hears: all below these."""
 _CONNECT_TIMEOUT_S = 10.0
 _SESSION_S = 3600
 
@@ -67,8 +69,7 @@ class Judge:
         self, client: paho.Client, _data: object, _flags: object, reason: ReasonCode, _properties: object
     ) -> None:
         if not reason.is_failure:
-            options = SubscribeOptions(qos=1)
-            client.subscribe([("dt/#", options), (f"{ANSWERS}/#", options)])
+            client.subscribe([(f"{topic}/#", SubscribeOptions(qos=1)) for topic in TOPICS])
 
     def _on_subscribe(
         self, _client: object, _data: object, _mid: int, reasons: list[ReasonCode], _properties: object
@@ -81,8 +82,13 @@ class Judge:
         now_s = time.monotonic()
         payload = bytes(message.payload)
         with self.changed:
-            if message.topic.startswith("dt/"):
+            first, _, rest = message.topic.partition("/")
+            if first == "dt":
                 self.tally.add_reading(payload, getattr(message.properties, "UserProperty", []))
+            elif first == MEANS:
+                self.tally.add_mean(payload)
+            elif first == RESULTS:
+                self.tally.add_result(rest, payload)
             else:
                 self.tally.add_answer(getattr(message.properties, "CorrelationData", b""), payload, now_s)
             self.changed.notify_all()

@@ -8,9 +8,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from edge_tools.demo.tally import Tally
+from edge_tools.demo.tally import Seen, Tally
 
 _LINE_EVERY_S = 2.0
+_HEADINGS = (
+    *("board", "sensor", "readings", "a second", "repeated", "commands", "answered", "round trip"),
+    *("windows", "last mean", "results", "the last"),
+)
 
 
 class View(Protocol):
@@ -39,11 +43,21 @@ class Lines:
             temperature = "no reading yet" if seen.temperature_c is None else f"{seen.temperature_c:.4f} °C"
             self.say(
                 f"{thing}: {temperature}, {len(seen.readings)} readings at the cloud, "
-                f"{seen.answered} of {seen.sent} commands answered"
+                f"{seen.answered} of {seen.sent} commands answered{_more(seen)}"
             )
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _more(seen: Seen) -> str:
+    """What the gateway's rule and function have made of the readings."""
+    text, mean = "", seen.last_mean
+    if mean is not None:
+        text = f"; window {len(seen.means)} of the rule: mean of {mean.n} is {mean.c_avg:.4f} °C"
+    if seen.results:
+        text += f"; {len(seen.results)} results of the function, the last {list(seen.results.values())[-1]:.1f} °F"
+    return text
 
 
 class LiveTable:
@@ -67,7 +81,7 @@ class LiveTable:
 
     def _table(self, tally: Tally) -> Table:
         table = Table(title="what arrives at the cloud", title_justify="left")
-        for heading in ("board", "sensor", "readings", "a second", "repeated", "commands", "answered", "round trip"):
+        for heading in _HEADINGS:
             table.add_column(heading, justify="left" if heading == "board" else "right")
         for thing, seen in tally.boards.items():
             table.add_row(
@@ -79,6 +93,10 @@ class LiveTable:
                 str(seen.sent),
                 str(seen.answered),
                 "" if seen.round_trip_ms is None else f"{seen.round_trip_ms:.1f} ms",
+                str(len(seen.means)),
+                "" if (mean := seen.last_mean) is None else f"{mean.c_avg:.4f} °C",
+                str(len(seen.results)),
+                f"{list(seen.results.values())[-1]:.1f} °F" if seen.results else "",
             )
         return table
 

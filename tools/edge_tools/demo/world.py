@@ -6,6 +6,7 @@ their ids; should the demo be killed, the kernel ends them.
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Any
 from edge.config import load_config
 from edge.control import ask_status
 from edge.errors import TransientError
-from edge_tools.demo.judge import ANSWERS, Judge
+from edge_tools.demo.judge import ANSWERS, MEANS, RESULTS, TOPICS, Judge
 from edge_tools.demo.shown import INGEST, Shown
 from edge_tools.hil.board import EmulatedBoard, default_elf, start_boards
 from edge_tools.mosquitto import HOST, Mosquitto, user_acl
@@ -24,7 +25,8 @@ from edge_tools.pki import Credential, issue_client, issue_server, make_ca
 
 BOARD = "mps2_an385"
 GATEWAY, JUDGE = "demo-gateway", "demo-judge"
-STREAM = "telemetry"
+EXAMPLES = Path(__file__).resolve().parents[3] / "device_configs"
+FILE, FUNCTIONS, OWN = "demo.toml", "functions", "# --- from here on"
 OF_ITS_OWN = ("setsid", "setpriv", "--pdeathsig", "SIGKILL", "--")
 ROOM_C = 20.5
 _READY_TIMEOUT_S = 30.0
@@ -40,8 +42,9 @@ def things(count: int) -> list[str]:
 
 
 def gateway_file(names: Sequence[str], ports: Sequence[Path], broker_port: int, credential: Credential) -> str:
-    """The gateway's configuration; its data_dir is beside it."""
+    """The gateway's configuration: boards and cloud of this run, all else from the example. data_dir is beside it."""
     text = json.dumps  # a JSON string is a TOML string
+    example = (EXAMPLES / FILE).read_text()
     parts = [
         f'[gateway]\nname = "{GATEWAY}"\ndata_dir = "data"\n',
         f'[cloud]\nhost = "{HOST}"\nport = {broker_port}\nca = {text(str(credential.ca))}\n'
@@ -51,20 +54,19 @@ def gateway_file(names: Sequence[str], ports: Sequence[Path], broker_port: int, 
             f"[[board]]\nname = {text(name)}\nport = {text(str(port))}\n"
             for name, port in zip(names, ports, strict=True)
         ),
-        f'[[stream]]\nname = "{STREAM}"\nfrom = ["boards"]\ntopics = ["dt/{{board}}/#"]\ncommit = "100 ms"\n',
-        f'[[route]]\nfrom = "boards"\ntopic = "{ANSWERS}/#"\nto = ["cloud"]\n',
-        '[[route]]\nfrom = "cloud"\ntopic = "cmd/+/#"\nto = ["boards"]\n',
+        example[example.index(OWN) :],
     ]
     return "\n".join(parts)
 
 
 def access_rules(names: Sequence[str]) -> list[str]:
     """The broker's default is deny: the gateway speaks for its boards only, the judge listens and commands."""
-    gateway = [rule for name in names for rule in (f"write dt/{name}/#", f"read cmd/{name}/#")]
+    own = ("write dt/{}/#", "read cmd/{}/#", f"write {MEANS}/{{}}", f"write {RESULTS}/{{}}")
+    gateway = [rule.format(name) for name in names for rule in own]
     return [
         *user_acl(GATEWAY, *gateway, f"write {ANSWERS}/#"),
         *user_acl(INGEST, "read dt/#"),
-        *user_acl(JUDGE, "read dt/#", f"read {ANSWERS}/#", "write cmd/#"),
+        *user_acl(JUDGE, *(f"read {topic}/#" for topic in TOPICS), "write cmd/#"),
     ]
 
 
@@ -105,13 +107,13 @@ class Gateway:
         return status
 
     def wait_ready(self) -> None:
-        """Wait until the cloud and every board are connected. Raises DemoFailed."""
+        """Wait until the cloud and every board are connected, and every function is ready. Raises DemoFailed."""
         deadline = time.monotonic() + _READY_TIMEOUT_S
         status = None
         while time.monotonic() < deadline:
             self.check()
             status = self.status()
-            if status and all(part["connected"] for part in (*status["connections"], *status["boards"])):
+            if status and _is_ready(status):
                 return
             time.sleep(0.1)
         raise DemoFailed(f"after {_READY_TIMEOUT_S:.0f} s not all is connected: {status}; see {self._log}")
@@ -126,6 +128,11 @@ class Gateway:
 
     def _last_words(self) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
+
+
+def _is_ready(status: dict[str, Any]) -> bool:
+    connected = all(part["connected"] for part in (*status["connections"], *status["boards"]))
+    return connected and all(function["state"] == "ready" for function in status["functions"])
 
 
 class World:
@@ -163,6 +170,7 @@ def start_world(folder: Path, count: int, root: Path, say: Callable[[str], None]
             board.set_temperature(ROOM_C + number)
         say("starts the gateway: edge run")
         file = folder / "gateway.toml"
+        shutil.copytree(EXAMPLES / FUNCTIONS, folder / FUNCTIONS)
         credential = issue_client(authority, folder / "gateway", GATEWAY)
         file.write_text(gateway_file(names, [board.port for board in boards], broker.tls_port, credential))
         gateway = Gateway(file)

@@ -1,0 +1,285 @@
+"""All functions of a gateway: opened at start, attached to the router, watched for new code, stopped at the end.
+
+Invariants: what is wrong at start is a ConfigError; what is wrong later changes nothing and is told. A function that is
+taken out of the file keeps its inbox on the disk; it is told how much is in it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from edge.cloud.shadows import Shadows
+from edge.config import Config
+from edge.config_functions import FunctionSettings
+from edge.errors import ConfigError, EdgeLoopError, InputRejected
+from edge.functions.asks import Asks
+from edge.functions.child import Spawn
+from edge.functions.crew import Version
+from edge.functions.figures import FunctionStatus
+from edge.functions.inbox import Inbox, inbox_settings
+from edge.functions.invocation import Invocation
+from edge.functions.pool import Pool
+from edge.functions.requirements import tidy
+from edge.functions.surroundings import Answer, Surroundings
+from edge.functions.versions import CodeError, Signature, forget_others, signature, take_over
+from edge.functions.wire import Invoke, Reply, Shadow
+from edge.log import Log
+from edge.logs import log_event
+from edge.messages import Target
+from edge.metrics import Metrics
+from edge.outbox.lanes import Lanes
+from edge.outbox.opening import open_stream
+from edge.outbox.report import CURSOR, backlog
+from edge.outbox.stream import Stream
+from edge.router import Router
+
+FOLDER: Final = "functions"
+INBOX: Final = "inbox"
+WATCH_INTERVAL_S: Final = 0.5
+STOP_PATIENCE_S: Final = 5.0
+AGAIN_S: Final = 60.0  # after requirements could not be installed
+
+_log = logging.getLogger(__name__)
+
+MakeSpawn = Callable[[Callable[[Coroutine[Any, Any, None]], object]], Spawn]
+
+
+class _Function:
+    """One, as it is now."""
+
+    __slots__ = ("again_at", "busy", "folder", "number", "pool", "seen", "settings")
+
+    def __init__(self, settings: FunctionSettings, folder: str, seen: Signature, pool: Pool) -> None:
+        self.settings, self.folder, self.seen, self.pool = settings, folder, seen, pool
+        self.number = 1
+        self.busy = False
+        self.again_at = 0.0
+
+
+class Functions:
+    """make_spawn: given what creates tasks, gives what starts processes. letters: the dead-letter stream of a name.
+
+    changed: called when inboxes came or went. Raises ConfigError."""
+
+    def __init__(
+        self,
+        config: Config,
+        router: Router,
+        metrics: Metrics,
+        make_spawn: MakeSpawn,
+        *,
+        letters: Callable[[str], Target | None],
+        shadows: Shadows,
+        changed: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = time.monotonic,
+        unix_time: Callable[[], float] = time.time,
+    ) -> None:
+        self._config, self._router, self._metrics = config, router, metrics
+        self._letters, self._changed, self._now, self._unix_time = letters, changed, now, unix_time
+        self._group: asyncio.TaskGroup | None = None
+        self._around = Surroundings(
+            config.gateway.name, make_spawn(self._create_task), self._create_task, router.route, self._ask, metrics, now
+        )
+        self._asks = Asks(config.gateway.name, shadows, self._create_task, self._invoke)
+        self._functions: dict[str, _Function] = {}
+        self._stop = asyncio.Event()
+        self._tell_gone()
+        for place, settings in enumerate(config.functions, 1):
+            try:
+                self._add(settings)
+            except CodeError as error:
+                fix = "Name files that are there and that the gateway may read."
+                raise ConfigError(config.file, f"function[{place}]", str(error), fix) from None
+
+    # -- the life of all
+
+    async def run(self) -> None:
+        """Until `stop` is called; what is under way may end then. Cancelled, it ends at once."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for function in self._functions.values():
+                function.pool.start()
+            while not self._stop.is_set():
+                self._watch()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(WATCH_INTERVAL_S):
+                        await self._stop.wait()
+            async with asyncio.TaskGroup() as stopping:
+                for function in self._functions.values():
+                    stopping.create_task(function.pool.stop(STOP_PATIENCE_S))
+        self._around.spawn.close()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    @property
+    def inboxes(self) -> dict[str, Stream]:
+        """By the name that routes know them by."""
+        return {one.settings.target: one.pool.inbox.stream for one in self._functions.values()}
+
+    def apply(self, functions: Sequence[FunctionSettings]) -> None:
+        """The gateway file's functions now: called between two turns of the loop, with the router's routes. What cannot
+        be taken over is told, and stays as it was."""
+        wanted = {settings.name: settings for settings in functions}
+        for name in [name for name in self._functions if name not in wanted]:
+            self._remove(name)
+        for name, settings in wanted.items():
+            function = self._functions.get(name)
+            try:
+                if function is None:
+                    self._add(settings).pool.start()
+                elif function.settings != settings:
+                    self._change(function, settings)
+            except EdgeLoopError as error:
+                self._tell_refused(name, str(error))
+        self._changed()
+
+    # -- what is asked
+
+    def status(self) -> tuple[FunctionStatus, ...]:
+        return tuple(function.pool.status() for function in self._functions.values())
+
+    def show(self, name: str) -> FunctionStatus:
+        """Raises InputRejected for a name that is no function's, as `invoke` does."""
+        return self._function(name).pool.status()
+
+    async def invoke(self, name: str, topic: str, payload: bytes) -> dict[str, Any]:
+        """Call the live function once, past its inbox. What it publishes goes out."""
+        function = self._function(name)
+        ended = asyncio.get_running_loop().create_future()
+        invocation = Invocation(topic, payload, lambda one: None if ended.done() else ended.set_result(one))
+        function.pool.invoke(invocation)
+        try:
+            await ended
+        finally:
+            function.pool.forget(invocation)
+        return invocation.row()
+
+    def _function(self, name: str) -> _Function:
+        try:
+            return self._functions[name]
+        except KeyError:
+            known = ", ".join(self._functions) or "none"
+            raise InputRejected("no_such_function", f"{name!r}; there are {known}") from None
+
+    def _ask(self, function: str, request: Shadow | Invoke, answer: Answer) -> None:
+        if (asker := self._functions.get(function)) is not None:
+            self._asks.ask(asker.pool, request, answer)
+        else:
+            answer(Reply(request.id, ok=False, error="unavailable", message="the function is about to end"))
+
+    def _invoke(self, name: str, invocation: Invocation) -> bool:
+        function = self._functions.get(name)
+        if function is not None:
+            function.pool.invoke(invocation)
+        return function is not None
+
+    # -- coming, changing, going
+
+    def _create_task(self, coroutine: Coroutine[Any, Any, None]) -> object:
+        assert self._group is not None
+        return self._group.create_task(coroutine)
+
+    def _add(self, settings: FunctionSettings) -> _Function:
+        config = self._config
+        folder = os.path.join(config.gateway.data_dir, FOLDER, settings.name)
+        seen = signature(settings)
+        launch, digest = take_over(settings, folder)
+        forget_others(folder, frozenset({digest}))
+        stream = open_stream(
+            inbox_settings(settings),
+            f"{folder}/{INBOX}",
+            f"{config.gateway.name}/{settings.target}",
+            self._metrics,
+            file=config.file,
+            now=self._now,
+            unix_time=self._unix_time,
+        )
+        inbox = Inbox(stream, self._metrics, self._now)
+        letters = self._letters(settings.dead_letter) if settings.dead_letter else None
+        pool = Pool(Version(1, launch, digest), inbox, letters, self._around)
+        if settings.requirements:
+            pool.is_held, seen = True, ()  # until they are installed
+        function = self._functions[settings.name] = _Function(settings, folder, seen, pool)
+        self._router.attach(settings.target, stream)
+        return function
+
+    def _remove(self, name: str) -> None:
+        function = self._functions.pop(name)
+        self._router.detach(function.settings.target)
+        left = function.pool.inbox.backlog
+        log_event(_log, "function_removed", function=name, messages_kept=left)
+        self._create_task(function.pool.stop(STOP_PATIENCE_S))
+
+    def _change(self, function: _Function, settings: FunctionSettings) -> None:
+        function.pool.inbox.stream.change(inbox_settings(settings))
+        function.pool.letters(self._letters(settings.dead_letter) if settings.dead_letter else None)
+        function.settings = settings
+        function.seen = ()  # whatever the files are now, they go with the new settings
+
+    def _watch(self) -> None:
+        for function in self._functions.values():
+            if function.busy or not function.pool.is_started or self._now() < function.again_at:
+                continue
+            seen = signature(function.settings)
+            if seen != function.seen:
+                function.busy = True
+                self._create_task(self._renew(function, seen))
+
+    async def _renew(self, function: _Function, seen: Signature) -> None:
+        settings = function.settings
+        try:
+            launch, digest = await asyncio.to_thread(take_over, settings, function.folder)
+            site = await self._around.spawn.install(settings, function.folder)
+        except EdgeLoopError as error:
+            if function.pool.problem != str(error):
+                function.pool.problem = str(error)
+                self._tell_refused(settings.name, str(error))
+            function.again_at = self._now() + (AGAIN_S if settings.requirements else 0.0)
+            return
+        finally:
+            function.busy = False
+        function.pool.problem = ""
+        function.seen, function.again_at = seen, 0.0
+        pool = function.pool
+        old = pool.version
+        if digest == old.digest and settings == old.settings and not pool.is_held:
+            return
+        function.number += 1
+        log_event(_log, "function_changed", function=settings.name, version=digest)
+        launch = msgspec.structs.replace(launch, site=site)
+        pool.change(Version(function.number, launch, digest))
+        await asyncio.to_thread(forget_others, function.folder, frozenset({digest, old.digest}))
+        kept = [Path(one) for one in (site, old.launch.site) if one]
+        await asyncio.to_thread(tidy, Path(function.folder) / "site", kept)
+
+    def _tell_refused(self, name: str, problem: str) -> None:
+        log_event(_log, "function_change_refused", level=logging.WARNING, function=name, problem=problem, old_runs=True)
+
+    def _tell_gone(self) -> None:
+        """Functions that have an inbox and are no longer in the file."""
+        known = {settings.name for settings in self._config.functions}
+        base = os.path.join(self._config.gateway.data_dir, FOLDER)
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir(base)):
+                if name not in known and (left := held(f"{base}/{name}/{INBOX}")):
+                    log_event(_log, "function_gone", level=logging.WARNING, function=name, messages_kept=left)
+
+
+def held(folder: str) -> int:
+    """How many messages an inbox holds that nobody has open."""
+    try:
+        log = Log.open_read_only(folder)
+    except OSError:
+        return 0
+    try:
+        return backlog(log, Lanes(log.state.get(CURSOR), log.first, live_first=False).sent)
+    finally:
+        log.close()

@@ -1,0 +1,105 @@
+"""AWS Lambda's manner: `handler(event, context)`, with the event of Greengrass v1 and the context fields of both."""
+
+import os
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from edge.functions import wire
+
+VERSION = "$LATEST"
+_ARN = "arn:aws:lambda:local:000000000000:function:"
+
+_decode = msgspec.json.Decoder().decode
+
+
+def arn(name: str) -> str:
+    return _ARN + name
+
+
+def name_of(function: str) -> str:
+    """Of an ARN with or without a qualifier, of `name:qualifier`, or the name itself."""
+    parts = function.split(":")
+    return parts[6] if parts[0] == "arn" and len(parts) >= 7 else parts[0]
+
+
+def event_of(call: wire.Call, name: str) -> Any:
+    """A payload's JSON value; the bytes when it is no JSON; for a schedule, the event that EventBridge would send."""
+    if call.kind == "schedule":
+        moment = datetime.fromtimestamp(call.time_ms / 1000 if call.time_ms else time.time(), UTC)
+        return {
+            "version": "0",
+            "id": request_id(call),
+            "detail-type": "Scheduled Event",
+            "source": "aws.events",
+            "account": "000000000000",
+            "time": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "region": "local",
+            "resources": [arn(name)],
+            "detail": {},
+        }
+    try:
+        return _decode(call.payload)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return call.payload
+
+
+def request_id(call: wire.Call) -> str:
+    """Like a UUID; the same for all attempts when the gateway numbers them so."""
+    digits = f"{call.time_ms & (2**64 - 1):016x}{call.id:016x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+class ClientContext:
+    """custom: Greengrass gives `subject`, the topic, here. client: of mobile SDKs, empty."""
+
+    __slots__ = ("client", "custom", "env")
+
+    def __init__(self, custom: Any, env: Any = None, client: Any = None) -> None:
+        self.custom, self.env, self.client = custom, env, client
+
+
+class Identity:
+    """Of mobile SDKs: empty here."""
+
+    cognito_identity_id = None
+    cognito_identity_pool_id = None
+
+
+_NOBODY = Identity()
+
+
+class Context:
+    """Lambda's context object."""
+
+    function_version = VERSION
+    identity = _NOBODY
+
+    def __init__(self, call: wire.Call, settings: wire.Configure, deadline: float) -> None:
+        self.function_name = settings.name
+        self.invoked_function_arn = _ARN + settings.name
+        self.memory_limit_in_mb = settings.memory_bytes_max // 1_048_576
+        self.aws_request_id = request_id(call)
+        self.log_group_name = f"/aws/lambda/{settings.name}"
+        self.log_stream_name = f"{settings.thing}/{os.getpid()}"
+        self.client_context = _client_context(call)
+        self._deadline = deadline
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, int((self._deadline - time.monotonic()) * 1000))
+
+    def log(self, message: object) -> None:
+        print(message)  # noqa: T201 - it is what Lambda's does
+
+
+def _client_context(call: wire.Call) -> ClientContext:
+    if call.context:
+        try:
+            given = _decode(call.context)
+        except (msgspec.MsgspecError, RecursionError, ValueError):
+            given = None
+        if isinstance(given, dict):
+            return ClientContext(given.get("custom"), given.get("env"), given.get("client"))
+    return ClientContext({"subject": call.topic})

@@ -1,0 +1,179 @@
+"""A program within its limits: watched while it runs, and ended as a whole.
+
+After `wait` has returned nothing of it runs, and its control group is gone."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from typing import Final, Literal
+
+import msgspec
+
+from edge.functions.sandbox import tree
+from edge.functions.sandbox.groups import Group
+from edge.functions.sandbox.limits import Containment
+from edge.functions.sandbox.settings import Sandbox
+
+WATCH_INTERVAL_S: Final = 0.5
+_POLL_S: Final = 0.02
+_PATIENCE_S: Final = 5.0
+
+Reason = Literal["exited", "signal", "killed", "memory", "disk"]
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """reason: `memory` and `disk`, it went beyond; `killed`, the gateway ended it; `signal`, another did, or itself.
+    code: the exit status, or the signal's number. detail: for people."""
+
+    reason: Reason
+    code: int
+    detail: str
+
+
+class Child:
+    """pid: of its first process. containment: what holds for it."""
+
+    def __init__(self, pid: int, sandbox: Sandbox, group: Group | None, uid: int) -> None:
+        """uid: of a user as whom nothing else runs, or 0."""
+        self.pid = pid
+        self.sandbox = sandbox
+        self.containment = Containment({})
+        self._group = group
+        self._uid = uid
+        self._launcher = 0
+        self._why: Reason | None = None
+        self._detail = ""
+        self._code: int | None = None
+
+    def moved(self, pid: int) -> None:
+        """The launcher has begun the program beside itself; its own end is near."""
+        self._launcher, self.pid = self.pid, pid
+
+    def kill(self, reason: Reason = "killed", detail: str = "ended by the gateway") -> None:
+        """All of it, at once. The first reason given stays. `wait` returns soon after."""
+        if self._code is not None:
+            return
+        if self._why is None:
+            self._why, self._detail = reason, detail
+        for pid in (self.pid, self._launcher):
+            if pid:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        self._kill_rest()
+
+    def memory_bytes(self) -> int:
+        """Of all its processes, without the page cache; 0 when it has ended."""
+        if self._code is not None:
+            return 0
+        if self._group is not None and "memory" in self._group.folders:
+            return self._group.memory_bytes()
+        return tree.memory_bytes(self._pids(), self.sandbox.memory_bytes_max)
+
+    @property
+    def oom_killed(self) -> bool:
+        return self._why == "memory"
+
+    async def wait(self) -> Ending:
+        """Until it has ended. One task awaits it, once; cancelled, it ends the child."""
+        try:
+            await self._watch()
+        except BaseException:
+            self.kill()
+            raise
+        finally:
+            await self._clean_up()
+        assert self._code is not None
+        if self._why is None:
+            self._why, self._detail = _reason(self._code)
+        return Ending(self._why, abs(self._code), self._detail)
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        try:
+            fd = os.pidfd_open(self.pid)
+        except OSError:  # before Linux 5.3, or kept from us by a filter
+            fd = -1
+        else:
+            loop.add_reader(fd, ended.set)
+        try:
+            while not self._has_ended():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(WATCH_INTERVAL_S):
+                        await ended.wait()
+                if not ended.is_set():
+                    await self._look()
+        finally:
+            if fd >= 0:
+                loop.remove_reader(fd)
+                os.close(fd)
+
+    async def _look(self) -> None:
+        """For what no mechanism of the kernel holds."""
+        sandbox = self.sandbox
+        if self._group is not None and self._group.oom_kills():
+            return self.kill("memory", f"beyond {sandbox.memory_bytes_max} bytes of memory")
+        held = self._group is not None and "memory" in self._group.folders
+        if not held and 0 < sandbox.memory_bytes_max < (used := self.memory_bytes()):
+            return self.kill("memory", f"{used} bytes of memory, of {sandbox.memory_bytes_max}")
+        pids = self._pids()
+        size, files = await asyncio.to_thread(tree.folder_size, sandbox.folder, sandbox.folder_files_max, pids)
+        if 0 < sandbox.folder_bytes_max < size:
+            return self.kill("disk", f"{size} bytes in its folder, of {sandbox.folder_bytes_max}")
+        if 0 < sandbox.folder_files_max < files:
+            self.kill("disk", f"more than {sandbox.folder_files_max} files in its folder")
+        return None
+
+    def _pids(self) -> set[int]:
+        if self._group is not None:
+            return self._group.pids()
+        return tree.descendants(self.pid)
+
+    def _kill_rest(self) -> None:
+        """Must come before the first process is reaped: its number names the group."""
+        if self._group is not None:
+            self._group.kill()
+        with contextlib.suppress(OSError):
+            os.killpg(self.pid, signal.SIGKILL)
+        if self._group is None and self._uid and not self._launcher:
+            tree.kill_user(self._uid)
+
+    def _has_ended(self) -> bool:
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
+    async def _clean_up(self) -> None:
+        """The first process has been killed, or has ended; it is not reaped yet, so that its number is still its."""
+        while not self._has_ended():  # noqa: ASYNC110  there may be no descriptor to await
+            await asyncio.sleep(_POLL_S)
+        if self._group is not None and self._why is None and self._group.oom_kills():
+            self._why, self._detail = "memory", f"beyond {self.sandbox.memory_bytes_max} bytes of memory"
+        self._kill_rest()
+        try:
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])  # noqa: ASYNC222  it has ended
+        except ChildProcessError:
+            self._code = 0
+        if self._launcher:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._launcher, 0)  # noqa: ASYNC222  so has it
+        if self._group is not None:
+            for _ in range(int(_PATIENCE_S / _POLL_S)):
+                if self._group.remove():
+                    break
+                self._group.kill()
+                await asyncio.sleep(_POLL_S)
+
+
+def _reason(code: int) -> tuple[Reason, str]:
+    if code >= 0:
+        return "exited", f"exit status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    if -code == signal.SIGXFSZ:
+        return "disk", "a file beyond the size allowed"
+    return "signal", name

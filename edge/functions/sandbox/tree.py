@@ -1,0 +1,97 @@
+"""The processes of a child where no control group counts them, and what they have written."""
+
+import contextlib
+import os
+import stat
+import subprocess
+from collections.abc import Collection, Iterable
+from typing import Final
+
+_OWN: Final = ("RssAnon:", "RssShmem:")
+_SHARES: Final = ("Pss_Anon:", "Pss_Shmem:")
+
+
+def descendants(pid: int) -> set[int]:
+    """The process, its children and theirs, and who is of its group or session."""
+    parents: dict[int, int] = {}
+    found = {pid}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        parents[int(name)] = int(fields[1])
+        if int(fields[2]) == pid or int(fields[3]) == pid:
+            found.add(int(name))
+    while True:
+        more = {child for child, parent in parents.items() if parent in found} - found
+        if not more:
+            return found
+        found |= more
+
+
+def memory_bytes(pids: Collection[int], doubt_bytes: int) -> int:
+    """Anonymous and shared memory. What processes share is counted for each, which is quick; beyond doubt_bytes it is
+    counted once."""
+    total = _resident_bytes(pids)
+    return _shares_bytes(pids) or total if total > doubt_bytes and len(pids) > 1 else total
+
+
+def _shares_bytes(pids: Iterable[int]) -> int:
+    """0 where the kernel does not say, before Linux 5.15, or not to us."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup") as file:
+            total += sum(int(line.split()[1]) for line in file if line.startswith(_SHARES))
+    return total * 1024
+
+
+def _resident_bytes(pids: Iterable[int]) -> int:
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as file:
+            total += sum(int(line.split()[1]) for line in file if line.startswith(_OWN))
+    return total * 1024
+
+
+def folder_size(folder: str, files_max: int, pids: Iterable[int]) -> tuple[int, int]:
+    """Bytes on disk below the folder, with what pids hold open and have unlinked, and the files, counted up to one past
+    files_max (0: all)."""
+    total = count = 0
+    try:
+        device = os.stat(folder).st_dev
+    except OSError:
+        return 0, 0
+    waiting = [folder]
+    while waiting and not 0 < files_max < count:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                count += 1
+                if 0 < files_max < count:
+                    break
+                with contextlib.suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+    return total + _unlinked(device, pids), count
+
+
+def _unlinked(device: int, pids: Iterable[int]) -> int:
+    sizes: dict[int, int] = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    facts = os.stat(f"/proc/{pid}/fd/{fd}")
+                    if facts.st_nlink == 0 and facts.st_dev == device and stat.S_ISREG(facts.st_mode):
+                        sizes[facts.st_ino] = facts.st_blocks * 512
+    return sum(sizes.values())
+
+
+def kill_user(uid: int) -> None:
+    """All that runs as this user, at once (kill(2), -1). Only for a user that is the function's own."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(["/bin/kill", "-9", "-1"], user=uid, group=uid, extra_groups=(), check=False, timeout=5)

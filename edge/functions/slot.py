@@ -1,0 +1,113 @@
+"""One worker of a function as the pool sees it: what it is doing, and what it may be given.
+
+Invariants: a call given is in `in_flight` until it is answered or the worker has ended. A worker that is not concurrent
+runs one at a time in the order given, so the first in flight is the one under way and its deadline counts from the
+answer before it; the others have not begun.
+"""
+
+from enum import Enum
+from typing import Final
+
+from edge.functions.calls import Job
+from edge.functions.child import Child
+from edge.functions.codec import codec
+from edge.functions.wire import Ready
+
+AHEAD: Final = 8  # calls of other topics that wait in the worker's socket, where it is the only worker
+AHEAD_OF_MANY: Final = 1  # with others beside it: what waits for a slow call could run there
+CONCURRENT_MAX: Final = 64
+GRACE_S: Final = 1.0  # beyond a deadline that the worker is to keep itself
+
+
+class State(Enum):
+    STARTING = "starting"
+    READY = "ready"
+    LEAVING = "leaving"  # it finishes what it has, and is given no more
+    ENDED = "ended"
+
+
+class Slot:
+    """version: the number of the code and settings that it runs. is_program: it speaks lines, and is given one call at
+    a time."""
+
+    def __init__(
+        self, number: int, version: int, now: float, *, timeout_s: float, start_timeout_s: float, is_program: bool
+    ) -> None:
+        self.number, self.version = number, version
+        self.state = State.STARTING
+        self.child: Child | None = None
+        self.is_program = is_program
+        self.codec = codec(is_program=is_program)
+        self.ready: Ready | None = None
+        self.in_flight: dict[int, Job] = {}
+        self.started_at = self.idle_since = now
+        self.unsent: list[bytes] = []
+        self.done = 0
+        self.why = ""
+        """Why the gateway ends it; empty while it does not."""
+        self.error = self.traceback = ""
+        self._timeout_s = timeout_s
+        self._head_at = 0.0
+        self._alone = False
+        self._start_deadline = now + start_timeout_s
+        self.stop_deadline = 0.0
+
+    @property
+    def is_concurrent(self) -> bool:
+        return self.ready is not None and self.ready.concurrent
+
+    def room(self, *, alone: bool, only: bool) -> int:
+        """How many calls it may be given. alone: for a job that has to be; only: it is the function's only worker."""
+        if self.state is not State.READY or self._alone:
+            return 0
+        if alone:
+            return 0 if self.in_flight else 1
+        ahead = 0 if self.is_program else AHEAD if only else AHEAD_OF_MANY
+        most = CONCURRENT_MAX if self.is_concurrent else 1 + ahead
+        return most - len(self.in_flight)
+
+    def give(self, id_: int, job: Job, now: float) -> None:
+        if not self.in_flight:
+            self._head_at = now
+        job.began_at = now
+        self._alone = job.alone
+        self.in_flight[id_] = job
+
+    def answered(self, id_: int, now: float) -> tuple[Job, float] | None:
+        """(the job, how long it took); None for what was never asked."""
+        job = self.in_flight.get(id_)
+        if job is None:
+            return None
+        if self.is_concurrent:
+            took = now - job.began_at
+        elif next(iter(self.in_flight)) != id_:
+            return None
+        else:
+            took = now - self._head_at
+            self._head_at = now
+        del self.in_flight[id_]
+        self._alone = False
+        self.done += 1
+        self.idle_since = now
+        return job, took
+
+    @property
+    def deadline(self) -> float | None:
+        """When it is to be ended for want of an answer, a start, or its stopping."""
+        if self.state is State.STARTING:
+            return self._start_deadline
+        when = self.stop_deadline or None
+        if self.in_flight and self.state is not State.ENDED:
+            if self.is_concurrent:
+                head = next(iter(self.in_flight.values())).began_at + self._timeout_s + GRACE_S
+            else:
+                head = self._head_at + self._timeout_s
+            when = head if when is None else min(head, when)
+        return when
+
+    def split(self) -> tuple[list[Job], list[Job]]:
+        """(calls it had begun, calls it had not); it has none afterwards."""
+        jobs = list(self.in_flight.values())
+        self.in_flight = {}
+        self._alone = False
+        return (jobs, []) if self.is_concurrent else (jobs[:1], jobs[1:])

@@ -1,0 +1,152 @@
+"""A function's code as a version of its own: copied into the function's folder, so that what runs can run again.
+
+Invariants: a version's copy is whole or not there; its name is its content's hash. The copy in use is never written to.
+"""
+
+import contextlib
+import hashlib
+import os
+import pwd
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from edge.config_functions import FunctionSettings
+from edge.errors import ConfigError, EdgeLoopError
+from edge.functions.child import Launch
+from edge.functions.sandbox import number_of
+
+FILES_MAX: Final = 2000
+BYTES_MAX: Final = 64 * 1024 * 1024
+DIGEST_CHARACTERS: Final = 12
+_SKIPPED: Final = frozenset({"__pycache__", ".git", ".venv", ".mypy_cache", ".pytest_cache"})
+
+Signature = tuple[tuple[str, int, int, int], ...]
+
+
+class CodeError(EdgeLoopError):
+    """The code, its requirements or secrets are not there, or too much."""
+
+    code = "function_code"
+
+
+def signature(settings: FunctionSettings) -> Signature:
+    """Changes when the files of this function do: path, size, time and inode of each. Cheap."""
+    rows = []
+    with contextlib.suppress(OSError, CodeError):
+        for path in _watched(settings):
+            found = os.stat(path)
+            rows.append((path, found.st_size, found.st_mtime_ns, found.st_ino))
+    return tuple(rows)
+
+
+def take_over(settings: FunctionSettings, folder: str, site: str = "") -> tuple[Launch, str]:
+    """Copy code and secrets into the function's folder. Returns what to start and the code's digest. Blocks. Raises
+    CodeError."""
+    try:
+        for path in (os.path.dirname(folder), folder):
+            os.makedirs(path, mode=0o711, exist_ok=True)  # its user goes through, and lists nothing
+        digest = _digest(settings)
+        code = _copy(settings, f"{folder}/code", digest) if settings.file else ""
+        secrets = _secrets(settings, f"{folder}/secrets")
+    except OSError as error:
+        raise CodeError(f"{error.filename or settings.file}: {error.strerror or error}") from None
+    except KeyError:
+        raise CodeError(f"there is no account {settings.user!r}") from None
+    return Launch(settings, code, folder, site, secrets), digest
+
+
+def check_files(file: str, functions: Sequence[FunctionSettings]) -> None:
+    """Whether all that the gateway file names is there. Raises ConfigError."""
+    for place, settings in enumerate(functions, 1):
+        try:
+            _digest(settings)
+        except (OSError, CodeError) as error:
+            problem = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            fix = "Name files that are there and that the gateway may read."
+            raise ConfigError(file, f"function[{place}]", problem, fix) from None
+
+
+def forget_others(folder: str, keep: frozenset[str]) -> None:
+    """Remove copies of versions that are no more. keep: digests."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"{folder}/code"):
+            if name not in keep:
+                shutil.rmtree(f"{folder}/code/{name}", ignore_errors=True)
+
+
+def _watched(settings: FunctionSettings) -> Iterator[str]:
+    if settings.file:
+        yield from _files(settings.file)
+    elif os.path.sep in settings.exec[0]:
+        yield settings.exec[0]
+    if settings.requirements:
+        yield settings.requirements
+    yield from settings.secrets.values()
+
+
+def _files(path: str) -> Iterator[str]:
+    """The file, or all files of the folder in order. Raises CodeError when there are too many."""
+    if not os.path.isdir(path):
+        yield path
+        return
+    count = 0
+    for place, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED)
+        for name in sorted(files):
+            count += 1
+            if count > FILES_MAX:
+                raise CodeError(f"{path}: more than {FILES_MAX} files")
+            yield os.path.join(place, name)
+
+
+def _digest(settings: FunctionSettings) -> str:
+    found = hashlib.sha256()
+    total = 0
+    for path in _watched(settings):
+        data = Path(path).read_bytes()
+        total += len(data)
+        if total > BYTES_MAX:
+            raise CodeError(f"{settings.file}: more than {BYTES_MAX} bytes")
+        found.update(f"{os.path.relpath(path, os.path.dirname(settings.file or '/'))}\0{len(data)}\0".encode())
+        found.update(data)
+    return found.hexdigest()[:DIGEST_CHARACTERS]
+
+
+def _copy(settings: FunctionSettings, folder: str, digest: str) -> str:
+    """Returns the copy's path."""
+    name = os.path.basename(settings.file.rstrip("/"))
+    target, partial = f"{folder}/{digest}", f"{folder}/.partial"
+    if not os.path.isdir(target):
+        os.makedirs(folder, mode=0o711, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        os.mkdir(partial, 0o755)
+        for path in _files(settings.file):
+            relative = os.path.relpath(path, settings.file) if os.path.isdir(settings.file) else ""
+            copy = os.path.normpath(f"{partial}/{name}/{relative}")
+            os.makedirs(os.path.dirname(copy), mode=0o755, exist_ok=True)
+            shutil.copyfile(path, copy)
+            os.chmod(copy, 0o755 if os.access(path, os.X_OK) else 0o644)
+        os.rename(partial, target)
+    return f"{target}/{name}"
+
+
+def _secrets(settings: FunctionSettings, folder: str) -> dict[str, str]:
+    """Copies of its own, which no other function may read."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if not settings.secrets:
+        return {}
+    os.makedirs(folder, mode=0o700)
+    found = {}
+    for name, path in settings.secrets.items():
+        copy = f"{folder}/{name}"
+        fd = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+        with os.fdopen(fd, "wb") as file:
+            file.write(Path(path).read_bytes())
+        found[name] = copy
+    if os.geteuid() == 0:
+        uid = pwd.getpwnam(settings.user).pw_uid if settings.user else number_of(settings.name)
+        for path in (folder, *found.values()):
+            os.chown(path, uid, -1)
+    return found

@@ -1,0 +1,131 @@
+"""Stands for the gateway in tests of what holds a function: a process of its own, as root or as an ordinary user.
+
+`hold` runs one program within a Sandbox there and gives what came of it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from edge.functions.sandbox import Containment, ControlGroups, Ending, Sandbox, SandboxError, spawn
+
+ROOT: Final = Path(__file__).parents[2]
+NOBODY: Final = 65_534
+USERS: Final = ("root", "user") if os.geteuid() == 0 else ("user",)
+OUTPUT_BYTES_MAX: Final = 65_536
+
+
+class Held(msgspec.Struct):
+    """output: the first of it. left: what still ran after the end was reported, of the marked ones."""
+
+    output: str = ""
+    ending: Ending | None = None
+    containment: Containment = Containment({})
+    error: str = ""
+    memory_bytes: int = 0
+
+    @property
+    def reason(self) -> str:
+        assert self.ending is not None, self.error
+        return self.ending.reason
+
+
+class Task(msgspec.Struct):
+    sandbox: Sandbox
+    argv: list[str]
+    environment: dict[str, str]
+    kill_after_s: float | None
+    kill_at_output: bool
+
+
+@contextlib.contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that an ordinary user may write, which pytest's are not."""
+    with tempfile.TemporaryDirectory(prefix="edge-held-") as name:
+        path = Path(name)
+        path.chmod(0o711)
+        if os.geteuid() == 0:
+            os.chown(path, NOBODY, NOBODY)
+        yield path
+
+
+def hold(
+    sandbox: Sandbox,
+    code: str | Sequence[str],
+    *,
+    user: str,
+    environment: dict[str, str] | None = None,
+    kill_after_s: float | None = None,
+    kill_at_output: bool = False,
+) -> Held:
+    """code: a Python script, or a command. kill_at_output: as soon as it has written something."""
+    argv = [sys.executable, "-I", "-S", "-c", code] if isinstance(code, str) else list(code)
+    task = Task(sandbox, argv, environment or {}, kill_after_s, kill_at_output)
+    drop = {"user": NOBODY, "group": NOBODY, "extra_groups": ()} if user == "user" and os.geteuid() == 0 else {}
+    done = subprocess.run(
+        [sys.executable, __file__],
+        input=msgspec.json.encode(task),
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
+        **drop,  # type: ignore[call-overload]
+    )
+    return msgspec.json.decode(done.stdout, type=Held)
+
+
+async def _held(task: Task) -> Held:
+    groups = ControlGroups()
+    read_fd, write_fd = os.pipe()
+    held = Held()
+    try:
+        child = await spawn(task.sandbox, task.argv, environment=task.environment, output=write_fd, groups=groups)
+    except SandboxError as error:
+        groups.close()
+        held.error = str(error)
+        return held
+    finally:
+        os.close(write_fd)
+    held.containment = child.containment
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            output = tasks.create_task(asyncio.to_thread(_first, read_fd))
+            waiting = tasks.create_task(child.wait())
+            if task.kill_at_output:
+                held.output = await output
+                held.memory_bytes = child.memory_bytes()
+                child.kill()
+            elif task.kill_after_s is not None:
+                await asyncio.wait([waiting], timeout=task.kill_after_s)
+                held.memory_bytes = child.memory_bytes()
+                child.kill()
+        held.output, held.ending = output.result(), waiting.result()
+    finally:
+        groups.close()
+    return held
+
+
+def _first(fd: int) -> str:
+    """Ends when all who hold the other end have; or when there is enough, whatever more would come."""
+    text = b""
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        while len(text) < OUTPUT_BYTES_MAX and (more := file.read(OUTPUT_BYTES_MAX - len(text))):
+            text += more
+            if text.endswith(b"\0"):
+                break
+    return text.decode(errors="replace")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.stdout.buffer.write(
+        msgspec.json.encode(asyncio.run(_held(msgspec.json.decode(sys.stdin.buffer.read(), type=Task))))
+    )

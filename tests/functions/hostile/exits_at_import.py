@@ -1,0 +1,5 @@
+"""Is gone before it can be asked anything."""
+
+import os
+
+os._exit(3)

@@ -1,0 +1,316 @@
+"""All functions of a gateway: new code, a changed gateway file, calls of each other; their processes are fakes."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.cloud.shadows import Shadows
+from edge.config import Config, parse_config
+from edge.errors import ConfigError, InputRejected
+from edge.functions import wire
+from edge.functions.functions import Functions
+from edge.functions.wire import Call, Done, FromWorker, Invoke, Ready, Shadow, StartFailed
+from edge.messages import Message, Outcome
+from edge.metrics import Metrics
+from edge.outbox.outbox import Outbox
+from edge.router import Router
+from tests.functions.fakes import FakeChild, FakeSpawn, Receiver, Source, failing
+
+GATEWAY = """
+[gateway]
+name = "g"
+data_dir = "state"
+
+[broker]
+host = "127.0.0.1"
+tls = false
+"""
+FUNCTION = """
+[[function]]
+name = "{name}"
+file = "{name}.py"
+from = ["broker"]
+subscribe = ["{name}/#"]
+publish = ["out/#"]
+to = ["broker"]
+"""
+
+
+class House:
+    """The runtime, as far as functions go."""
+
+    def __init__(self, folder: Path, text: str, spawn: FakeSpawn) -> None:
+        self.folder, self.spawn = folder, spawn
+        self.metrics = Metrics()
+        self.config = self.read(text)
+        self.router = Router(self.config.all_routes, self.metrics)
+        self.broker = Receiver()
+        self.router.attach("broker", self.broker)
+        self.outbox = Outbox(self.config, self.metrics, {})
+        self.functions = Functions(
+            self.config,
+            self.router,
+            self.metrics,
+            lambda create_task: spawn,
+            letters=self.outbox.dead_letters,
+            shadows=Shadows(None, "g"),
+        )
+        self.source = Source()
+        self._receipt = 0
+
+    def read(self, text: str) -> Config:
+        return parse_config(GATEWAY + text, str(self.folder / "gateway.toml"))
+
+    def apply(self, text: str) -> None:
+        """As the runtime does when the gateway file changed."""
+        self.config = self.read(text)
+        self.router._routes = self.config.all_routes
+        self.functions.apply(self.config.functions)
+
+    def send(self, topic: str, *payloads: bytes) -> None:
+        messages = []
+        for payload in payloads:
+            self._receipt += 1
+            messages.append(Message(topic, payload, qos=1, receipt=self._receipt))
+        self.router.route("broker", "", messages, self.source)
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not true():
+                await asyncio.sleep(0.01)
+
+    async def ready(self, name: str, version: str = "") -> None:
+        def is_ready() -> bool:
+            status = self.functions.show(name)
+            return status.state == "ready" and status.version != version
+
+        await self.until(is_ready)
+
+
+def lived(
+    test: Callable[[House], Coroutine[Any, Any, None]], folder: Path, spawn: FakeSpawn, text: str = "", *codes: str
+) -> None:
+    async def run() -> None:
+        for name in codes or ("a", "b", "c"):
+            (folder / f"{name}.py").write_text(f"# {name}")
+        house = House(folder, text or FUNCTION.format(name="a"), spawn)
+        house.outbox.start()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(house.functions.run())
+            try:
+                await test(house)
+            finally:
+                house.functions.stop()
+        house.outbox.close()
+
+    asyncio.run(run())
+
+
+def test_a_changed_file_is_taken_over_and_an_unchanged_one_is_not(tmp_path: Path) -> None:
+    spawn = FakeSpawn()
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        first = house.functions.show("a").version
+        (tmp_path / "a.py").write_text("# a")
+        os.utime(tmp_path / "a.py", (1, 1))
+        await asyncio.sleep(1.2)
+        assert len(spawn.children) == 1
+        (tmp_path / "a.py").write_text("# another")
+        await house.ready("a", first)
+        assert [Path(child.launch.code).read_text() for child in spawn.children] == ["# a", "# another"]
+        copies = tmp_path / "state/functions/a/code"
+        await house.until(lambda: len(spawn.running) == 1)
+        assert len(list(copies.iterdir())) == 2
+
+    lived(test, tmp_path, spawn)
+
+
+def test_a_file_that_goes_away_leaves_the_function_running(tmp_path: Path) -> None:
+    spawn = FakeSpawn()
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        (tmp_path / "a.py").unlink()
+        await house.until(lambda: "No such file" in house.functions.show("a").last_error)
+        house.send("a/x", b"1")
+        await house.until(lambda: len(spawn.calls) == 1)
+        (tmp_path / "a.py").write_text("# a")
+        await house.until(lambda: not house.functions.show("a").last_error)
+
+    lived(test, tmp_path, spawn)
+
+
+def test_the_gateway_file_may_add_change_and_remove_functions_under_load_without_a_loss(tmp_path: Path) -> None:
+    spawn = FakeSpawn(lambda child, call: Done(call.id))
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        sent = 0
+
+        async def load() -> None:
+            nonlocal sent
+            while True:
+                house.send("a/x", b"%d" % sent)
+                sent += 1
+                await asyncio.sleep(0.001)
+
+        loading = asyncio.create_task(load())
+        await asyncio.sleep(0.1)
+        house.apply(FUNCTION.format(name="a") + FUNCTION.format(name="b"))
+        await house.ready("b")
+        house.send("b/x", b"b")
+        await house.until(lambda: b"b" in spawn.payloads())
+        house.apply(FUNCTION.format(name="a") + "timeout_s = 3.0\nbytes_max = 16777216\nworkers = 2\n")
+        await house.until(lambda: any(call.deadline_s == 3.0 for call in spawn.calls))
+        with pytest.raises(InputRejected, match="no_such_function"):
+            house.functions.show("b")
+        await asyncio.sleep(0.1)
+        loading.cancel()
+        await house.until(lambda: len(house.source.outcomes) == house._receipt)
+        await house.until(lambda: house.functions.show("a").backlog == 0)
+        assert [call.payload for call in spawn.calls if call.topic == "a/x"] == [b"%d" % one for one in range(sent)]
+        assert [call.payload for call in spawn.calls if call.topic == "b/x"] == [b"b"]
+        assert set(house.source.outcomes.values()) == {Outcome.TAKEN}
+
+    lived(test, tmp_path, spawn)
+
+
+def test_a_removed_function_gets_nothing_more_and_goes_on_where_it_was_when_it_is_back(tmp_path: Path) -> None:
+    spawn = FakeSpawn(lambda child, call: failing(call) if call.payload == b"later" else Done(call.id))
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        house.send("a/x", b"later")
+        await house.until(lambda: len(spawn.calls) == 1)
+        house.apply("")
+        house.send("a/x", b"refused")
+        assert house.source.outcomes[2] is Outcome.REFUSED
+        await house.until(lambda: not spawn.running)
+        await asyncio.sleep(0.1)
+        house.apply(FUNCTION.format(name="a"))
+        await house.until(lambda: len(spawn.calls) >= 2)
+        assert {call.payload for call in spawn.calls} == {b"later"}
+
+    lived(test, tmp_path, spawn, FUNCTION.format(name="a") + "interval_s = 60.0\n")
+
+
+def test_a_change_that_cannot_be_taken_over_leaves_all_as_it_was(tmp_path: Path) -> None:
+    spawn = FakeSpawn()
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        house.apply(FUNCTION.format(name="a") + FUNCTION.format(name="nowhere"))
+        with pytest.raises(InputRejected):
+            house.functions.show("nowhere")
+        spawn.answer = lambda launch: StartFailed("ImportError", "none")
+        house.apply(FUNCTION.format(name="a") + "timeout_s = 5.0\n")
+        await house.until(lambda: "ImportError" in house.functions.show("a").last_error)
+        house.send("a/x", b"1")
+        await house.until(lambda: len(spawn.calls) == 1)
+        assert spawn.calls[0].deadline_s == 10.0
+
+    lived(test, tmp_path, spawn)
+
+
+def test_requirements_are_installed_before_the_first_call(tmp_path: Path) -> None:
+    spawn = FakeSpawn()
+    (tmp_path / "r.txt").write_text("")
+
+    async def test(house: House) -> None:
+        house.send("a/x", b"1")
+        await house.until(lambda: len(spawn.calls) == 1)
+        assert [child.launch.site for child in spawn.children] == [f"{tmp_path}/state/functions/a/site"]
+
+    lived(test, tmp_path, spawn, FUNCTION.format(name="a") + 'requirements = "r.txt"\n')
+
+
+def test_a_function_may_invoke_those_that_its_to_names_and_no_others(tmp_path: Path) -> None:
+    def script(child: FakeChild, call: Call) -> list[FromWorker] | FromWorker:
+        if call.topic.startswith("a/"):
+            return [
+                Invoke(1, call.id, "b", b"good"),
+                Invoke(2, call.id, "b", b"bad"),
+                Invoke(3, call.id, "c", b""),
+                Invoke(4, call.id, "none", b""),
+                Shadow(5, call.id, "get"),
+                Shadow(6, call.id, "get", "other"),
+                Done(call.id),
+            ]
+        return failing(call) if call.payload == b"bad" else Done(call.id, b"answer")
+
+    spawn = FakeSpawn(script)
+    text = (
+        FUNCTION.format(name="a")
+        .replace('["broker"]\n', '["broker"]\n', 1)
+        .replace('to = ["broker"]', 'to = ["broker", "function:b"]')
+        + FUNCTION.format(name="b")
+        + FUNCTION.format(name="c")
+    ).replace('publish = ["out/#"]', 'publish = ["out/#", "$aws/things/g/shadow/get"]')
+
+    async def test(house: House) -> None:
+        house.send("a/x", b"go")
+        await house.until(lambda: len(spawn.replies) == 6)
+        found = {reply.id: reply for reply in spawn.replies if isinstance(reply, wire.Reply)}
+        assert (found[1].ok, found[1].payload) == (True, b"answer")
+        assert (found[2].ok, found[2].error) == (False, "ValueError")
+        assert [found[id_].error for id_ in (3, 4, 5, 6)] == ["denied", "denied", "unavailable", "denied"]
+
+    lived(test, tmp_path, spawn, text)
+
+
+def test_an_invocation_that_nobody_waits_for_is_never_begun(tmp_path: Path) -> None:
+    spawn = FakeSpawn()
+    spawn.answer = lambda launch: StartFailed("ImportError")
+
+    async def test(house: House) -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await house.functions.invoke("a", "a/x", b"1")
+        spawn.answer = lambda launch: Ready(takes_all=True)
+        await house.ready("a")
+        assert (await house.functions.invoke("a", "a/x", b"2"))["ok"]
+        assert spawn.payloads() == [b"2"]
+
+    lived(test, tmp_path, spawn)
+
+
+def test_what_is_wrong_with_the_files_at_the_start_is_a_configuration_error(tmp_path: Path) -> None:
+    for number, more in enumerate(('file = "none.py"', 'file = "a.py"\nsecrets = { k = "none" }')):
+        (tmp_path / "a.py").write_text("")
+        text = f'[[function]]\nname = "f{number}"\n{more}\n'
+        with pytest.raises(ConfigError, match=r"function\[1\]: .*No such file"):
+            House(tmp_path, text, FakeSpawn())
+
+
+def test_a_request_of_the_control_socket_carries_a_large_event(tmp_path: Path) -> None:
+    """Through the real gateway's socket, with no function: the answer names what there is."""
+    file = tmp_path / "gateway.toml"
+    file.write_text('[gateway]\nname = "g"\ndata_dir = "state"\n')
+    event = tmp_path / "event"
+    event.write_bytes(bytes(128 * 1024))
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "edge.cli"]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    with subprocess.Popen([*command, "run", "--config", str(file)], env=environment, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        while b"gateway_started" not in process.stderr.readline():
+            pass
+        done = subprocess.run(
+            [*command, "invoke", "f", "--event", str(event), "--config", str(file)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        process.terminate()
+        process.communicate(timeout=30)
+    assert done.returncode == 2
+    assert "no_such_function" in done.stderr

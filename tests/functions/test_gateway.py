@@ -1,0 +1,395 @@
+"""Functions in the real gateway process beside real mosquittos."""
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge_tools.mosquitto import Mosquitto
+from tests.test_runtime import edge, running, until, wait_for_event
+
+CONFIG = """\
+[gateway]
+name = "g"
+data_dir = "state"
+
+[cloud]
+host = "127.0.0.1"
+port = {cloud}
+tls = false
+backoff_s_min = 0.1
+backoff_s_max = 0.2
+
+[broker]
+host = "127.0.0.1"
+port = {broker}
+tls = false
+
+[[function]]
+name = "double"
+file = "double.py"
+from = ["broker"]
+subscribe = ["dt/#"]
+publish = ["out/#"]
+to = ["cloud"]
+"""
+
+DOUBLE = """\
+from edge import on, publish
+
+@on("dt/+")
+def double(message):
+    publish("out/" + message.topic[3:], str(2 * int(message.payload)))
+"""
+
+
+class Client:
+    """An independent client on a broker."""
+
+    def __init__(self, port: int, *filters: str) -> None:
+        self.heard: list[tuple[str, bytes]] = []
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self._client.on_message = lambda client, data, got: self.heard.append((got.topic, bytes(got.payload)))
+        if filters:
+            self._client.on_connect = lambda client, *rest: client.subscribe([(one, 1) for one in filters])
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+
+    def publish(self, topic: str, *payloads: bytes) -> None:
+        for sent in [self._client.publish(topic, payload, qos=1) for payload in payloads]:
+            sent.wait_for_publish(20)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+class World:
+    """Two brokers, and clients on them."""
+
+    def __init__(self, folder: Path, cloud: Mosquitto, broker: Mosquitto) -> None:
+        self.folder, self.cloud_broker, self.broker = folder, cloud, broker
+        self.file = folder / "gateway.toml"
+        self.file.write_text(CONFIG.format(cloud=cloud.port, broker=broker.port))
+        self.cloud = Client(cloud.port, "#")
+        self.source = Client(broker.port)
+        self.code(DOUBLE)
+
+    def code(self, text: str, name: str = "double.py") -> None:
+        (self.folder / name).write_text(dedent(text))
+
+    def more(self, text: str) -> None:
+        """Add to the gateway file."""
+        self.file.write_text(self.file.read_text() + dedent(text))
+
+    def function(self, name: str = "double") -> dict[str, Any]:
+        done = edge("function", "show", name, "--config", str(self.file), "--json")
+        assert done.returncode == 0, done.stderr
+        shown: dict[str, Any] = json.loads(done.stdout)
+        return shown
+
+    def wait_subscribed(self) -> None:
+        self.broker.wait_log("Sending SUBACK to g")
+
+    def payloads(self, topic: str) -> list[bytes]:
+        return [payload for heard, payload in list(self.cloud.heard) if heard == topic]
+
+    def close(self) -> None:
+        self.cloud.close()
+        self.source.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with Mosquitto(tmp_path / "c") as cloud, Mosquitto(tmp_path / "b") as broker:
+        one = World(tmp_path, cloud, broker)
+        try:
+            yield one
+        finally:
+            one.close()
+
+
+def test_a_message_reaches_the_function_and_what_it_publishes_goes_on(world: World) -> None:
+    with running(world.file) as process:
+        wait_for_event(process, "function_ready")
+        world.wait_subscribed()
+        world.source.publish("dt/x", *[b"%d" % number for number in range(200)])
+        assert until(lambda: len(world.payloads("out/x")) >= 200)
+        assert world.payloads("out/x") == [b"%d" % (2 * number) for number in range(200)]
+
+
+INVOKED = """\
+from edge import on, publish
+
+@on("dt/+")
+def run(message):
+    print("got", message.payload)
+    publish("out/x", b"published")
+    if message.payload == b"bad":
+        raise ValueError("bad payload")
+    return {"topic": message.topic}
+"""
+
+
+def invoke(world: World, payload: bytes, *argv: str) -> tuple[int, dict[str, Any]]:
+    event = world.folder / "event"
+    event.write_bytes(payload)
+    done = edge(
+        "invoke", "double", "--event", str(event), "--topic", "dt/x", "--config", str(world.file), "--json", *argv
+    )
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("gateway_runs", [True, False])
+def test_invoke_shows_what_a_call_gives_publishes_and_prints(world: World, *, gateway_runs: bool) -> None:
+    world.code(INVOKED)
+    with contextlib.ExitStack() as stack:
+        if gateway_runs:
+            wait_for_event(stack.enter_context(running(world.file)), "function_ready")
+        code, row = invoke(world, b"good")
+        assert (code, row["ok"], row["result"]) == (0, True, '{"topic":"dt/x"}')
+        assert row["publishes"] == [{"topic": "out/x", "payload": "published", "qos": 1}]
+        assert row["logs"] == ["got b'good'"]
+        assert row["duration_ms"] > 0
+        code, row = invoke(world, b"bad")
+        assert (code, row["ok"], row["error"]) == (1, False, "ValueError")
+        assert 'raise ValueError("bad payload")' in row["traceback"]
+        if gateway_runs:
+            assert until(lambda: world.payloads("out/x") == [b"published"] * 2)
+        else:
+            assert world.payloads("out/x") == []
+
+
+def test_invoke_without_a_gateway_says_why_code_cannot_be_loaded(world: World) -> None:
+    world.code("import nothing_of_this_name")
+    code, row = invoke(world, b"")
+    assert (code, row["error"]) == (1, "NotLoaded")
+    assert "nothing_of_this_name" in row["message"]
+
+
+def test_a_function_is_listed_with_what_holds_it(world: World) -> None:
+    with running(world.file) as process:
+        wait_for_event(process, "function_ready")
+        shown = world.function()
+        assert (shown["state"], shown["subscribed"], shown["last_error"]) == ("ready", ["dt/+"], "")
+        assert any(line.startswith("memory: ") for line in shown["contained_by"])
+        assert shown["memory_bytes"] > 0
+        listed = json.loads(edge("function", "list", "--config", str(world.file), "--json").stdout)
+        assert [one["name"] for one in listed] == ["double"]
+        assert "function double: ready" in edge("status", "--config", str(world.file)).stdout
+        assert edge("function", "show", "none", "--config", str(world.file)).returncode == 2
+
+
+def test_code_that_changes_is_live_within_a_second_and_loses_nothing(world: World) -> None:
+    with running(world.file) as process:
+        wait_for_event(process, "function_ready")
+        world.wait_subscribed()
+        stop = threading.Event()
+        sent: list[bytes] = []
+
+        def load() -> None:
+            while not stop.is_set():
+                payload = b"%d" % len(sent)
+                world.source.publish("dt/x", payload)
+                sent.append(payload)
+                time.sleep(0.003)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        try:
+            for factor in (3, 4, 5):
+                world.code(DOUBLE.replace("2 *", f"{factor} *"))
+                changed = wait_for_event(process, "function_ready")
+                assert until(lambda: world.function()["version"] == changed["version"])  # noqa: B023
+            world.code("this is no Python")
+            refused = wait_for_event(process, "function_change_refused")
+            assert "SyntaxError" in str(refused["problem"])
+            shown = world.function()
+            assert (shown["state"], shown["version"]) == ("ready", changed["version"])
+        finally:
+            stop.set()
+            thread.join()
+        assert until(lambda: len(world.payloads("out/x")) >= len(sent), 60)
+        got = [int(payload) for payload in world.payloads("out/x")]
+        factors = [0 if not number else value / number for number, value in enumerate(got)]
+        assert sorted(set(factors[1:])) == [2, 3, 4, 5]
+        assert factors[1:] == sorted(factors[1:])
+        assert world.function()["errors"] == 0
+
+
+def test_a_killed_worker_is_replaced_and_what_it_had_is_called_again(world: World) -> None:
+    world.code("""\
+        import time
+        from edge import on, publish
+
+        @on("dt/+")
+        def slow(message):
+            time.sleep(0.02)
+            publish("out/x", message.payload)
+        """)
+    payloads = [b"%d" % number for number in range(150)]
+    with running(world.file) as process:
+        wait_for_event(process, "function_ready")
+        world.wait_subscribed()
+        world.source.publish("dt/x", *payloads)
+        for _ in range(2):
+            (pid,) = world.function()["pids"]
+            os.kill(pid, signal.SIGKILL)
+            ended = wait_for_event(process, "function_worker_ended")
+            assert ended["reason"] == "signal"
+            wait_for_event(process, "function_ready")
+        assert until(lambda: set(payloads) <= set(world.payloads("out/x")))
+        got = world.payloads("out/x")
+        assert list(dict.fromkeys(got)) == payloads
+        assert len(got) <= len(payloads) + 2
+        shown = world.function()
+        assert (shown["restarts"], shown["dead_letters"]) == (2, 0)
+
+
+def test_a_killed_gateway_calls_every_message_it_took_and_leaves_no_worker_behind(world: World) -> None:
+    world.code("""\
+        import time
+        from edge import on, publish
+
+        @on("dt/+")
+        def slow(message):
+            time.sleep(0.01)
+            publish("out/x", message.payload)
+        """)
+    payloads = [b"%d" % number for number in range(300)]
+    done = 0
+    for part in range(3):
+        with running(world.file) as process:
+            wait_for_event(process, "function_ready")
+            assert until(lambda: world.broker.log_text().count("Sending SUBACK to g") > part)  # noqa: B023
+            world.source.publish("dt/x", *payloads[100 * part : 100 * part + 100])
+            (pid,) = world.function()["pids"]
+            process.kill()
+            process.wait(15)
+            assert until(lambda: not Path(f"/proc/{pid}").exists())  # noqa: B023
+            done = len(world.payloads("out/x"))
+    assert done < 300
+    with running(world.file) as process:
+        assert until(lambda: set(payloads) <= set(world.payloads("out/x")))
+
+
+def test_a_poison_message_ends_in_the_dead_letter_stream_with_its_error(world: World) -> None:
+    world.more("interval_s = 0.05\n")
+    with running(world.file) as process:
+        wait_for_event(process, "function_ready")
+        world.wait_subscribed()
+        world.source.publish("dt/x", b"1", b"poison", b"2")
+        assert until(lambda: world.payloads("out/x") == [b"2", b"4"])
+        rows = edge("stream", "export", "dead-letter", "--config", str(world.file)).stdout.splitlines()
+        (row,) = map(json.loads, rows)
+        assert row["topic"] == "dead-letter/double/dt/x"
+        letter = json.loads(row["payload"])
+        assert (letter["payload"], letter["attempts"]) == ("poison", 3)
+        assert "ValueError: invalid literal for int()" in letter["error"]
+    # A dead-letter stream that no function names any more keeps what it holds, and keeps nobody from starting.
+    world.file.write_text(world.file.read_text().partition("[[function]]")[0])
+    with running(world.file) as process:
+        wait_for_event(process, "gateway_started")
+
+
+def test_a_function_that_is_gone_keeps_its_inbox_and_is_told_at_the_start(world: World) -> None:
+    world.code("import nothing_of_this_name")
+    whole = world.file.read_text()
+    with running(world.file) as process:
+        wait_for_event(process, "function_not_loaded")
+        world.wait_subscribed()
+        world.source.publish("dt/x", b"1", b"2")
+        assert until(lambda: world.function()["backlog"] == 2)
+    world.file.write_text(whole.partition("[[function]]")[0])
+    with running(world.file) as process:
+        told = wait_for_event(process, "function_gone")
+        assert (told["function"], told["messages_kept"]) == ("double", 2)
+    world.file.write_text(whole)
+    world.code(DOUBLE)
+    with running(world.file):
+        assert until(lambda: world.payloads("out/x") == [b"2", b"4"])
+
+
+def test_a_program_of_any_kind_speaks_lines_of_json(world: World) -> None:
+    world.code(
+        """\
+        #!/bin/sh
+        echo started >&2
+        while read -r line; do
+          id=${line#*\\"id\\":}; id=${id%%,*}
+          echo "{\\"publish\\":\\"out/sh\\",\\"payload\\":\\"call $id\\"}"
+          echo "{\\"id\\":$id,\\"result\\":\\"done $id\\"}"
+        done
+        """,
+        "program.sh",
+    )
+    (world.folder / "program.sh").chmod(0o755)
+    world.file.write_text(world.file.read_text().replace('file = "double.py"', 'exec = ["./program.sh"]'))
+    with running(world.file) as process:
+        wait_for_event(process, "function_ready")
+        world.wait_subscribed()
+        logged = wait_for_event(process, "function_logged")
+        assert (logged["function"], logged["pipe"], logged["line"]) == ("double", "stderr", "started")
+        world.source.publish("dt/x", b"1", b"2", b"3")
+        assert until(lambda: world.payloads("out/sh") == [b"call 1", b"call 2", b"call 3"])
+        code, row = invoke(world, b"{}")
+        assert (code, row["result"]) == (0, "done 4")
+    code, row = invoke(world, b"{}")
+    assert (code, row["result"], row["logs"]) == (0, "done 1", ["started"])
+
+
+def test_files_that_are_not_there_are_refused_at_the_start(world: World) -> None:
+    (world.folder / "double.py").unlink()
+    for command in (("run", "--config", str(world.file)), ("check-config", str(world.file))):
+        done = edge(*command)
+        assert done.returncode == 78
+        assert "function[1]" in done.stderr
+        assert "double.py: No such file" in done.stderr
+
+
+def test_secrets_are_given_and_kept_from_other_functions(world: World) -> None:
+    (world.folder / "key").write_text("sesame")
+    world.code("""\
+        from edge import on, publish, secret
+
+        @on("dt/+")
+        def tell(message):
+            return secret("key")
+        """)
+    world.code(
+        """\
+        import glob
+        from edge import on
+
+        @on("dt/+")
+        def look(message):
+            found = glob.glob(message.payload.decode(), recursive=True)
+            return [open(path).read() for path in found if not path.endswith("/")]
+        """,
+        "other.py",
+    )
+    world.more("""\
+        secrets = { key = "key" }
+
+        [[function]]
+        name = "other"
+        file = "other.py"
+        """)
+    with running(world.file) as process:
+        wait_for_event(process, "function_ready", times=2)
+        assert invoke(world, b"")[1]["result"] == "sesame"
+        pattern = f"{world.folder}/state/functions/double/secrets/*"
+        event = world.folder / "event"
+        event.write_text(pattern)
+        done = edge("invoke", "other", "--event", str(event), "--topic", "dt/x", "--config", str(world.file), "--json")
+        assert json.loads(done.stdout)["result"] in {"[]", None}, done.stdout

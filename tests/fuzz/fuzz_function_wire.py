@@ -1,0 +1,11 @@
+"""Fuzzes the stream of a function's worker: `python tests/fuzz/fuzz_function_wire.py -max_total_time=10 [CORPUS]`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.fuzz.harness import fuzz
+
+if __name__ == "__main__":
+    fuzz("function_wire")

@@ -1,0 +1,158 @@
+import pytest
+
+from edge.config import Config, parse_config
+from edge.errors import ConfigError
+
+GATEWAY = """\
+[gateway]
+name = "cellar"
+
+[cloud]
+host = "cloud.example"
+
+[broker]
+host = "127.0.0.1"
+tls = false
+
+[[board]]
+name = "b1"
+port = "/dev/ttyUSB0"
+
+[[stream]]
+name = "readings"
+
+[[rule]]
+name = "cold"
+sql = "SELECT c FROM 'dt/+/temp' WHERE c < 4"
+to = ["cloud"]
+"""
+
+FUNCTION = """
+[[function]]
+name = "mean"
+file = "functions/mean.py"
+from = ["boards", "broker"]
+subscribe = ["dt/{board}/temp", "dt/all"]
+publish = ["agg/#", "log/mean"]
+to = ["cloud", "stream:readings"]
+"""
+
+
+def check(text: str) -> Config:
+    return parse_config(GATEWAY + text, "/etc/edgeloop/gateway.toml")
+
+
+def changed(**fields: str) -> str:
+    """A function with these fields as TOML values; `_` in a name stands for nothing, `-` as value removes it."""
+    rows = {"name": '"mean"', "file": '"mean.py"', **fields}
+    return "[[function]]\n" + "".join(f"{name.rstrip('_')} = {value}\n" for name, value in rows.items() if value != "-")
+
+
+def test_a_function_is_understood_with_paths_relative_to_the_file() -> None:
+    text = changed(
+        requirements='"req.txt"', read='["/srv/maps", "maps"]', write='["out"]', secrets='{ key = "secrets/key" }'
+    )
+    (one,) = check(text).functions
+    assert (one.file, one.requirements) == ("/etc/edgeloop/mean.py", "/etc/edgeloop/req.txt")
+    assert (one.read, one.write) == (("/srv/maps", "/etc/edgeloop/maps"), ("/etc/edgeloop/out",))
+    assert one.secrets == {"key": "/etc/edgeloop/secrets/key"}
+    assert (one.subscribe, one.publish, one.network, one.dead_letter) == ((), (), False, "dead-letter")
+    (program,) = check(changed(file="-", exec_='["./bin/count", "-v"]')).functions
+    assert program.exec == ("/etc/edgeloop/bin/count", "-v")
+
+
+def test_from_and_subscribe_make_the_routes_in_and_publish_and_to_those_out() -> None:
+    config = check(FUNCTION.replace('"boards", "broker"', '"boards"'))
+    assert [(route.source, route.topic, route.to) for route in config.all_routes] == [
+        ("boards", "dt/{board}/temp", ("function:mean",)),
+        ("boards", "dt/all", ("function:mean",)),
+        ("function:mean", "agg/#", ("cloud", "stream:readings")),
+        ("function:mean", "log/mean", ("cloud", "stream:readings")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("", 0.0), ("250 ms", 0.25), ("10 s", 10), ("5 min", 300), ("1 h", 3600)]
+)
+def test_a_schedule_is_said_with_its_unit(text: str, seconds: float) -> None:
+    (one,) = check(changed(handler='"run"', every=f'"{text}"')).functions
+    assert one.every_s == seconds
+
+
+def test_functions_may_stand_wherever_a_source_or_a_target_may() -> None:
+    config = check(
+        FUNCTION.replace('"boards", "broker"', '"rule:cold"').replace("{board}", "+")
+        + '[[stream]]\nname = "late"\nfrom = ["function:mean"]\n'
+        + changed(name='"next"', from_='["function:mean"]', subscribe='["agg/#"]')
+        + '[[route]]\nfrom = "broker"\ntopic = "x/#"\nto = ["function:next"]\n'
+        + '[[route]]\nfrom = "function:next"\ntopic = "out/#"\nto = ["boards"]\n'
+        + '[[rule]]\nname = "warm"\nsql = "SELECT c FROM \'a/+\'"\nfrom = ["function:mean"]\nto = ["function:next"]\n'
+    )
+    made = [(route.source, route.topic, route.to) for route in config.all_routes]
+    assert ("rule:cold", "dt/all", ("function:mean",)) in made
+    assert ("function:mean", "agg/#", ("function:next",)) in made
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "problem"),
+    [
+        (changed(name='"Mean"'), "function[1].name", "matching regex"),
+        (changed() + changed(), "function[2].name", "'mean' is another's"),
+        (changed(file="-"), "function[1].file", "is missing"),
+        (changed(exec_='["./x"]'), "function[1].file", "stands beside exec"),
+        (changed(file="-", exec_='[""]'), "function[1].exec", "names no program"),
+        (changed(file="-", exec_='["./x"]', handler='"run"'), "function[1].handler", "stands beside exec"),
+        (changed(file="-", exec_='["./x"]', requirements='"r"'), "function[1].requirements", "stands beside exec"),
+        (changed(handler='"a b"'), "function[1].handler", "matching regex"),
+        (changed(every='"10 s"'), "function[1].every", "stands without handler"),
+        (changed(handler='"run"', every='"10 days"'), "function[1].every", "matching regex"),
+        (changed(handler='"run"', every='"0 s"'), "function[1].every", "is no time"),
+        (changed(from_='["boards"]'), "function[1].subscribe", "is empty beside from"),
+        (changed(subscribe='["dt/#"]'), "function[1].from", "is empty beside subscribe"),
+        (changed(to='["cloud"]'), "function[1].publish", "is empty beside to"),
+        (changed(from_='["boards"]', subscribe='["dt/#/x"]'), "function[1].subscribe", "'#' stands alone"),
+        (changed(publish='["a+"]'), "function[1].publish", "'+' fills"),
+        (changed(from_='["bords"]', subscribe='["dt/#"]'), "function[1].from", "nowhere in this file. Did you mean"),
+        (changed(publish='["a"]', to='["stream:x"]'), "function[1].to", "nowhere in this file"),
+        (changed(publish='["a"]', to='["rule:cold"]'), "function[1].to", "nowhere in this file"),
+        (changed(publish='["a"]', to='["function:mean"]'), "function[1].to", "names the function itself"),
+        (changed(from_='["cloud"]', subscribe='["cmd/{board}"]'), "function[1].subscribe", "holds {board}"),
+        (changed(max_delay_s="0.5"), "function[1].max_delay_s", "is below interval_s"),
+        (changed(environment='{ LD_PRELOAD = "x" }'), "function[1].environment", "holds LD_PRELOAD"),
+        (changed(environment='{ "a b" = "x" }'), "function[1].environment", "matching regex"),
+        (changed(bytes_max="1000"), "function[1].bytes_max", ">= 2097152"),
+        (changed(when_full='"thin"'), "function[1].when_full", "thin"),
+        (changed(memory_bytes="1"), "function[1].memory_bytes", "not a known field. Did you mean"),
+        ("[function]\nname = 'x'\n", "function", "is one table"),
+    ],
+)
+def test_a_wrong_function_is_refused_with_field_and_fix(text: str, field: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(text)
+    assert caught.value.field == field
+    assert problem in str(caught.value)
+
+
+LOOPS = [
+    changed(from_='["cloud"]', subscribe='["a/#"]', publish='["a/b"]', to='["cloud"]'),
+    changed(from_='["cloud"]', subscribe='["a/#"]', publish='["a/b"]', to='["stream:readings"]'),
+    changed(from_='["function:other"]', subscribe='["b/#"]', publish='["a/b"]')
+    + changed(name='"other"', from_='["function:mean"]', subscribe='["a/#"]', publish='["b/+"]'),
+    changed(from_='["boards"]', subscribe='["b/#"]', publish='["a/b"]', to='["function:other"]')
+    + changed(name='"other"', from_='["broker"]', subscribe='["a/#"]', publish='["b/+"]', to='["function:mean"]'),
+    changed(publish='["a/b"]')
+    + '[[route]]\nfrom = "function:mean"\ntopic = "a/+"\nto = ["broker"]\n'
+    + changed(name='"other"', from_='["broker"]', subscribe='["a/+"]', publish='["b/+"]', to='["cloud"]')
+    + changed(name='"third"', from_='["cloud"]', subscribe='["b/+"]', publish='["a/c"]', to='["broker"]'),
+]
+
+
+@pytest.mark.parametrize("text", LOOPS)
+def test_functions_that_feed_themselves_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"comes back to it by .* Use topics that do not overlap"):
+        check(text)
+
+
+def test_functions_whose_topics_do_not_meet_are_no_loop() -> None:
+    check(changed(from_='["cloud"]', subscribe='["a/#"]', publish='["b/#"]', to='["cloud"]'))
+    check(changed(from_='["boards"]', subscribe='["a/#"]', publish='["a/#"]', to='["cloud"]'))
