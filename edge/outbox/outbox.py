@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edge.config import Config, RouteSettings, StreamSettings
+from edge.config import STREAM_BYTES_LEAST, Config, RouteSettings, StreamSettings
 from edge.errors import ConfigError, InputRejected
 from edge.log import Log, LogOptions
 from edge.messages import Target
@@ -52,6 +52,7 @@ class Outbox:
         self._reserve = Reserve(os.path.join(config.gateway.data_dir, RESERVE))
         check_removed(config, discard)
         if config.streams:
+            self._share = self._disk_bytes() // len(config.streams)
             self._reserve.take()
         for settings in config.streams:
             stream = self._open(settings, metrics, now, unix_time)
@@ -138,11 +139,23 @@ class Outbox:
         for stream in self.streams.values():
             stream.close()
 
+    def _disk_bytes(self) -> int:
+        """Of the whole file system, free or not. Raises ConfigError where not even the smallest streams fit in it."""
+        folder = self._config.gateway.data_dir
+        found = os.statvfs(folder)
+        size = found.f_blocks * found.f_frsize
+        least = STREAM_BYTES_LEAST * len(self._config.streams)
+        if size < least:
+            problem = f"the disk of {folder} has {size} bytes in all, and these streams need {least}"
+            fix = "Make the data_dir a folder on a larger disk, or have fewer streams."
+            raise ConfigError(self._config.file, "gateway.data_dir", problem, fix)
+        return size
+
     def _open(
         self, settings: StreamSettings, metrics: Metrics, now: Callable[[], float], unix_time: Callable[[], float]
     ) -> Stream:
         folder = os.path.join(self._config.gateway.data_dir, FOLDER, settings.name)
-        size = segment_bytes(settings.bytes_max)
+        size = segment_bytes(min(settings.bytes_max, self._share))
         options = LogOptions(segment_bytes=size, sync=settings.commit != "never")
         try:
             log = Log.open(folder, options=options, metrics=metrics, name=settings.name)
@@ -178,7 +191,8 @@ class Outbox:
 
 
 def segment_bytes(bytes_max: int) -> int:
-    """So that a stream has several segments: it frees and drops whole ones."""
+    """So that a stream has several segments: it frees and drops whole ones. bytes_max: of the stream, or its share of
+    the disk where that is less: a full disk frees itself only by what lies before the last segment."""
     size = _SEGMENT_BYTES_MAX
     while size * _SEGMENTS_LEAST > bytes_max and size > 256 * 1024:
         size //= 2
