@@ -14,8 +14,8 @@ from edge import __version__, cli_status
 from edge.cli_functions import add_function_commands
 from edge.cli_streams import add_stream_commands
 from edge.config import DEFAULT_FILE, Config, GatewaySettings, MqttSnSettings, RuleSettings, load_config
-from edge.control import ask_status, watch
-from edge.errors import ConfigError, EdgeLoopError, InputRejected
+from edge.control import ask_rows, ask_status, watch
+from edge.errors import ConfigError, EdgeLoopError, InputRejected, TransientError
 from edge.logs import log_event, set_up_logs
 from edge.topics import check_topic
 
@@ -99,10 +99,14 @@ def _add_rules(commands: Any) -> None:
     explaining = commands.add_parser("explain", help="where a message of a topic goes, and why")
     explaining.add_argument("topic", metavar="TOPIC")
     explaining.add_argument("--from", dest="source", default="boards", help="its source (default %(default)s)")
+    explaining.add_argument("--client", default="", help="who sends it, where a route names {board}")
     explaining.set_defaults(run=_explain)
-    for one in (trying, recording, replaying, explaining):
+    tracing = commands.add_parser("trace", help="what became of one reading: where it is, where it went, and why")
+    tracing.add_argument("id", metavar="THING/BOOT/SEQUENCE")
+    tracing.set_defaults(run=_trace)
+    for one in (trying, recording, replaying, explaining, tracing):
         one.add_argument("--config", default=DEFAULT_FILE, metavar="FILE", help="gateway file (default %(default)s)")
-    for one in (trying, replaying, explaining):
+    for one in (trying, replaying, explaining, tracing):
         one.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -243,21 +247,29 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    from edge.metrics import Metrics
-    from edge.router import Router
-    from edge.rules.build import explain, read_rules
+    from edge.explaining import explain_topic, lines
+    from edge.rules.build import read_rules
 
     config = load_config(args.config)
     check_topic(args.topic)
-    rules = explain(read_rules(config), args.source, args.topic)
-    router = Router(config.all_routes, Metrics())
-    senders = ("", *args.topic.split("/"))  # whoever sends it: a route's {board} is a level of the topic, if it fits
-    targets = tuple(dict.fromkeys(name for one in senders for name in router.named(args.source, one, args.topic)))
-    if args.json:
-        print(msgspec.json.encode({"targets": targets, "rules": rules}).decode())
-    else:
-        print(f"{args.topic} from {args.source} goes to: {', '.join(targets) or 'nobody: no route takes it'}")
-        print("\n".join(f"rule {name}: {why}" for name, why in rules.items()))
+    told = msgspec.to_builtins(explain_topic(config, read_rules(config), args.source, args.client, args.topic))
+    print(msgspec.json.encode(told).decode() if args.json else "\n".join(lines(told)))
+    return DONE
+
+
+def _trace(args: argparse.Namespace) -> int:
+    from edge.rules.build import read_rules
+    from edge.tracing import lines, logs_in, parse_id, trace
+
+    config = load_config(args.config)
+    named = parse_id(args.id)
+    try:
+        found = list(ask_rows(config.control_socket, "trace", name=args.id))
+    except TransientError:
+        rows = trace(named, config, read_rules(config), logs_in(config))
+        found = [msgspec.to_builtins(row) for row in rows if row is not None]
+    for told in found:
+        print(msgspec.json.encode(told).decode() if args.json else "\n".join(lines(told)))
     return DONE
 
 

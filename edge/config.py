@@ -544,7 +544,7 @@ def _check_loops(config: Config) -> None:
     exports = {f"stream:{stream.name}": stream.export for stream in config.streams}
     ways = [
         (place, route.source, {exports.get(name, name) for name in route.to}, route.topic)
-        for place, route in _placed_routes(config)
+        for place, route in placed_routes(config)
     ]
     for field, source, to, topic in ways:
         if source in to and source in {"cloud", "broker"}:
@@ -558,7 +558,7 @@ def _check_loops(config: Config) -> None:
                 raise ConfigError(config.file, other, problem, "Use topics that do not overlap.")
 
 
-def _placed_routes(config: Config) -> list[tuple[str, RouteSettings]]:
+def placed_routes(config: Config) -> list[tuple[str, RouteSettings]]:
     """Every route with the field that makes it, in the order of all_routes."""
     fields = [f"route[{place}].topic" for place in range(1, len(config.routes) + 1)]
     fields += [

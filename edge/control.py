@@ -47,7 +47,7 @@ Answering = Callable[[Ask], Rows | Awaitable[Rows]]
 
 class Control:
     """Serves one gateway. status: returns what `edge status` shows, as anything msgspec can encode. asks: by what is
-    asked, what gives the rows of the answer; each may raise InputRejected."""
+    asked, what gives the rows of the answer, None for a pause; each may raise InputRejected."""
 
     def __init__(
         self,
@@ -99,9 +99,10 @@ class Control:
         elif ask.do in self._asks:
             rows = self._asks[ask.do](ask)
             for count, row in enumerate(await rows if isinstance(rows, Awaitable) else rows):
-                _write(writer, row)
-                await writer.drain()
-                if count % ROWS_A_TURN == 0:
+                if row is not None:
+                    _write(writer, row)
+                    await writer.drain()
+                if row is None or count % ROWS_A_TURN == 0:
                     await asyncio.sleep(0)
         else:
             known = ", ".join(("status", "watch", *self._asks))

@@ -46,6 +46,7 @@ from edge.reload import Reload, ReloadStatus
 from edge.router import Router
 from edge.rulelog.rulelog import RuleLog
 from edge.rules.build import CompiledRule, ReadRule, read_rules, rule_routes, table_files
+from edge.tracing import logs_of, parse_id, trace
 
 # A message costs a tuple or two and makes no cycle: at the default of 700 the collector took about a tenth of a core.
 GC_THRESHOLDS = 20_000, 20, 100
@@ -219,6 +220,12 @@ class Runtime:
             "functions": lambda ask: self._functions.status(),
             "function": lambda ask: (self._functions.show(ask.name),),
             "invoke": self._invoke,
+            "trace": lambda ask: trace(
+                parse_id(ask.name),
+                self._live,
+                self._read,
+                logs_of(self._config, {**outbox.streams, **self._functions.inboxes}),
+            ),
         }
 
     async def _invoke(self, ask: Ask) -> Iterable[Any]:

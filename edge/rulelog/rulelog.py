@@ -169,7 +169,7 @@ class RuleLog:
             entries.pop(PLAN, None)
             self._drop(name, [entry.removeprefix(STATE) for entry in entries], "gone")
             self._changes[f"{RULE}{name}/{PLAN}"] = None
-        engines = {_prefix(engine_name(rule.read.settings)) for rule in rules}
+        engines = {marks_prefix(engine_name(rule.read.settings)) for rule in rules}
         for key in stream.state:
             if key.startswith(SEEN) and not key.startswith(tuple(engines)):
                 self._changes[key] = None
@@ -220,7 +220,7 @@ class RuleLog:
             engine = self._engines.get(name)
             if engine is None or engine.outputs != outputs:
                 if name not in self._seen:
-                    self._seen[name] = _Seen(stream, _prefix(name))
+                    self._seen[name] = _Seen(stream, marks_prefix(name))
                 settings = members[0].read.settings
                 engine = Engine(
                     outputs,
@@ -254,6 +254,6 @@ class RuleLog:
         yield from self._outlets.checkpoint()
 
 
-def _prefix(engine: str) -> str:
+def marks_prefix(engine: str) -> str:
     """Of its marks; an engine's name may hold anything."""
     return f"{SEEN}{hashlib.sha256(engine.encode()).hexdigest()[:12]}/"

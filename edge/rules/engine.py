@@ -121,6 +121,7 @@ class Engine:
         if way is None:
             if len(self._ways) >= _TOPICS_REMEMBERED_MAX:
                 self._ways.clear()
+                self._same.clear()
             way = tuple(dict.fromkeys(self._tree.match(topic)))  # a join may take it twice
             way = self._ways[topic] = self._same.setdefault(way, way)
         return way

@@ -18,6 +18,7 @@ from edge.rules.plan import Window
 
 NEVER = 2**62
 START = -(2**62)
+KEY_CHARACTERS_MAX = 1024
 
 
 class Memory:
@@ -68,14 +69,21 @@ class Memory:
         group = self.open.get(start)
         if group is None:
             assert self.window is not None
-            group = self.open[start] = {}
+            group = {}
+            if self.keys >= self.keys_max:  # nothing will come into it, so that windows are bounded as groups are
+                self.changed = {}
+                return group
+            self.open[start] = group
             self._journal(f"w{start}", group)
             self.close_at = min(self.close_at, start + self.window.size)
         self.changed = self._journals[f"w{start}"].changed
         return group
 
     def new(self, group: dict[Any, list[Any]], key: Any) -> list[Any] | None:
-        """Slots for a new group; None, and counted, when the rule holds keys_max already."""
+        """Slots for a new group; None, and counted, when the rule holds keys_max already or the key is too long."""
+        if is_long(key):
+            self.count("key_too_long")
+            return None
         if self.keys >= self.keys_max:
             self.count("keys_max")
             return None
@@ -213,6 +221,9 @@ class Memory:
 
     def remember(self, place: int, key: Any, value: Any) -> None:
         table = self.remembered[place]
+        if key not in table and is_long(key):
+            self.count("key_too_long")
+            return
         if key not in table and len(table) >= self.keys_max:
             oldest = next(iter(table))
             del table[oldest]
@@ -299,3 +310,12 @@ class Memory:
         if len(slots) != len(self.init):
             raise ValueError("slots of another plan")
         return slots
+
+
+def is_long(key: Any) -> bool:
+    """Whether a key of scalars would take too much to keep by the thousand."""
+    if isinstance(key, tuple):
+        return any(map(is_long, key))
+    if isinstance(key, int):
+        return key.bit_length() > KEY_CHARACTERS_MAX
+    return isinstance(key, str) and len(key) > KEY_CHARACTERS_MAX

@@ -23,7 +23,7 @@ from tests.faults.oracle import Arrival, Id, arrival
 
 HOST = "127.0.0.1"
 _WAIT_S = 30.0
-ROWS = "rule/"
+RULE_ROWS = "rule/"
 
 
 def arrivals(topic: str, data: bytes, user: Mapping[str, str], content_type: str) -> Iterator[Arrival]:
@@ -85,7 +85,7 @@ class FakeCloud:
         found: dict[str, list[bytes]] = {}
         seen: dict[Id, bytes] = {}
         for packet in self.published():
-            if not packet.topic.startswith(ROWS):
+            if not packet.topic.startswith(RULE_ROWS):
                 continue
             user = dict(packet.properties.user)
             named = Id(user["thing"], int(user["boot"]), int(user["seq"]))
@@ -101,6 +101,7 @@ class FakeCloud:
         return [
             one
             for packet in self.published()
+            if not packet.topic.startswith(RULE_ROWS)
             for one in arrivals(
                 packet.topic, packet.payload, dict(packet.properties.user), packet.properties.content_type or ""
             )

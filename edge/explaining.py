@@ -1,0 +1,123 @@
+"""Where a message goes, and why: what `edge explain` and `edge trace` say of routes, rules and functions. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from edge.config import SENDER, Config, placed_routes
+from edge.errors import InputRejected
+from edge.messages import Message
+from edge.rules.build import ReadRule, explain
+from edge.rules.payloads import decoder
+from edge.rules.plan import Call, Column, Expression, Field, Plan, Value
+from edge.rules.rule import Rule
+from edge.topics import matches
+
+_INFIX = {"<", "<=", ">", ">=", "=", "<>", "!=", "+", "-", "*", "/", "%", "and", "or"}
+
+
+class Way(msgspec.Struct, frozen=True):
+    """by: the field of the gateway file that says so."""
+
+    to: str
+    by: str
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """targets: who gets it by routes; rules and functions: by name `yes: …` or `no: …`."""
+
+    topic: str
+    source: str
+    sender: str
+    targets: tuple[str, ...]
+    ways: tuple[Way, ...]
+    rules: Mapping[str, str]
+    functions: Mapping[str, str]
+    nowhere: str = ""
+
+
+def explain_topic(config: Config, rules: Sequence[ReadRule], source: str, sender: str, topic: str) -> Explanation:
+    """sender: the client id; empty: of a board whichever fits."""
+    senders = [sender] if sender else _senders(config, source)
+    ways: dict[str, Way] = {}
+    found_sender = sender
+    for one in senders:
+        for field, route in placed_routes(config):
+            if route.source != source and not (route.source == "boards" and source.startswith("board:")):
+                continue
+            if SENDER in route.topic and not one:
+                continue
+            if matches(route.topic.replace(SENDER, one), topic):
+                by = f"{field.rpartition('.')[0]}: from {route.source}, topic {route.topic}"
+                ways |= {to: Way(to, by) for to in route.to if to not in ways}
+                found_sender = one
+        if ways:
+            break
+    took = explain(rules, source, topic)
+    functions: dict[str, str] = {}
+    for function in getattr(config, "functions", ()):
+        way = ways.get(f"function:{function.name}")
+        functions[function.name] = f"yes: {way.by}" if way else "no: no route of its `from` and `subscribe` takes it"
+    nowhere = ""
+    if not ways and not any(why.startswith("yes") for why in took.values()):
+        there = [f"{route.topic!r}" for _, route in placed_routes(config) if route.source == source]
+        told = f"from {source} they take {', '.join(there)}" if there else f"none is from {source}"
+        nowhere = f"no route takes it: {told}"
+    return Explanation(topic, source, found_sender, tuple(ways), tuple(ways.values()), took, functions, nowhere)
+
+
+def _senders(config: Config, source: str) -> list[str]:
+    if source.startswith("board:"):
+        return [source.removeprefix("board:")]
+    return ["", *(board.name for board in config.boards)] if source == "boards" else [""]
+
+
+def where_says(rule: ReadRule, topic: str, payload: bytes) -> str:
+    """What a rule's WHERE says of one message by itself; what filters remember is not asked."""
+    plan = rule.plan
+    try:
+        doc = decoder(rule.settings.payload, rule.settings.columns)(payload)
+    except (InputRejected, ValueError, RecursionError) as error:
+        return f"its payload is no {rule.settings.payload}: {error}"
+    if plan.join is not None:
+        return "it takes part in the join"
+    for part in _parts(plan.where):
+        only = Plan(plan.topic, (Column("", Field(())),), where=part)
+        if not Rule("trace", only, tables=rule.tables).run([Message(topic, payload)], [doc], 0):
+            return f"WHERE leaves it out: {said(part)} is not true"
+    if plan.filters:
+        return f"WHERE lets it pass; then {', '.join(map(said, plan.filters))} decided by what came before"
+    return "WHERE lets it pass" if plan.where is not None else "it has no WHERE"
+
+
+def _parts(where: Expression | None) -> list[Expression]:
+    if where is None:
+        return []
+    if isinstance(where, Call) and where.name == "and":
+        return [part for arg in where.args for part in _parts(arg)]
+    return [where]
+
+
+def said(expression: Expression) -> str:
+    """As a person would write it, about."""
+    match expression:
+        case Value(value):
+            return "NULL" if value is None else repr(value)
+        case Field(path):
+            return ".".join(map(str, path)) or "*"
+        case Call(name, args) if name in _INFIX and len(args) == 2:
+            return f"{said(args[0])} {name.upper()} {said(args[1])}"
+        case Call(name, args):
+            return f"{name}({', '.join(map(said, args))})"
+
+
+def lines(told: Mapping[str, Any]) -> list[str]:
+    """For people. told: an Explanation, as JSON has it."""
+    sender = f" (client {told['sender']})" if told["sender"] else ""
+    goes = f"goes to: {', '.join(told['targets'])}" if told["targets"] else told["nowhere"] or "goes to rules alone"
+    found = [f"{told['topic']} from {told['source']}{sender} {goes}"]
+    found += [f"  {way['to']} by {way['by']}" for way in told["ways"]]
+    found += [f"rule {name}: {why}" for name, why in told["rules"].items()]
+    found += [f"function {name}: {why}" for name, why in told["functions"].items()]
+    return found
