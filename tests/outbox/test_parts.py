@@ -109,7 +109,13 @@ def test_what_a_stream_stored_is_not_counted_as_shed_by_the_board_when_a_kill_le
     marks.store("b", 1, 5)
     metrics = Metrics()
     readings = Readings(
-        "b", "b", metrics, GatewayMarks(lambda thing: ([stream], False)), send=list, rewind=id, reject=lambda why: None
+        "b",
+        "b",
+        metrics,
+        GatewayMarks(lambda thing: ([stream], False)),
+        send=lambda frames: None,
+        rewind=lambda rewind: None,
+        reject=lambda why: None,
     )
     ids = TopicIds({}, 10)
     assert ids.allot("dt/b") == 1

@@ -1,0 +1,147 @@
+"""Boards, a function that relays their readings into a stream, a cloud: struck like the streams alone, by kills.py.
+
+A repeated call publishes once more, under a name of its own: at least once is promised, and the order of what is new.
+"""
+
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.faults.gateways import Gateway, gateway_file
+from tests.faults.kills import CALLS, DRAIN_S, KILL, Kill, _kills, _trace
+from tests.faults.oracle import Id
+from tests.faults.receivers import FakeCloud
+from tests.faults.sources import Boards
+from tests.faults.waiting import comes_about, wait_until
+
+_CODE = """\
+from edge import on, publish
+
+@on("dt/#")
+def relay(message):
+    publish("fn/" + message.topic, message.payload)
+"""
+_FUNCTION = """
+[[function]]
+name = "relay"
+file = "relay.py"
+from = ["boards"]
+subscribe = ["dt/#"]
+publish = ["fn/#"]
+to = ["stream:readings"]
+interval_s = 0.1
+"""
+_ALONE: dict[str, Any] = {"from": []}  # the stream takes what the function publishes, nothing else
+
+
+class Judgement(NamedTuple):
+    """lost: acknowledged to the board, and never came; order: whether what came first came in order; repeats: how many
+    came once more."""
+
+    lost: list[Id]
+    in_order: bool
+    repeats: int
+    dead_letters: float
+
+
+class FunctionRun:
+    """One run, the same each time: `records` in bursts."""
+
+    def __init__(self, folder: Path, records: int = 20, burst: int = 5) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.records, self.burst = folder, records, burst
+        self.boards = Boards(folder / "ports", 1)
+        self.cloud = FakeCloud()
+        (folder / "relay.py").write_text(_CODE)
+        file = gateway_file(folder, self.boards.ports, self.cloud.port, more=_FUNCTION, **_ALONE)
+        self.gateway = Gateway(file)
+
+    def close(self) -> None:
+        self.gateway.close()
+        self.boards.close()
+        self.cloud.close()
+
+    def live(self) -> None:
+        """Until all is acknowledged, or the gateway is dead."""
+        made = 0
+        while made < self.records:
+            self.boards.produce(self.burst)
+            made += self.burst
+            wait_until(lambda: self.gateway.ended() or self.boards.idle(), "the boards to be rid of all")
+            if self.gateway.ended():
+                self.boards.produce(self.records - made)
+                return
+
+    def drain(self) -> Judgement:
+        """Without faults from here on, but for one that may still be in store."""
+
+        def is_through() -> bool:
+            if self.gateway.ended():
+                self.gateway.start()
+            return self.boards.idle() and self._came() >= set(self.boards.book().made)
+
+        comes_about(is_through, DRAIN_S)
+        counters = self.gateway.counters()
+        if not self.gateway.ended_itself():  # struck while it stopped
+            comes_about(is_through, DRAIN_S)
+            self.gateway.counters()  # once it answers it is far enough to be told to stop
+            self.gateway.stop()
+        arrived = [one.made for one in self.cloud.arrivals() if one.made is not None]
+        first = list(dict.fromkeys(arrived))
+        book = self.boards.book()
+        return Judgement(
+            sorted(set(book.acknowledged) - set(first)),
+            first == [one for one in book.made if one in set(first)],
+            len(arrived) - len(first),
+            counters.get('function_dead_letters{function="relay"}', 0),
+        )
+
+    def _came(self) -> set[Id]:
+        return {one.made for one in self.cloud.arrivals() if one.made is not None}
+
+
+def function_calls_of(folder: Path) -> list[Kill]:
+    """Every write-like call of a run without kills that touches the data folder, in order of time."""
+    run = FunctionRun(folder)
+    try:
+        trace = folder / "trace"
+        run.gateway.start(_trace(CALLS, trace))
+        run.live()
+        found = run.drain()
+        assert (found.lost, found.in_order, found.repeats) == ([], True, 0), found
+    finally:
+        run.close()
+    return list(dict(_kills(trace.read_text(), str(run.gateway.data))))
+
+
+def strike_function(folder: Path, kill: Kill) -> tuple[str, Judgement]:
+    """(the call that was struck, empty if the run came to its end before; the judgement)."""
+    run = FunctionRun(folder)
+    try:
+        trace = folder / "trace"
+        inject = ["-e", f"inject={kill.call}:{KILL}:when={kill.when}"]
+        run.gateway.start([*_trace((kill.call,), trace, [run.gateway.data / kill.path]), *inject])
+        run.live()
+        found = run.drain()
+    finally:
+        run.close()
+    struck = [line for line in trace.read_text().splitlines() if line.endswith(("= ?", "(INJECTED)"))]
+    return struck[-1] if struck else "", found
+
+
+def strike_functions(folder: Path, kills: Sequence[Kill], *, at_once: int = 2) -> list[tuple[str, Judgement]]:
+    """Every one in a run of its own. Raises AssertionError naming the first that broke a promise."""
+
+    def one(number: int) -> tuple[str, Judgement]:
+        kill, place = kills[number], folder / f"kill{number}"
+        where, found = strike_function(place, kill)
+        assert not found.lost, f"killed at {kill} ({where}), see {place}: {found}"
+        assert found.in_order, f"killed at {kill} ({where}), see {place}: {found}"
+        assert not found.dead_letters, f"killed at {kill} ({where}), see {place}: {found}"
+        shutil.rmtree(place)
+        return where, found
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(one, range(len(kills))))
