@@ -220,13 +220,12 @@ class Runtime:
             "functions": lambda ask: self._functions.status(),
             "function": lambda ask: (self._functions.show(ask.name),),
             "invoke": self._invoke,
-            "trace": lambda ask: trace(
-                parse_id(ask.name),
-                self._live,
-                self._read,
-                logs_of(self._config, {**outbox.streams, **self._functions.inboxes}),
-            ),
+            "trace": self._trace,
         }
+
+    def _trace(self, ask: Ask) -> Iterable[Any]:
+        logs = logs_of(self._live, self._outbox.streams, self._functions.inboxes)
+        return trace(parse_id(ask.name), self._live, self._read, logs)
 
     async def _invoke(self, ask: Ask) -> Iterable[Any]:
         return (await self._functions.invoke(ask.name, ask.topic, ask.payload),)
