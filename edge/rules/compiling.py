@@ -233,6 +233,8 @@ class Code:
             loose = [call for call in others if call.name not in NUMERIC]
             lines.append(f"v = {self._value(argument)}")
             if loose:
+                if any(call.name != "count" for call in loose):
+                    lines.append("if v.__class__ is not float: v = memory.kept(v)")
                 lines.append("if v is not None:")
                 for call in loose:
                     lines += ["    " + line for line in add_lines(call.name, self._aggregates[call])]
@@ -281,7 +283,8 @@ class Code:
         lines += [f"was = {table}.get({key})"]
         same = "v == was and v.__class__ is was.__class__"
         if len(call.args) == 1:
-            lines += ["if v is None or v.__class__ not in SCALARS: continue"]
+            lines += ["if v is None or v.__class__ not in SCALARS: continue", "v = memory.kept(v)"]
+            lines += ["if v is None: continue"]
         else:
             delta = call.args[1]
             assert isinstance(delta, Value)
