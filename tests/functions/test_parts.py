@@ -247,6 +247,11 @@ def test_how_much_a_worker_may_be_given() -> None:
     assert ready_slot().room(alone=False, only=False) == 2
     assert ready_slot(is_program=True).room(alone=False, only=True) == 1
     assert ready_slot(concurrent=True).room(alone=False, only=True) == 64
+    for took, room in ((0.0001, 65), (0.005, 5), (3.0, 2)):
+        slot = ready_slot()
+        slot.give(1, Job("t", Message("t", b""), 1), 0.0)
+        slot.answered(1, took)
+        assert slot.room(alone=False, only=True) == room
     slot = ready_slot(concurrent=True)
     job = Job("t", Message("t", b""), 1)
     job.alone = True
