@@ -50,6 +50,7 @@ class Memory:
         self._stored_mark = START
         self.last_start = START
         self.last_group: dict[Any, list[Any]] = {}
+        self.by_topic: dict[str, list[Any]] = {}  # of last_group, where the topic says the group
         self.changed: dict[Any, None] = {}  # of the window that group_of gave last
 
     def count(self, reason: str) -> None:

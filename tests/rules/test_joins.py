@@ -258,3 +258,12 @@ def test_a_join_that_is_not_known_is_refused_with_its_place(sql: str, column: in
     assert problem in mistake.problem
     assert (mistake.line, mistake.column) == (1, column)
     assert mistake.allowed
+
+
+def test_windows_of_event_time_close_when_nothing_comes_any_more() -> None:
+    made = joined("hopping", "INNER", idle_ms=1000)
+    made.heard_ms = 100
+    assert run(made, [(5, "x", "temp", 1), (6, "x", "hum", 2)]) == []
+    assert made.tick(1_000) == []
+    assert len(made.tick(1_103)) == 2
+    assert made.tick(9_999) == []
