@@ -238,6 +238,7 @@ class Runtime:
         config = self._config
         connections = [one for one in (config.cloud, config.broker) if one is not None]
         hidden = [path for one in connections for path in (one.key, one.password_file) if path]
+        hidden.append(config.gateway.data_dir)
         return Processes(create_task, config.gateway.name, tuple(hidden))
 
     def _inboxes_changed(self) -> None:
