@@ -277,6 +277,7 @@ class Stream:
         self._worker.stop()
         self._shedder.stop()
         self.log.close()
+        self._room = -1  # what still comes is turned away
 
     def close(self) -> None:
         """Commit what is gathered, on this thread; then the log is closed."""
@@ -302,6 +303,7 @@ class Stream:
             self._tell_failure(error)
         self._shedder.stop()
         self.log.close()
+        self._room = -1  # what still comes is turned away
 
     def _gather(
         self, records: list[bytes], taken: list[Message], size: int, now: float, *,
