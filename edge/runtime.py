@@ -221,10 +221,15 @@ class Runtime:
             "functions": lambda ask: self._functions.status(),
             "function": lambda ask: (self._functions.show(ask.name),),
             "invoke": self._invoke,
-            "trace": lambda ask: trace(
-                parse_id(ask.name), self._config, self._read, logs_of(self._config, outbox.streams)
-            ),
+            "trace": self._trace,
         }
+
+    def _trace(self, ask: Ask) -> Iterable[Any]:
+        config = msgspec.structs.replace(
+            self._config, rules=tuple(read.settings for read in self._read), functions=tuple(self._read_functions)
+        )
+        logs = logs_of(config, self._outbox.streams, self._functions.inboxes)
+        return trace(parse_id(ask.name), config, self._read, logs)
 
     async def _invoke(self, ask: Ask) -> Iterable[Any]:
         return (await self._functions.invoke(ask.name, ask.topic, ask.payload),)
