@@ -39,25 +39,16 @@ class Explanation(msgspec.Struct, frozen=True):
 
 def explain_topic(config: Config, rules: Sequence[ReadRule], source: str, sender: str, topic: str) -> Explanation:
     """sender: the client id; empty: of a board whichever fits."""
-    senders = [sender] if sender else _senders(config, source)
     ways: dict[str, Way] = {}
     found_sender = sender
-    for one in senders:
-        for field, route in placed_routes(config):
-            if route.source != source and not (route.source == "boards" and source.startswith("board:")):
-                continue
-            if SENDER in route.topic and not one:
-                continue
-            if matches(route.topic.replace(SENDER, one), topic):
-                by = f"{field.rpartition('.')[0]}: from {route.source}, topic {route.topic}"
-                ways |= {to: Way(to, by) for to in route.to if to not in ways}
-                found_sender = one
-        if ways:
-            break
+    for one in [sender] if sender else _senders(config, source):
+        its = _ways(config, source, one, topic)
+        if len(its) > len(ways):
+            ways, found_sender = its, one
     took = explain(rules, source, topic)
     functions: dict[str, str] = {}
-    for function in getattr(config, "functions", ()):
-        way = ways.get(f"function:{function.name}")
+    for function in config.functions:
+        way = ways.get(function.target)
         functions[function.name] = f"yes: {way.by}" if way else "no: no route of its `from` and `subscribe` takes it"
     nowhere = ""
     if not ways and not any(why.startswith("yes") for why in took.values()):
@@ -65,6 +56,19 @@ def explain_topic(config: Config, rules: Sequence[ReadRule], source: str, sender
         told = f"from {source} they take {', '.join(there)}" if there else f"none is from {source}"
         nowhere = f"no route takes it: {told}"
     return Explanation(topic, source, found_sender, tuple(ways), tuple(ways.values()), took, functions, nowhere)
+
+
+def _ways(config: Config, source: str, sender: str, topic: str) -> dict[str, Way]:
+    ways: dict[str, Way] = {}
+    for field, route in placed_routes(config):
+        if route.source != source and not (route.source == "boards" and source.startswith("board:")):
+            continue
+        if SENDER in route.topic and not sender:
+            continue
+        if matches(route.topic.replace(SENDER, sender), topic):
+            by = f"{field.rpartition('.')[0]}: from {route.source}, topic {route.topic}"
+            ways |= {to: Way(to, by) for to in route.to if to not in ways}
+    return ways
 
 
 def _senders(config: Config, source: str) -> list[str]:

@@ -221,10 +221,15 @@ class Runtime:
             "functions": lambda ask: self._functions.status(),
             "function": lambda ask: (self._functions.show(ask.name),),
             "invoke": self._invoke,
-            "trace": lambda ask: trace(
-                parse_id(ask.name), self._config, self._read, logs_of(self._config, outbox.streams)
-            ),
+            "trace": self._trace,
         }
+
+    def _trace(self, ask: Ask) -> Iterable[Any]:
+        config = msgspec.structs.replace(
+            self._config, rules=tuple(read.settings for read in self._read), functions=tuple(self._read_functions)
+        )
+        logs = logs_of(config, self._outbox.streams, self._functions.inboxes)
+        return trace(parse_id(ask.name), config, self._read, logs)
 
     async def _invoke(self, ask: Ask) -> Iterable[Any]:
         return (await self._functions.invoke(ask.name, ask.topic, ask.payload),)
@@ -233,6 +238,7 @@ class Runtime:
         config = self._config
         connections = [one for one in (config.cloud, config.broker) if one is not None]
         hidden = [path for one in connections for path in (one.key, one.password_file) if path]
+        hidden.append(config.gateway.data_dir)
         return Processes(create_task, config.gateway.name, tuple(hidden))
 
     def _inboxes_changed(self) -> None:

@@ -3,6 +3,7 @@
 ID is THING/BOOT/SEQUENCE, as receivers get it. A thing may have slashes: the rows of a rule are GATEWAY/rule/NAME.
 """
 
+import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,14 +12,16 @@ import msgspec
 from edge.config import RULES, Config
 from edge.errors import InputRejected
 from edge.explaining import explain_topic, where_says
+from edge.functions.functions import FOLDER as FUNCTIONS
+from edge.functions.functions import INBOX
 from edge.log import Log
 from edge.outbox.clock import Clock
 from edge.outbox.intent import count_intent
-from edge.outbox.lanes import Sent
+from edge.outbox.lanes import Lanes, Sent
 from edge.outbox.ledger import Ledger
 from edge.outbox.marks import Marks
 from edge.outbox.record import Record, decode, encode
-from edge.outbox.report import Folder, held
+from edge.outbox.report import CURSOR, Folder, held
 from edge.outbox.stream import Stream
 from edge.rulelog.rulelog import marks_prefix
 from edge.rules.build import ReadRule, engine_name
@@ -32,8 +35,8 @@ Id = tuple[str, int, int]
 
 
 class TracedLog(msgspec.Struct):
-    """name: as routes have it (`stream:NAME`), or `rules`; own: what names records without a reading; export: who
-    gets them; sent: how far."""
+    """name: as routes have it (`stream:NAME`, `function:NAME`), or `rules`; own: what names records without a reading;
+    export: who gets them; sent: how far."""
 
     name: str
     log: Log
@@ -42,21 +45,30 @@ class TracedLog(msgspec.Struct):
     sent: Sent
 
 
-def logs_of(config: Config, streams: Mapping[str, Stream]) -> list[TracedLog]:
-    """Those of the running gateway."""
-    return [_traced(config, name, one.log, one.own, one.sent()) for name, one in streams.items()]
+def logs_of(config: Config, streams: Mapping[str, Stream], inboxes: Mapping[str, Stream]) -> list[TracedLog]:
+    """Those of the running gateway. inboxes: of its functions, as routes name them."""
+    found = [_traced(config, name, one.log, one.own, one.sent()) for name, one in streams.items()]
+    return found + [TracedLog(name, one.log, one.own, "the function", one.sent()) for name, one in inboxes.items()]
 
 
 def logs_in(config: Config) -> list[TracedLog]:
     """Those in the folders, where no gateway runs."""
     folders = {name: Folder(config, name) for name in held(config)}
-    return [_traced(config, name, one.log, one.own, one.sent) for name, one in folders.items()]
+    found = [_traced(config, name, one.log, one.own, one.sent) for name, one in folders.items()]
+    for function in config.functions:
+        try:
+            log = Log.open_read_only(os.path.join(config.gateway.data_dir, FUNCTIONS, function.name, INBOX))
+        except OSError:
+            continue  # never started with it
+        sent = Lanes(log.state.get(CURSOR), log.first, live_first=False).sent
+        found.append(TracedLog(function.target, log, f"{config.gateway.name}/{function.target}", "the function", sent))
+    return found
 
 
 def _traced(config: Config, name: str, log: Log, own: str, sent: Sent) -> TracedLog:
-    export = next((one.export for one in config.streams if one.name == name), "")
     if name == RULES:
         return TracedLog(RULES, log, own, "where its rule's routes lead", sent)
+    export = next((one.export for one in config.all_streams if one.name == name), "")
     return TracedLog(f"stream:{name}", log, own, export, sent)
 
 

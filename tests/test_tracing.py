@@ -31,7 +31,16 @@ to = ["stream:rows"]
 [[stream]]
 name = "rows"
 export = ""
+[[function]]
+name = "sums"
+exec = ["/bin/false"]
+subscribe = ["dt/+/temp"]
+from = ["boards"]
+interval_s = 60.0
 """
+
+
+WENT_ON = "came here and went on, and its place is free again"
 
 
 def trace(gateway: Gateway, name: str) -> Any:
@@ -52,8 +61,11 @@ def test_a_trace_says_where_a_reading_is_and_why(tmp_path: Path) -> None:
         }  # fmt: skip
         assert told["topic"] == "dt/board1/temp"
         assert {way["to"]: way["by"] for way in told["ways"]["ways"]} == {
-            "stream:readings": "stream[1]: from boards, topic dt/{board}/#"
+            "stream:readings": "stream[1]: from boards, topic dt/{board}/#",
+            "function:sums": "function[1]: from boards, topic dt/+/temp",
         }
+        inbox = {log["log"]: log for log in told["logs"]}["function:sums"]
+        assert (inbox["held"], inbox["number"], inbox["why"]) == (True, 2, "waits for the function")
         assert told["rules"] == {
             "late": "saw it: WHERE leaves it out: seq > 2 is not true",
             "cold": "no: FROM 'dt/+/hum'",
@@ -65,6 +77,8 @@ def test_a_trace_says_where_a_reading_is_and_why(tmp_path: Path) -> None:
             "stream:readings": "nothing of this thing came here",
             "stream:rows": "kept here; nothing exports it",
             "rules": "taken by where its rule's routes lead",
+            "stream:dead-letter": "nothing of this thing came here",
+            "function:sums": "nothing of this thing came here",
         }
         cloud.start()
         wait_until(lambda: trace(gateway, "board1/1/5")["logs"][0]["why"] == "taken by cloud", "the export")
@@ -73,8 +87,8 @@ def test_a_trace_says_where_a_reading_is_and_why(tmp_path: Path) -> None:
         assert trace(gateway, "board1/7/1")["logs"][0]["why"] == "nothing of boot 7 came here; the last was 1"
         gateway.stop()
         offline = trace(gateway, "board1/1/2")
-        assert offline["logs"][0]["why"] == "came here and went on, and its place is free again"
-        assert offline["rules"]["late"] == "saw it: its payload is not known any more"
+        assert {log["log"]: log["why"] for log in offline["logs"]}["stream:readings"] == WENT_ON
+        assert offline["rules"]["late"] == told["rules"]["late"]  # the inbox has it still
         told = edge("trace", "board1/1/2", "--config", str(gateway.file)).stdout
         assert "stream:readings: came here and went on" in told
     finally:
@@ -105,11 +119,15 @@ def test_explain_knows_whom_a_route_means_by_board(tmp_path: Path) -> None:
     def told(*argv: str) -> Any:
         return json.loads(edge("explain", *argv, "--config", str(file), "--json").stdout)
 
-    assert told("dt/board1/temp")["targets"] == ["stream:readings"]
+    assert told("dt/board1/temp")["targets"] == ["stream:readings", "function:sums"]
+    assert told("dt/board1/temp")["functions"] == {"sums": "yes: function[1]: from boards, topic dt/+/temp"}
+    assert told("dt/board1/hum")["functions"]["sums"].startswith("no")
     assert told("dt/board1/temp", "--from", "board:board1")["sender"] == "board1"
-    assert told("dt/meter/temp", "--client", "meter")["targets"] == ["stream:readings"]
+    assert told("dt/meter/hum", "--client", "meter")["targets"] == ["stream:readings"]
     assert told("x", "--from", "cloud")["nowhere"] == "no route takes it: none is from cloud"
-    assert told("x/board1")["nowhere"].startswith("no route takes it: from boards they take 'dt/{board}/#'")
+    assert told("x/board1")["nowhere"].startswith(
+        "no route takes it: from boards they take 'dt/{board}/#', 'dt/+/temp'"
+    )
     assert "rule late: yes" in edge("explain", "dt/board1/temp", "--config", str(file)).stdout
 
 

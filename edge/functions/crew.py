@@ -15,7 +15,7 @@ import msgspec
 from edge.config_functions import FunctionSettings
 from edge.errors import EdgeLoopError, InputRejected
 from edge.functions.backoff import Backoff
-from edge.functions.child import Launch, Pipe
+from edge.functions.child import Child, Launch, Pipe
 from edge.functions.sandbox import Ending
 from edge.functions.slot import Slot, State
 from edge.functions.surroundings import Surroundings
@@ -95,10 +95,7 @@ class Crew:
     def next_look(self) -> float | None:
         """When `look` has something to do."""
         times = [slot.deadline for slot in self.slots if slot.deadline is not None and not slot.why]
-        missing = self.want > len(self._current()) or (
-            self.candidate is not None and not any(slot.version == self.candidate.number for slot in self.slots)
-        )
-        if missing and not self._stopping:
+        if not self._stopping and self._is_short():
             times.append(self.backoff.until)
         return min(times, default=None)
 
@@ -160,6 +157,13 @@ class Crew:
 
     # -- their lives
 
+    def _is_short(self) -> bool:
+        """Whether `look` would start somebody, if it were time."""
+        if self.candidate is not None and not any(slot.version == self.candidate.number for slot in self.slots):
+            return True
+        current = len(self._current())
+        return self.want > current and (self.candidate is None or current > 0)
+
     def _current(self) -> list[Slot]:
         number = self.version.number
         return [slot for slot in self.slots if slot.version == number and slot.state in {State.STARTING, State.READY}]
@@ -182,10 +186,16 @@ class Crew:
     async def _run(self, slot: Slot, version: Version) -> None:
         settings = version.settings
         ear = _Ear(self, slot)
+        child: Child | None = None
         try:
             child = await self._around.spawn(version.launch, ear)
         except (OSError, EdgeLoopError) as error:
             problem = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this function's alone
+            problem = f"{type(error).__name__}: {error}"
+        else:
+            problem = ""
+        if child is None:
             slot.error = problem
             self.ended(slot, Ending("exited", 0, f"it could not be started: {problem}"))
             return

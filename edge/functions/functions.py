@@ -44,6 +44,8 @@ FOLDER: Final = "functions"
 INBOX: Final = "inbox"
 WATCH_INTERVAL_S: Final = 0.5
 STOP_PATIENCE_S: Final = 5.0
+LOOK_S_A_FILE, LOOK_S_MAX = 0.002, 5.0  # folders of very many files are looked at more seldom
+BEGIN_S: Final = 10.0  # an invocation waits so long for its turn
 AGAIN_S: Final = 60.0  # after requirements could not be installed
 
 _log = logging.getLogger(__name__)
@@ -127,6 +129,8 @@ class Functions:
     def apply(self, functions: Sequence[FunctionSettings]) -> None:
         """The gateway file's functions now: called between two turns of the loop, with the router's routes. What cannot
         be taken over is told, and stays as it was."""
+        if self._stop.is_set():
+            return
         wanted = {settings.name: settings for settings in functions}
         for name in [name for name in self._functions if name not in wanted]:
             self._remove(name)
@@ -157,7 +161,13 @@ class Functions:
         invocation = Invocation(topic, payload, lambda one: None if ended.done() else ended.set_result(one))
         function.pool.invoke(invocation)
         try:
-            await ended
+            async with asyncio.timeout(function.settings.timeout_s + BEGIN_S):
+                await ended
+        except TimeoutError:
+            status = function.pool.status()
+            problem = f"the function is {status.state}"
+            problem += f"; its last error was: {status.last_error}" if status.last_error else ""
+            invocation.failed("NotCalled", problem, "", 0.0)
         finally:
             function.pool.forget(invocation)
         return invocation.row()
@@ -185,7 +195,7 @@ class Functions:
 
     def _create_task(self, coroutine: Coroutine[Any, Any, None]) -> object:
         assert self._group is not None
-        return self._group.create_task(coroutine)
+        return self._group.create_task(_contained(coroutine))
 
     def _add(self, settings: FunctionSettings) -> _Function:
         config = self._config
@@ -229,6 +239,7 @@ class Functions:
             if function.busy or not function.pool.is_started or self._now() < function.again_at:
                 continue
             seen = signature(function.settings)
+            function.again_at = self._now() + min(len(seen) * LOOK_S_A_FILE, LOOK_S_MAX)
             if seen != function.seen:
                 function.busy = True
                 self._create_task(self._renew(function, seen))
@@ -271,6 +282,14 @@ class Functions:
             for name in sorted(os.listdir(base)):
                 if name not in known and (left := held(f"{base}/{name}/{INBOX}")):
                     log_event(_log, "function_gone", level=logging.WARNING, function=name, messages_kept=left)
+
+
+async def _contained(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Whatever goes wrong with one function, the gateway goes on."""
+    try:
+        await coroutine
+    except Exception:  # noqa: BLE001 - it is logged, and is this function's alone
+        _log.exception("function_task_failed")
 
 
 def held(folder: str) -> int:

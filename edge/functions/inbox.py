@@ -60,7 +60,7 @@ class Inbox:
 
     @property
     def has_more(self) -> bool:
-        return self.backlog > len(self._open)
+        return self._uploader.sent.position < self.stream.log.next
 
     @property
     def backlog(self) -> int:

@@ -22,10 +22,11 @@ from edge.functions.calls import ONCE, Calls, Job, Retry
 from edge.functions.child import Pipe
 from edge.functions.crew import Crew, Version
 from edge.functions.figures import Figures, FunctionStatus
-from edge.functions.grants import Denial, Grants, Handled
+from edge.functions.grants import Grants, Handled
 from edge.functions.inbox import Inbox
 from edge.functions.invocation import Invocation
 from edge.functions.lines import Lines, tell_failure
+from edge.functions.outgoing import Outgoing
 from edge.functions.publishes import Publishes
 from edge.functions.sandbox import Ending
 from edge.functions.schedules import Schedules
@@ -33,7 +34,7 @@ from edge.functions.slot import Slot, State
 from edge.functions.surroundings import Surroundings
 from edge.functions.wire import Call, Done, Failed, FromWorker, Invoke, Publish, Ready, Reply, Shadow
 from edge.logs import log_event
-from edge.messages import Message, Properties, Target
+from edge.messages import Message, Target
 
 TAKE: Final = 64
 NOTE_S: Final = 1.0
@@ -59,7 +60,7 @@ class Pool:
         self._burial = Burial(self.name, inbox, letters, figures, settled=self._settled, now=self._now, moved=self.wake)
         self._schedules = Schedules()
         self._lines = Lines(self.name, figures)
-        self._grants = Grants(settings.publish)
+        self._outgoing = Outgoing(self.name, Grants(settings.publish), self._publishes, figures)
         self._handled = Handled(None)
         self._ended: list[int] = []
         self._call_ids = 0
@@ -84,7 +85,7 @@ class Pool:
 
     def may_publish(self, topic: str) -> None:
         """Raises Denial."""
-        self._grants.check(topic, b"")
+        self._outgoing.grants.check(topic, b"")
 
     def may_invoke(self, function: str) -> bool:
         return f"function:{function}" in self._settings.to
@@ -211,6 +212,13 @@ class Pool:
         if self._stopped:
             return
         now = self._now()
+        try:
+            self._move(now)
+        finally:
+            self._set_timer(now)  # whatever goes wrong in one turn, there is another
+
+    def _move(self, now: float) -> None:
+        """Take what came, give out what can be given."""
         if self._publishes.again_at and now >= self._publishes.again_at:
             self._publishes.offer_again()
         self._burial.look()
@@ -229,7 +237,6 @@ class Pool:
         self._touched.clear()
         self._look_at_pauses()
         self._look_for_quiet()
-        self._set_timer(now)
 
     def _look_for_quiet(self) -> None:
         """While it stops: whether all is done."""
@@ -242,7 +249,7 @@ class Pool:
         times = [
             self._note_at,
             self._calls.next_due(),
-            self._schedules.next_due(),
+            None if self._stopping else self._schedules.next_due(),
             self._crew.next_look(),
             self._publishes.again_at or None,
             self._burial.again_at or None,
@@ -388,7 +395,7 @@ class Pool:
         now = self._now()
         for one in frames:
             if isinstance(one, Publish):
-                self._publish(slot, one)
+                self._outgoing.publish(one, slot.in_flight.get(one.call), partial(self.reply, slot))
             elif isinstance(one, Done | Failed):
                 answered = slot.answered(one.id, now)
                 if answered is None:
@@ -412,7 +419,7 @@ class Pool:
         if isinstance(one, Done):
             self._crew.backoff.worked()
             if job.kind == "request" and job.message is not None and one.result is not None:
-                self._publish_answer(job, job.message, one.result)
+                self._outgoing.answer(job, job.message, one.result)
             if isinstance(job.handle, Invocation):
                 job.handle.done(one.result, took)
             job.has_returned = True
@@ -477,67 +484,10 @@ class Pool:
         self._learned = True
         self._settings = self._crew.version.settings
         self._calls.retry = _retry(self._settings)
-        self._grants = Grants(self._settings.publish)
+        self._outgoing.grants = Grants(self._settings.publish)
         self._handled = Handled(None if ready.takes_all else ready.filters)
         self._schedules.configure(self._settings.every_s, self._now())
         self._schedules.learn([(one.id, one.interval_s) for one in ready.schedules], self._now())
-
-    # -- publishing
-
-    def _publish(self, slot: Slot, one: Publish) -> None:
-        job = slot.in_flight.get(one.call)
-        id_ = one.id
-        try:
-            self._grants.check(one.topic, one.payload)
-        except Denial as denial:
-            self._count_denied(one.topic, denial)
-            if id_:
-                self.reply(slot, Reply(id_, ok=False, error=denial.reason, message=denial.detail))
-            return
-        self._figures.publishes.value += 1
-        properties: Properties | None = one.properties
-        message = Message(one.topic, one.payload, one.qos, one.retain, 0, properties)
-        if job is not None and isinstance(job.handle, Invocation):
-            job.handle.published(message)
-        told = partial(self._tell_published, slot, id_) if id_ else self._count_refused
-        self._publishes.add(message, job, told)
-
-    def _count_denied(self, topic: str, denial: Denial) -> None:
-        if not self._figures.denied.value:
-            log_event(
-                _log,
-                "function_publish_denied",
-                level=logging.WARNING,
-                function=self.name,
-                topic=topic[:200],
-                problem=denial.detail,
-            )
-        self._figures.denied.value += 1
-
-    def _tell_published(self, slot: Slot, id_: int, taken: bool) -> None:
-        if taken:
-            self.reply(slot, Reply(id_))
-        else:
-            self._count_refused(taken)
-            self.reply(slot, Reply(id_, ok=False, error="refused", message="no route takes it, or its target refused"))
-
-    def _count_refused(self, taken: bool) -> None:
-        if not taken:
-            self._figures.publishes_refused.value += 1
-
-    def _publish_answer(self, job: Job, message: Message, result: bytes) -> None:
-        """The requester named the topic; the function must be allowed to publish there all the same."""
-        properties = message.properties
-        assert properties is not None
-        topic = properties.response_topic or ""
-        try:
-            self._grants.check(topic, result)
-        except Denial as denial:
-            self._figures.answers_denied.value += 1
-            self._count_denied(topic, denial)
-            return
-        correlation = Properties(correlation_data=properties.correlation_data)
-        self._publishes.add(Message(topic, result, 1, properties=correlation), job, self._count_refused)
 
     # -- the end of a job
 

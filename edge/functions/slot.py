@@ -13,8 +13,11 @@ from edge.functions.child import Child
 from edge.functions.codec import codec
 from edge.functions.wire import Ready
 
-AHEAD: Final = 8  # calls of other topics that wait in the worker's socket, where it is the only worker
+AHEAD_S: Final = 0.02  # so much work of other topics waits in the socket of a worker that is the only one
+AHEAD_MAX: Final = 64
+AHEAD_FIRST: Final = 8  # before it is known how long calls take
 AHEAD_OF_MANY: Final = 1  # with others beside it: what waits for a slow call could run there
+_WEIGHT: Final = 0.1
 CONCURRENT_MAX: Final = 64
 GRACE_S: Final = 1.0  # beyond a deadline that the worker is to keep itself
 
@@ -47,7 +50,8 @@ class Slot:
         """Why the gateway ends it; empty while it does not."""
         self.error = self.traceback = ""
         self._timeout_s = timeout_s
-        self._head_at = 0.0
+        self._head_at = self._mean_s = 0.0
+        self._ahead = AHEAD_FIRST
         self._alone = False
         self._start_deadline = now + start_timeout_s
         self.stop_deadline = 0.0
@@ -62,7 +66,7 @@ class Slot:
             return 0
         if alone:
             return 0 if self.in_flight else 1
-        ahead = 0 if self.is_program else AHEAD if only else AHEAD_OF_MANY
+        ahead = 0 if self.is_program else self._ahead if only else AHEAD_OF_MANY
         most = CONCURRENT_MAX if self.is_concurrent else 1 + ahead
         return most - len(self.in_flight)
 
@@ -85,6 +89,8 @@ class Slot:
         else:
             took = now - self._head_at
             self._head_at = now
+            self._mean_s += (took - self._mean_s) * _WEIGHT if self._mean_s else took
+            self._ahead = min(max(int(AHEAD_S / max(self._mean_s, 1e-6)), 1), AHEAD_MAX)
         del self.in_flight[id_]
         self._alone = False
         self.done += 1

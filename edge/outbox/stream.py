@@ -378,9 +378,9 @@ class Stream:
 
     def _commit(self) -> None:
         self._timer = None
+        gather_s = GATHER_BUSY_S if self._fresh >= BUSY_RECORDS else GATHER_S
         if self._air is None and self._thinning is None and (batch := self._seal()) is not None:
-            self._begun_at = self._now()
-            self._gather_s = GATHER_BUSY_S if len(batch.records) >= BUSY_RECORDS else GATHER_S
+            self._begun_at, self._gather_s = self._now(), gather_s
             self._write(batch)
 
     def _commit_soon(self) -> None:

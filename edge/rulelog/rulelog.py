@@ -162,6 +162,9 @@ class RuleLog:
             entries = found.pop(rule.name, {})
             if entries.pop(PLAN, None) == rule.fingerprint:
                 rule.rule.restore({entry.removeprefix(STATE): raw for entry, raw in entries.items()})
+                if rule.rule.counts.get("checkpoint_rejected"):  # what is left of it must not mix with what comes
+                    self._drop(rule.name, [entry.removeprefix(STATE) for entry in entries], "damaged")
+                    rule.rule = rule.read.compile()
             else:
                 self._drop(rule.name, [entry.removeprefix(STATE) for entry in entries], "changed")
                 self._changes[f"{RULE}{rule.name}/{PLAN}"] = rule.fingerprint

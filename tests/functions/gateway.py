@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -24,13 +25,18 @@ OUTPUT_BYTES_MAX: Final = 65_536
 
 
 class Held(msgspec.Struct):
-    """output: the first of it. left: what still ran after the end was reported, of the marked ones."""
+    """output: the first of it."""
 
     output: str = ""
     ending: Ending | None = None
     containment: Containment = Containment({})
     error: str = ""
     memory_bytes: int = 0
+
+    def holds(self, limit: str) -> bool:
+        """Whether it is said to be held, without a reserve."""
+        held = self.containment.limits[limit]
+        return bool(held.by) and not held.but
 
     @property
     def reason(self) -> str:
@@ -69,17 +75,53 @@ def hold(
     """code: a Python script, or a command. kill_at_output: as soon as it has written something."""
     argv = [sys.executable, "-I", "-S", "-c", code] if isinstance(code, str) else list(code)
     task = Task(sandbox, argv, environment or {}, kill_after_s, kill_at_output)
+    with _gateway(task, user) as process:
+        told = process.communicate(timeout=60)[0]
+    assert process.returncode == 0
+    return msgspec.json.decode(told, type=Held)
+
+
+@contextlib.contextmanager
+def begun(sandbox: Sandbox, code: str, *, user: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The gateway's process, which waits for the script to end."""
+    task = Task(sandbox, [sys.executable, "-I", "-S", "-c", code], {}, None, kill_at_output=False)
+    with _gateway(task, user) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def _gateway(task: Task, user: str) -> Iterator[subprocess.Popen[bytes]]:
     drop = {"user": NOBODY, "group": NOBODY, "extra_groups": ()} if user == "user" and os.geteuid() == 0 else {}
-    done = subprocess.run(
-        [sys.executable, __file__],
-        input=msgspec.json.encode(task),
-        stdout=subprocess.PIPE,
-        timeout=60,
-        check=True,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
-        **drop,  # type: ignore[call-overload]
-    )
-    return msgspec.json.decode(done.stdout, type=Held)
+    with tempfile.TemporaryFile() as file:
+        file.write(msgspec.json.encode(task))
+        file.seek(0)
+        process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=file,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
+            **drop,  # type: ignore[call-overload]
+        )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def end_all_in(folder: Path) -> None:
+    """All processes that stand in this folder: what was not held is not left to run."""
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(link).startswith(str(folder)):
+                os.kill(int(link.parent.name), signal.SIGKILL)
+
+
+def beats(file: Path) -> bool:
+    """Whether somebody still writes into it."""
+    before = file.read_text()
+    time.sleep(0.2)
+    return file.read_text() != before
 
 
 async def _held(task: Task) -> Held:

@@ -14,6 +14,7 @@ from edge.cloud.shadows import Shadows
 from edge.config import Config, parse_config
 from edge.errors import ConfigError, InputRejected
 from edge.functions import wire
+from edge.functions.child import Launch, Listener
 from edge.functions.functions import Functions
 from edge.functions.wire import Call, Done, FromWorker, Invoke, Ready, Shadow, StartFailed
 from edge.messages import Message, Outcome
@@ -314,3 +315,37 @@ def test_a_request_of_the_control_socket_carries_a_large_event(tmp_path: Path) -
         process.communicate(timeout=30)
     assert done.returncode == 2
     assert "no_such_function" in done.stderr
+
+
+def test_a_function_that_cannot_be_started_whatever_the_reason_ends_nothing_else(tmp_path: Path) -> None:
+    class Broken(FakeSpawn):
+        async def __call__(self, launch: Launch, listener: Listener) -> FakeChild:
+            if launch.settings.name == "b":
+                raise ValueError("embedded null byte")
+            return await super().__call__(launch, listener)
+
+    spawn = Broken()
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        await house.until(lambda: house.functions.show("b").state == "backing_off")
+        assert house.functions.show("b").last_error == "ValueError: embedded null byte"
+        house.send("a/x", b"1")
+        await house.until(lambda: len(spawn.calls) == 1)
+
+    lived(test, tmp_path, spawn, FUNCTION.format(name="a") + FUNCTION.format(name="b"))
+
+
+def test_an_invocation_of_a_function_that_does_not_run_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.functions.functions.BEGIN_S", 0.2)
+    spawn = FakeSpawn()
+    spawn.answer = lambda launch: StartFailed("ImportError", "no module")
+
+    async def test(house: House) -> None:
+        row = await house.functions.invoke("a", "a/x", b"1")
+        assert (row["ok"], row["error"]) == (False, "NotCalled")
+        assert "ImportError: no module" in row["message"]
+
+    lived(test, tmp_path, spawn, FUNCTION.format(name="a") + "timeout_s = 0.1\n")

@@ -5,14 +5,13 @@ What they publish is not the sandbox's to hold: see test_hostile_gateway."""
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edge.functions.sandbox import Sandbox
-from tests.functions.gateway import OUTPUT_BYTES_MAX, USERS, Held, hold, open_folder
+from tests.functions.gateway import OUTPUT_BYTES_MAX, USERS, Held, beats, end_all_in, hold, open_folder
 
 HOSTILE = Path(__file__).with_name("hostile")
 WAYS = {
@@ -66,7 +65,7 @@ def test_a_memory_hog_is_ended_or_refused(user: str, place: Path, without: froze
 
 def test_a_disk_filler_is_ended(user: str, place: Path, without: frozenset[str]) -> None:
     held = let_loose("disk_filler", place, user, without)
-    assert held.reason == "disk"
+    assert held.reason in {"disk", "memory"}  # its folder may be in memory
 
 
 def test_an_endless_loop_is_ended_when_its_time_is_up(user: str, place: Path, without: frozenset[str]) -> None:
@@ -92,9 +91,9 @@ def test_one_that_hears_no_signal_is_ended_with_its_grandchildren(
     held = let_loose("ignores_sigterm", place, user, without, kill_after_s=1)
     assert held.reason == "killed"
     assert "deaf" in held.output
-    before = (place / "work" / "alive").read_text()
-    time.sleep(0.2)
-    assert (place / "work" / "alive").read_text() == before
+    left = beats(place / "work" / "alive")
+    end_all_in(place)
+    assert not left or not held.holds("end")
 
 
 def test_keys_and_other_processes_cannot_be_read(user: str, place: Path, without: frozenset[str]) -> None:
@@ -105,7 +104,8 @@ def test_keys_and_other_processes_cannot_be_read(user: str, place: Path, without
     paths = [str(key), "/proc/self/../1/environ", f"/proc/{os.getpid()}/environ", f"/proc/{os.getpid()}/root{key}"]
     held = let_loose("reads_the_keys", place, user, without, {"paths": paths})
     found = set(json.loads(held.output.removeprefix("found ")))
-    assert not found - {"/proc/self/../1/environ"}  # in a namespace of its own the first process is itself
+    found -= {"/proc/self/../1/environ"}  # in a namespace of its own the first process is itself
+    assert not held.holds("files") or not found
 
 
 def test_no_socket_reaches_anybody(user: str, place: Path, without: frozenset[str]) -> None:
@@ -124,7 +124,7 @@ def test_no_socket_reaches_anybody(user: str, place: Path, without: frozenset[st
         hidden.listen()
         event = {"port": tcp.getsockname()[1], "path": f"{place}/control/socket", "abstract": abstract}
         held = let_loose("opens_a_socket", place, user, without, event)
-    assert held.output == "reached []\n"
+    assert not held.holds("network") or held.output == "reached []\n"
 
 
 def test_anothers_folder_stays_as_it_is(user: str, place: Path, without: frozenset[str]) -> None:
@@ -137,6 +137,8 @@ def test_anothers_folder_stays_as_it_is(user: str, place: Path, without: frozens
         os.chown(other / "mine.txt", owner, owner)
     mode = other.stat().st_mode
     held = let_loose("writes_anothers_folder", place, user, without, {"folders": [str(other)]})
+    if not held.holds("files"):
+        return
     assert held.output == "done []\n"
     assert [(path.name, path.read_text()) for path in other.iterdir()] == [("mine.txt", "mine")]
     assert other.stat().st_mode == mode

@@ -1,15 +1,14 @@
 """What a program may and may not do, as root and as an ordinary user, with all mechanisms and with some missing."""
 
-import contextlib
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edge.functions.sandbox import Sandbox, number_of
-from tests.functions.gateway import USERS, hold, open_folder
+from tests.functions.gateway import USERS, beats, begun, end_all_in, hold, open_folder
+from tests.test_runtime import until
 
 pytestmark = pytest.mark.parametrize("user", USERS)
 
@@ -101,8 +100,7 @@ for path in ('{place}/keys/gateway.key', '{place}/other/x', '/etc/hostname', '/h
     except OSError as error: print(type(error).__name__)
 """
     held = hold(sandbox(place, without=without), code, user=user)
-    assert set(held.output.split()) <= {"PermissionError", "FileNotFoundError"}
-    assert held.containment.limits["files"].by
+    assert not held.holds("files") or set(held.output.split()) <= {"PermissionError", "FileNotFoundError"}
 
 
 def test_granted_paths_can_be_read_or_written_and_hidden_ones_stay_hidden(user: str, place: Path) -> None:
@@ -121,7 +119,20 @@ for path in ('{place}/in/new', '{place}/out/new'):
 print(os.path.exists('{place}/in/keys/key'))
 """
     grants = sandbox(place, read=(f"{place}/in",), write=(f"{place}/out",), hidden=(f"{place}/in/keys",))
-    assert hold(grants, code, user=user).output.split() == ["1", "refused", "written", "False"]
+    held = hold(grants, code, user=user)
+    assert held.output.split()[:3] == ["1", "refused", "written"]
+    assert held.output.split()[3] == "False" or "mount namespace" not in held.containment.limits["files"].by
+
+
+def test_its_folder_may_stand_in_a_hidden_one_of_which_it_sees_nothing_else(user: str, place: Path) -> None:
+    data = place / "data"
+    (data / "streams").mkdir(parents=True)
+    for folder in (place, data, data / "streams"):
+        folder.chmod(0o777)
+    (data / "lock").write_text("1")
+    grants = Sandbox(name=place.name, folder=f"{data}/functions/mean/work", read=(f"{place}",), hidden=(f"{data}",))
+    held = hold(grants, f"import os; print(os.listdir('{data}'), os.listdir('{data}/functions'))", user=user)
+    assert held.output == "['functions'] ['mean']\n" or "mount namespace" not in held.containment.limits["files"].by
 
 
 @pytest.mark.parametrize("without", [WITHOUT["all"], WITHOUT["no_namespaces"]])
@@ -136,7 +147,8 @@ for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
 print(len(socket.socketpair()))
 """
     code = f"import sys; sys.path.append('/usr/lib/python3/lib-dynload')\n{code}"
-    assert hold(sandbox(place, without=without), code, user=user).output.split() == ["closed", "closed", "2"]
+    held = hold(sandbox(place, without=without), code, user=user)
+    assert not held.holds("network") or held.output.split() == ["closed", "closed", "2"]
     held = hold(sandbox(place, without=without, network=True), code, user=user)
     assert held.output.split() == ["open", "open", "2"]
 
@@ -165,12 +177,9 @@ time.sleep(50)
 """
     held = hold(sandbox(place, without=without), code, user=user, kill_at_output=True)
     assert held.reason == "killed"
-    if not held.containment.limits["end"].by:  # and it was said: then the test ends it
-        with contextlib.suppress(FileNotFoundError):
-            os.system(f"for p in /proc/[0-9]*; do grep -qs {mark} $p/cmdline && kill -9 ${{p#/proc/}}; done")
-    before = [(place / "work" / f"alive{leave}").read_text() for leave in (True, False)]
-    time.sleep(0.2)
-    assert [(place / "work" / f"alive{leave}").read_text() for leave in (True, False)] == before
+    left = [leave for leave in (True, False) if beats(place / "work" / f"alive{leave}")]
+    end_all_in(place)
+    assert not left or not held.holds("end")
 
 
 @every_way
@@ -235,7 +244,7 @@ for number in range(12):
 time.sleep(20)
 """
     held = hold(sandbox(place, without=without, folder_bytes_max=8 << 20), code, user=user)
-    assert held.reason == "disk"
+    assert held.reason in {"disk", "memory"}  # its folder may be in memory
 
 
 def test_files_that_were_unlinked_are_counted_too(user: str, place: Path) -> None:
@@ -247,7 +256,7 @@ for number in range(12):
 time.sleep(20)
 """
     held = hold(sandbox(place, folder_bytes_max=8 << 20), code, user=user)
-    assert held.reason == "disk"
+    assert held.reason in {"disk", "memory"}
 
 
 def test_a_limit_that_is_demanded_and_cannot_be_held_keeps_it_from_starting(user: str, place: Path) -> None:
@@ -258,3 +267,33 @@ def test_a_limit_that_is_demanded_and_cannot_be_held_keeps_it_from_starting(user
 def test_a_program_that_is_not_there_is_told(user: str, place: Path) -> None:
     held = hold(sandbox(place), ["/usr/bin/no-such-program"], user=user)
     assert held.error == f"{place.name}: /usr/bin/no-such-program: No such file or directory"
+
+
+BEATS = """
+import os, time
+if os.fork() == 0:
+    try: os.setsid()
+    except PermissionError: pass
+    if os.fork() == 0:
+        while True:
+            open('alive', 'w').write(str(time.monotonic())); time.sleep(0.02)
+    os._exit(0)
+while True: time.sleep(1)
+"""
+
+
+@every_way
+def test_when_the_gateway_is_killed_what_holds_the_end_ends_its_functions_at_the_next_start_at_the_latest(
+    user: str, place: Path, without: frozenset[str]
+) -> None:
+    alive = place / "work" / "alive"
+    settings = sandbox(place, without=without)
+    try:
+        with begun(settings, BEATS, user=user) as gateway:
+            assert until(lambda: alive.exists() and alive.read_text())
+            gateway.kill()
+            gateway.wait()
+        means = hold(settings, "pass", user=user).containment.limits["end"].by
+        assert not beats(alive) or not ("cgroup" in means or "namespace" in means)
+    finally:
+        end_all_in(place)

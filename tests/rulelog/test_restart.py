@@ -135,3 +135,30 @@ to = ["broker"]
         house.stop()
 
     asyncio.run(lives())
+
+
+def test_a_rule_whose_state_is_not_understood_begins_anew_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud = Cloud()
+
+    async def run() -> None:
+        house, board = House(RULES, tmp_path, cloud), Board()
+        house.start()
+        house.send(range(1, 20), board)
+        await house.rest()
+        before = len(rows([one for _, one in cloud.got])["rule/counted"])
+        house.stream.log.put_state("rule/counted/state/k.7", b"\xc1")
+        house.stop()
+        with caplog.at_level("WARNING"):
+            house = House(RULES, tmp_path, cloud)
+        house.start()
+        house.send(range(20, 32), board)
+        await house.rest()
+        assert len(rows([one for _, one in cloud.got])["rule/counted"]) == before + 3
+        assert not any(key.endswith("/k.7") for key in house.stream.log.state)
+        house.stop()
+
+    asyncio.run(run())
+    told = [(record.message, vars(record)["fields"]) for record in caplog.records]
+    assert told == [("rule_windows_dropped", {"rule": "counted", "reason": "damaged"})]

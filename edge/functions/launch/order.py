@@ -29,7 +29,6 @@ class Order(TypedDict):
     workers: int
     file_bytes_max: int
     files_open_max: int
-    niceness: int
     without: list[str]
 
 

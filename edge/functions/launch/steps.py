@@ -50,8 +50,6 @@ class _Launch:
         if "session" not in self.held:
             self._session()
         self._try("oom_score", lambda: _put("/proc/self/oom_score_adj", f"{_OOM_SCORE}"))
-        if order["niceness"]:
-            os.nice(order["niceness"])
         paths = order["paths"]
         if "namespace:files" in self.held and not self._try("root", lambda: self._root(paths)):
             self.held.remove("namespace:files")

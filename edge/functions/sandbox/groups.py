@@ -16,6 +16,7 @@ from edge.functions.sandbox.settings import Sandbox
 _TOP: Final = "edgeloop"
 _ASIDE: Final = "edgeloop-gateway"
 _PERIOD_US: Final = 100_000
+_WEIGHT: Final = 50  # of all functions together, in hundredths of the gateway's, when both want the processor
 _WANTED: Final = ("memory", "pids", "cpu")
 _HOLDS: Final = {"memory": "memory", "pids": "processes", "cpu": "cpu"}
 
@@ -163,6 +164,9 @@ class ControlGroups:
             try:
                 base.mkdir(exist_ok=True)
                 _sweep(base)
+                if controller == "cpu":  # a group of its own would weigh as much as the gateway, each
+                    file, value = ("cpu.weight", _WEIGHT) if version == 2 else ("cpu.shares", _WEIGHT * 1024 // 100)
+                    _put(base / file, f"{value}")
                 if version == 2:
                     _enable(base, controller, leaf)
                 folder = base / ours
@@ -241,7 +245,8 @@ def _started(pid: int) -> str:
 
 
 def _pids(folder: Path) -> list[int]:
-    return [int(line) for line in _text(folder / "cgroup.procs").split()]
+    """Without those of another process namespace, which read 0: to a signal that would be our own group."""
+    return [pid for pid in map(int, _text(folder / "cgroup.procs").split()) if pid > 0]
 
 
 def _text(path: Path) -> str:

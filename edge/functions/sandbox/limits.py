@@ -87,7 +87,8 @@ def _network(sandbox: Sandbox, held: Collection[str], landlock: int) -> Held:
         if there
     ]
     if means:
-        return Held(", ".join(means))
+        apart = "seccomp" in held or "namespace:files" in held
+        return Held(", ".join(means), "" if apart else "it may open Unix sockets that it finds among the files")
     if landlock >= 4:
         return Held("Landlock", "TCP alone is held")
     return Held("", "it may open sockets")

@@ -35,7 +35,8 @@ class SandboxError(EdgeLoopError):
 
 class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
     """folder: its own, which it may write, made if need be; at most folder_bytes_max in it altogether. read, write:
-    further paths, absolute. hidden: paths that stay out of reach even within those. user: an account, empty for a
+    further paths, absolute. hidden: paths that stay out of reach even within those, but for what of
+    them is named itself; only a mount namespace can. user: an account, empty for a
     number of its own; only root can give either. workers: how many run at a time under this name. cpu_percent_max: of
     one core. demand: limits (LIMITS) without which it must not start. without: mechanisms not to use (`groups`,
     `namespaces`, `namespace:…`, `landlock`, `seccomp`, `user`). 0: no limit."""

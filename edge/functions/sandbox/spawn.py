@@ -72,11 +72,10 @@ async def spawn(
         "workers": sandbox.workers,
         "file_bytes_max": sandbox.file_bytes_max,
         "files_open_max": sandbox.files_open_max,
-        "niceness": sandbox.niceness,
         "without": sorted(sandbox.without),
     }
     try:
-        launcher = _launch(order, stdin, output, errors)
+        launcher = _launch(order, sandbox.niceness, stdin, output, errors)
     except OSError as error:
         os.close(read_fd)
         if group is not None:
@@ -105,7 +104,7 @@ async def spawn(
     return child
 
 
-def _launch(order: Order, stdin: int | None, output: int | None, errors: int | None) -> int:
+def _launch(order: Order, niceness: int, stdin: int | None, output: int | None, errors: int | None) -> int:
     memory_fd = os.memfd_create("order", os.MFD_CLOEXEC)
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -116,7 +115,7 @@ def _launch(order: Order, stdin: int | None, output: int | None, errors: int | N
         streams = [nothing if fd is None else fd for fd in (stdin, output, output if errors is None else errors)]
         return os.posix_spawn(
             sys.executable,
-            [sys.executable, "-I", "-S", _LAUNCHER, f"{memory_fd}"],
+            [sys.executable, "-I", "-S", _LAUNCHER, f"{memory_fd}", f"{niceness}"],
             {"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
             file_actions=[
                 *((os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(streams)),

@@ -94,4 +94,4 @@ def _unlinked(device: int, pids: Iterable[int]) -> int:
 def kill_user(uid: int) -> None:
     """All that runs as this user, at once (kill(2), -1). Only for a user that is the function's own."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        subprocess.run(["/bin/kill", "-9", "-1"], user=uid, group=uid, extra_groups=(), check=False, timeout=5)
+        subprocess.run(["/bin/sh", "-c", "kill -9 -1"], user=uid, group=uid, extra_groups=(), check=False, timeout=5)

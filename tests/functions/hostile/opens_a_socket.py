@@ -16,7 +16,7 @@ def _tried(name, family, kind, use):
 
 
 def handler(event, context):
-    place = ("127.0.0.1", event["port"])
+    place = ("127.0.0.1", event.get("port", 9))
     done = _tried("tcp", socket.AF_INET, socket.SOCK_STREAM, lambda s: s.connect(place))
     done += _tried("udp", socket.AF_INET, socket.SOCK_DGRAM, lambda s: s.sendto(b"out", place))
     done += _tried("packet", socket.AF_PACKET, socket.SOCK_RAW, lambda s: s.recv(1))

@@ -25,7 +25,7 @@ def _attack(done, folder):
 
 def handler(event, context):
     done = []
-    for folder in event["folders"]:
+    for folder in event.get("folders", []):
         _attack(done, folder)
     print("done", json.dumps(done), flush=True)
     return {"done": done}
