@@ -47,7 +47,7 @@ class Memory:
         self.changed_filters: list[dict[Any, None]] = []
         self._journals: dict[str, Journal] = {}
         self._group_changes = self._journal("k", self.groups).changed
-        self._stored_mark = START
+        self._stored_marks = [START]
         self.last_start = START
         self.last_group: dict[Any, list[Any]] = {}
         self.by_topic: dict[str, list[Any]] = {}  # of last_group, where the topic says the group
@@ -278,9 +278,10 @@ class Memory:
     def state(self) -> dict[str, bytes]:
         """What changed since the last call, by entry; b'' for an entry that is gone."""
         delta: dict[str, bytes] = {}
-        if self.watermark != self._stored_mark:
-            self._stored_mark = self.watermark
-            delta["meta"] = pack([self.watermark])
+        marks = self._marks()
+        if marks != self._stored_marks:
+            self._stored_marks = marks
+            delta["meta"] = pack(marks)
         ended = []
         for journal in self._journals.values():
             if journal.changed or journal.ended:
@@ -299,7 +300,8 @@ class Memory:
             try:
                 name, number = parts(entry)
                 if raw and name == "meta":
-                    self.watermark = self._stored_mark = int(msgspec.msgpack.decode(raw)[0])
+                    self._restore_marks([int(mark) for mark in msgspec.msgpack.decode(raw)])
+                    self._stored_marks = self._marks()
                 elif raw:
                     tables.setdefault(name, {})[number] = raw
             except (ValueError, TypeError, IndexError):
@@ -309,6 +311,17 @@ class Memory:
                 self._restore_table(name, numbered)
             except (ValueError, TypeError, IndexError, KeyError):
                 self.count("checkpoint_rejected")
+        self._restored()
+
+    def _marks(self) -> list[int]:
+        """The times that are remembered beside the windows."""
+        return [self.watermark]
+
+    def _restore_marks(self, marks: list[int]) -> None:
+        (self.watermark,) = marks
+
+    def _restored(self) -> None:
+        """All entries are in: what follows from them."""
         self.close_at = min(self._ends(), default=NEVER)
         self.keys = sum(map(len, self.open.values())) + sum(map(len, self.groups.values()))
 
