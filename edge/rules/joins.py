@@ -70,8 +70,8 @@ class Joining(Memory):
         if is_long(key):
             self.count("key_too_long")
             return
-        if self.events >= self._events_max:
-            self.count("events_max")
+        if self.events >= self._events_max or self.is_full:
+            self.count("state_max" if self.is_full else "events_max")
             return
         self.events += 1
         self._closed = max(self._closed, self.watermark - self.lateness_ms)
@@ -145,6 +145,12 @@ class Joining(Memory):
             return False
 
     # Checkpoints
+
+    def forget(self) -> None:
+        super().forget()
+        self._stored.forget()
+        self._panes.clear()
+        self.events = 0
 
     def _restore_table(self, name: str, numbered: dict[int, bytes]) -> None:
         if name.startswith(EVENTS):

@@ -16,6 +16,7 @@ import msgspec
 CHANGES_MAX = 64
 BYTES_LEAST = 4096  # changes below this are never worth a new base
 _SHRUNK = 4
+_ENTRY_BYTES = 64  # about what an entry takes beside its value
 BLOCK = 256  # rows of Events in a journal
 EVENTS = "e"
 
@@ -31,6 +32,16 @@ class Journal:
         self.changed: dict[Any, None] = {}
         self.ended = False
         self._changes = self._bytes = self._base_bytes = self._base_rows = 0
+
+    @property
+    def state_bytes(self) -> int:
+        """About what its entries take."""
+        return self._base_bytes + self._bytes + _ENTRY_BYTES * (self._changes + 1)
+
+    def forget(self) -> None:
+        """All rows."""
+        self.changed.update(dict.fromkeys(self.rows))
+        self.rows.clear()
 
     def delta(self) -> dict[str, bytes]:
         """What to store since the last call, by entry; b'' for an entry that is gone."""
@@ -124,6 +135,13 @@ class Events:
         journal.changed[number] = None
         if not journal.rows and place != (self._end - 1) // BLOCK:
             self._end_block(place)
+
+    def forget(self) -> None:
+        """All rows."""
+        for place in [*self._blocks]:
+            self._blocks[place].rows.clear()
+            self._end_block(place)
+        self._end = (self._end // BLOCK + 1) * BLOCK  # for the names of the blocks that end are not free yet
 
     def restore(self, name: str, numbered: Mapping[int, bytes]) -> list[tuple[int, list[Any]]]:
         """The rows of one block. Raises ValueError or TypeError for what is none."""

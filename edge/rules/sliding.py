@@ -69,8 +69,8 @@ class Sliding(Memory):
         if t <= self.watermark - self.lateness_ms:
             self._add(-1, t, key, partial, out)
             return
-        if self.events >= self._events_max:
-            self.count("events_max")
+        if self.events >= self._events_max or self.is_full:
+            self.count("state_max" if self.is_full else "events_max")
             return
         self.events += 1
         number = self._stored.add((key, t, partial, False))
@@ -95,8 +95,8 @@ class Sliding(Memory):
         if group is not None:
             self._forget(group, key, t - self._size, keep=True)
         room = True
-        if self.events >= self._events_max:
-            self.count("events_max")
+        if self.events >= self._events_max or (self.is_full and number < 0):
+            self.count("state_max" if self.is_full else "events_max")
             if group is None or not (group.front or group.back):
                 room = False
             else:
@@ -203,6 +203,13 @@ class Sliding(Memory):
         return [self._ahead[0][0], max(self._ahead, key=itemgetter(0))[0]] if self._ahead else []
 
     # Checkpoints
+
+    def forget(self) -> None:
+        super().forget()
+        self._stored.forget()
+        self._held.clear()
+        self._ahead = []
+        self._sweep_at, self.events = NEVER, 0
 
     def _marks(self) -> list[int]:
         return [self.watermark, self._sweep_at]
