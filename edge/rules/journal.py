@@ -25,11 +25,13 @@ _decode = msgspec.msgpack.Decoder(list[tuple[Any, ...]]).decode
 
 
 class Journal:
-    """rows: the dictionary, changed by others, who set changed[key] = None with each. ended: it is no longer needed."""
+    """rows: the dictionary, changed by others, who set changed[key] = None with each, new ones in their order. gone:
+    what went and may have come again, at the end. ended: it is no longer needed."""
 
     def __init__(self, name: str, rows: dict[Any, Any]) -> None:
         self.name, self.rows = name, rows
         self.changed: dict[Any, None] = {}
+        self.gone: set[Any] = set()
         self.ended = False
         self._changes = self._bytes = self._base_bytes = self._base_rows = 0
 
@@ -48,10 +50,13 @@ class Journal:
         rows, changed = self.rows, self.changed
         if self.ended or not rows:
             changed.clear()
+            self.gone.clear()
             return self._drop(with_base=True)
         if not changed:
             return {}
-        raw = pack([(key, rows[key]) if key in rows else (key,) for key in changed])
+        gone = [(key,) for key in changed if key in self.gone and key in rows] if self.gone else []
+        raw = pack([*gone, *[(key, rows[key]) if key in rows else (key,) for key in changed]])
+        self.gone.clear()
         changed.clear()
         if (
             self._base_bytes

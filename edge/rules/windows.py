@@ -46,6 +46,7 @@ class Memory:
         self.groups: dict[Any, list[list[Any]]] = {}  # session, count: group → [start, last, slots, messages]…
         self.remembered: list[dict[Any, Any]] = []  # a table a filter
         self.changed_filters: list[dict[Any, None]] = []
+        self._gone_filters: list[set[Any]] = []
         self._journals: dict[str, Journal] = {}
         self._group_changes = self._journal("k", self.groups).changed
         self._stored_marks = [START]
@@ -61,7 +62,9 @@ class Memory:
         """A table more to remember things in."""
         place = len(self.remembered)
         self.remembered.append({})
-        self.changed_filters.append(self._journal(f"f{place}", self.remembered[place]).changed)
+        journal = self._journal(f"f{place}", self.remembered[place])
+        self.changed_filters.append(journal.changed)
+        self._gone_filters.append(journal.gone)
 
     def _journal(self, name: str, rows: dict[Any, Any]) -> Journal:
         journal = self._journals[name] = Journal(name, rows)
@@ -252,13 +255,17 @@ class Memory:
         if key not in table and is_long(key):
             self.count("key_too_long")
             return
+        changed = self.changed_filters[place]
         if key not in table and (len(table) >= self.keys_max or (self.is_full and table)):
             oldest = next(iter(table))
             del table[oldest]
-            self.changed_filters[place][oldest] = None
+            changed[oldest] = None
+            self._gone_filters[place].add(oldest)
             self.count("state_max" if self.is_full else "keys_max")
+        if key in changed and key not in table:  # it went, and takes its place at the end
+            del changed[key]
         table[key] = value
-        self.changed_filters[place][key] = None
+        changed[key] = None
 
     def unseen(self, place: int, key: Any, t: int, ms: float) -> bool:
         """Whether nothing alike came within the last `ms`."""

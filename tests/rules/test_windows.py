@@ -294,3 +294,53 @@ def test_groups_by_topic_are_what_groups_by_a_field_are_over_restarts_too(
     expected += other.flush()
     assert found == expected
     assert one.counts == other.counts
+
+
+FORGOTTEN = {
+    **{kind: f"SELECT g, count(*) AS n FROM 'x' GROUP BY g, {window}" for kind, window in KINDS.items()},
+    "sliding": "SELECT g, count(*) AS n FROM 'x' GROUP BY g, SLIDINGWINDOW(ms, 10)",
+    "join": "SELECT a.g AS g, b.c AS n FROM 'x' AS a JOIN 'x' AS b ON a.g = b.g GROUP BY TUMBLINGWINDOW(ms, 10)",
+    "filter": "SELECT g, 1 AS n FROM 'x' WHERE unseen(g, 60)",
+}
+
+
+@pytest.mark.parametrize("kind", FORGOTTEN)
+def test_what_is_forgotten_leaves_nothing_stored_and_the_rule_goes_on_as_a_new_one(kind: str) -> None:
+    def fresh() -> Rule:
+        return rule(FORGOTTEN[kind], time=("t",), lateness_ms=2)
+
+    made, stored = fresh(), dict[str, bytes]()
+    for at in range(0, 12, 3):
+        run(made, [(at + one, "abc"[one % 3], one) for one in range(4)])
+        stored.update(made.state())
+    assert made.state_bytes > 80
+    run(made, [(14, "a", 1), (15, "b", 1)])
+    stored.update(made.state())
+    made.forget()
+    stored.update(made.state())
+    assert {name for name, raw in stored.items() if raw} <= {"meta"}
+    other = fresh()
+    other.restore({"meta": stored["meta"]} if "meta" in stored else {})
+    events = [(at, "abc"[at % 3], at) for at in range(15, 90) if at % 40 < 20]
+    assert run(made, events) == run(other, events) != []
+    stored.update(made.state())
+    again = fresh()
+    again.restore({name: raw for name, raw in stored.items() if raw})
+    assert [row for _, row in again.flush()] == [row for _, row in made.flush()]
+
+
+@pytest.mark.parametrize("sql", ["unseen(g, 60)", "changed(g, 2)", "every(2)"])
+@given(events=st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=40))
+@settings(max_examples=200, deadline=None)
+def test_filters_at_their_bound_forget_the_same_keys_over_a_restart(sql: str, events: list[tuple[int, bool]]) -> None:
+    def fresh() -> Rule:
+        return rule(f"SELECT g FROM 'x/+' WHERE {sql}", keys_max=3)
+
+    whole, made, stored = fresh(), fresh(), dict[str, bytes]()
+    for at, (value, cut) in enumerate(events):
+        if cut:
+            stored.update(made.state())
+            made = fresh()
+            made.restore({name: raw for name, raw in stored.items() if raw})
+        messages, docs = [Message(f"x/{value}", b"")], [{"g": value if at % 3 else -value}]
+        assert made.run(messages, docs, 100) == whole.run(messages, docs, 100)
