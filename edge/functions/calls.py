@@ -108,6 +108,11 @@ class Calls:
         return len(self._ready)
 
     @property
+    def may_wait(self) -> bool:
+        """False: no lane waits for a retry. Cheap."""
+        return bool(self._waiting)
+
+    @property
     def waiting(self) -> int:
         """How many lanes wait for a retry."""
         return sum(1 for lane in self._lanes.values() if lane.waits_until)

@@ -37,6 +37,7 @@ from edge.logs import log_event
 from edge.messages import Message, Target
 
 TAKE: Final = 64
+LOOK_AHEAD: Final = 256  # messages behind busy topics, among which others are looked for; more when a topic waits
 NOTE_S: Final = 1.0
 KILL_TIMEOUT_S: Final = 10.0
 
@@ -305,7 +306,8 @@ class Pool:
         while not self._publishes.is_full:
             job = calls.peek()
             if job is None:
-                if not self._free(None) or not self._take():
+                enough = calls.held >= LOOK_AHEAD and not calls.may_wait
+                if enough or not self._free(None) or not self._take():
                     return
                 continue
             slot = self._free(job)

@@ -12,6 +12,7 @@ from edge.rules.windows import START, Memory
 Tables = dict[str, dict[Any, dict[str, Any]]]
 
 FUTURE_MS_MAX = 3_600_000
+_TOPICS_MAX = 4096  # remembered
 _SIGNS = {"<": "<", "<=": "<=", ">": ">", ">=": ">=", "=": "=="}
 _EXACT = 2**53
 
@@ -24,7 +25,7 @@ class _Level(dict[str, str | None]):
         self._place = place
 
     def __missing__(self, topic: str) -> str | None:
-        if len(self) >= 4096:
+        if len(self) >= _TOPICS_MAX:
             self.clear()
         levels = topic.split("/")
         level = self[topic] = levels[self._place - 1] if self._place <= len(levels) else None
@@ -86,7 +87,7 @@ class Code:
         tumbling = self._plan.window is not None and self._memory.kind == "tumbling"
         if self._plan.window is not None and tumbling:
             lines += [f"    end = last + {self._plan.window.size}"]
-            lines += ["    changed = memory.changed; close_at = memory.close_at"]
+            lines += ["    changed = memory.changed; close_at = memory.close_at; by_topic = memory.by_topic"]
         if self._time:
             lines += [f"    latest = now + {FUTURE_MS_MAX}"]
         lines += [*self._columns(), "        try:"]
@@ -94,6 +95,7 @@ class Code:
         lines += ["        except (ArithmeticError, TypeError, ValueError, RecursionError): count('error')"]
         if tumbling:
             lines += ["    memory.last_start = last; memory.last_group = group; memory.watermark = mark"]
+            lines += ["    memory.by_topic = by_topic"]
         lines += ["    return out", ""]
         if self._plan.window is not None:
             lines += self._emit()
@@ -177,8 +179,28 @@ class Code:
                     "    mark = memory.watermark = t",
                     f"    if {ahead} >= memory.close_at: memory.close({ahead}, out)",
                 ]
-        lines += self._key_lines()
         size = plan.window.size
+        if plan.window.kind == "tumbling" and self._by_topic():
+            lines += [
+                "if not last <= t < end:",
+                f"    start = t // {size} * {size}",
+                f"    if start + {size} <= mark - {memory.lateness_ms}: count('late'); continue",
+                f"    group = memory.group_of(start); last = start; end = start + {size}",
+                "    changed = memory.changed; close_at = memory.close_at; by_topic = {}",
+                "s = by_topic.get(m.topic)",
+                "if s is None:",
+                *("    " + line for line in self._key_lines()),
+                "    s = group.get(key)",
+                "    if s is None:",
+                "        s = memory.new(group, key)",
+                "        if s is None: continue",
+                "    changed[key] = None",
+                f"    if len(by_topic) >= {_TOPICS_MAX}: by_topic.clear()",
+                "    by_topic[m.topic] = s",
+                *self._adds(),
+            ]
+            return lines
+        lines += self._key_lines()
         if plan.window.kind == "tumbling":
             lines += [
                 "if not last <= t < end:",
@@ -209,12 +231,16 @@ class Code:
                 lines.append("if found: memory.full(key, out)")
         return lines
 
+    def _by_topic(self) -> bool:
+        """Whether a message's topic says its group. Then it is looked up by it; the group is marked as changed when a
+        topic is first met in a window, or first since `state`, which makes the loop begin anew."""
+        return bool(self._plan.group) and all(isinstance(k, Call) and k.name == "topic" for k in self._plan.group)
+
     def _key_lines(self) -> list[str]:
         """The group's key, of scalars."""
         lines = []
         keys = [self._value(key) for key in self._plan.group]
-        safe = all(isinstance(key, Call) and key.name == "topic" for key in self._plan.group)
-        if not safe:
+        if not self._by_topic():
             for at, key in enumerate(keys):
                 lines.append(f"g{at} = {key}")
                 lines.append(f"if g{at}.__class__ not in SCALARS: count('group'); continue")
@@ -233,6 +259,8 @@ class Code:
             loose = [call for call in others if call.name not in NUMERIC]
             lines.append(f"v = {self._value(argument)}")
             if loose:
+                if any(call.name != "count" for call in loose):
+                    lines.append("if v.__class__ is not float: v = memory.kept(v)")
                 lines.append("if v is not None:")
                 for call in loose:
                     lines += ["    " + line for line in add_lines(call.name, self._aggregates[call])]
@@ -281,7 +309,8 @@ class Code:
         lines += [f"was = {table}.get({key})"]
         same = "v == was and v.__class__ is was.__class__"
         if len(call.args) == 1:
-            lines += ["if v is None or v.__class__ not in SCALARS: continue"]
+            lines += ["if v is None or v.__class__ not in SCALARS: continue", "v = memory.kept(v)"]
+            lines += ["if v is None: continue"]
         else:
             delta = call.args[1]
             assert isinstance(delta, Value)

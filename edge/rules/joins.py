@@ -4,7 +4,7 @@ Invariants:
 - A message stands in one pane, however many windows overlap there; a pane goes with its last window.
 - At most `events_max` messages are held, and a window looks at no more than `events_max` pairs; what is beyond is left
   out and counted as `events_max` and `pairs_max`.
-- A value is a number, a truth, a text or a JSON value of at most VALUE_BYTES_MAX; a longer one is None, and counted.
+- What is held of a value is what `Memory.kept` makes of it.
 - Rows come in order of the first topic's events, then of the second's; equal times in order of arrival.
 """
 
@@ -13,14 +13,9 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import msgspec
-
 from edge.rules.journal import Journal, as_key
 from edge.rules.plan import Window
-from edge.rules.windows import NEVER, START, Memory
-
-VALUE_BYTES_MAX = 1024
-_WHOLE = 2**63
+from edge.rules.windows import NEVER, START, Memory, is_long
 
 Pair = tuple[tuple[Any, ...], tuple[Any, ...]]
 """Two messages' values, the time first of each; all None where there is no second one."""
@@ -70,6 +65,9 @@ class Joining(Memory):
 
     def hold(self, side: int, t: int, key: Any, values: tuple[Any, ...]) -> None:
         """One message that is not late."""
+        if is_long(key):
+            self.count("key_too_long")
+            return
         if self.events >= self._events_max:
             self.count("events_max")
             return
@@ -83,28 +81,6 @@ class Joining(Memory):
             self.close_at = min(self.close_at, self._next_end(pane))
         self._journals[f"j{pane}"].changed[len(held)] = None
         held[len(held)] = _Held(side, t, key, values)
-
-    def kept(self, value: Any) -> Any:
-        """A value as it is held, the same before and after a restart."""
-        kind = value.__class__
-        if value is None or kind is bool or kind is float:
-            return value
-        if kind is int:
-            if -_WHOLE <= value < _WHOLE:
-                return value
-            try:
-                return float(value)
-            except OverflowError:
-                return None
-        if kind is str and len(value) <= VALUE_BYTES_MAX // 4:
-            return value
-        try:
-            if len(msgspec.msgpack.encode(value)) <= VALUE_BYTES_MAX:
-                return value
-        except (OverflowError, ValueError, TypeError, RecursionError):
-            pass
-        self.count("value_too_long")
-        return None
 
     def _next_end(self, pane: int) -> int:
         """Of the first window over the pane that is still open."""

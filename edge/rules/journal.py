@@ -7,6 +7,7 @@ Invariants:
   base takes the place of all; so the entries are at most about three times the dictionary.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -103,5 +104,8 @@ def _small(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _small(one) for key, one in value.items()}
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return math.copysign(math.inf, value > 0 or -1)
     return value

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from edge.rules.aggregates import COLLECTED_MAX, merge
 from edge.rules.journal import as_key
 from edge.rules.plan import Window
-from edge.rules.windows import NEVER, Memory
+from edge.rules.windows import NEVER, Memory, is_long
 
 
 class _Event(NamedTuple):
@@ -77,6 +77,9 @@ class Sliding(Memory):
 
     def slide(self, t: int, key: Any, partial: list[Any], out: list[Any]) -> None:
         """One event that is not late."""
+        if key not in self._held and is_long(key):
+            self.count("key_too_long")
+            return
         until = self.watermark - self.lateness_ms
         if until >= self._facts["sweep_at"] or self._facts["sweep_at"] == NEVER:
             self._sweep(until)

@@ -16,6 +16,9 @@ from edge.rules.aggregates import merge
 from edge.rules.journal import Journal, pack, parts
 from edge.rules.plan import Window
 
+VALUE_BYTES_MAX = 4096
+DEPTH_MAX = 64
+_WHOLE = 2**63
 NEVER = 2**62
 START = -(2**62)
 KEY_CHARACTERS_MAX = 1024
@@ -47,6 +50,7 @@ class Memory:
         self._stored_mark = START
         self.last_start = START
         self.last_group: dict[Any, list[Any]] = {}
+        self.by_topic: dict[str, list[Any]] = {}  # of last_group, where the topic says the group
         self.changed: dict[Any, None] = {}  # of the window that group_of gave last
 
     def count(self, reason: str) -> None:
@@ -61,6 +65,29 @@ class Memory:
     def _journal(self, name: str, rows: dict[Any, Any]) -> Journal:
         journal = self._journals[name] = Journal(name, rows)
         return journal
+
+    def kept(self, value: Any) -> Any:
+        """A value as it may be held, the same before and after a restart: a number, a truth, a text or a JSON value of
+        at most VALUE_BYTES_MAX and DEPTH_MAX. A longer one is None, and counted."""
+        kind = value.__class__
+        if value is None or kind is bool or kind is float:
+            return value
+        if kind is int:
+            if -_WHOLE <= value < _WHOLE:
+                return value
+            try:
+                return float(value)
+            except OverflowError:
+                return None
+        if kind is str and len(value) <= VALUE_BYTES_MAX // 4:
+            return value
+        try:
+            if len(msgspec.msgpack.encode(value)) <= VALUE_BYTES_MAX and _is_flat(value, DEPTH_MAX):
+                return value
+        except (OverflowError, ValueError, TypeError, RecursionError):
+            pass
+        self.count("value_too_long")
+        return None
 
     # Windows
 
@@ -310,6 +337,12 @@ class Memory:
         if len(slots) != len(self.init):
             raise ValueError("slots of another plan")
         return slots
+
+
+def _is_flat(value: Any, depth: int) -> bool:
+    if isinstance(value, dict):
+        return depth > 0 and all(_is_flat(one, depth - 1) for one in value.values())
+    return not isinstance(value, list) or (depth > 0 and all(_is_flat(one, depth - 1) for one in value))
 
 
 def is_long(key: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.fuzz import rules
 from tests.fuzz.functions import LINES_SEEDS, WIRE_SEEDS
 from tests.fuzz.mqtt import seed
 from tests.mqtt import vectors as mqtt
@@ -25,6 +26,7 @@ def seeds() -> dict[str, list[bytes]]:
         "link": _raw(wire, "hex", "links", "links_rejected", "readings", "readings_rejected", "requests"),
         "mqtt": [seed(version, bytes.fromhex(text)) for version, text, _ in mqtt.VECTORS]
         + [seed(version, bytes.fromhex(text)) for _, _, version, text in mqtt.MALFORMED],
+        "rules": rules.SEEDS,
         "function_wire": WIRE_SEEDS,
         "function_lines": LINES_SEEDS,
     }

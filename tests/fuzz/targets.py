@@ -19,10 +19,12 @@ from edge.boards.link import (
     encode_reading,
     encode_request,
 )
-from edge.boards.mqttsn import Forwarded, Packet, PacketRejected, decode, encode
+from edge.boards.mqttsn import decode, encode
+from edge.boards.packets import Forwarded, Packet, PacketRejected
 from edge.errors import InputRejected
 from tests.fuzz.functions import function_lines, function_wire
 from tests.fuzz.mqtt import mqtt
+from tests.fuzz.rules import rules
 
 
 def frames(data: bytes) -> None:
@@ -103,6 +105,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "mqttsn": mqttsn,
     "link": link,
     "mqtt": mqtt,
+    "rules": rules,
     "function_wire": function_wire,
     "function_lines": function_lines,
 }

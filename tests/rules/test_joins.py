@@ -189,7 +189,7 @@ def test_what_is_held_and_what_is_paired_are_bounded_and_counted() -> None:
 def test_only_the_fields_that_the_rule_needs_are_held_and_none_is_long() -> None:
     made = joined("tumbling", "INNER")
     big = {"rest": "x" * 10_000}
-    docs: list[Any] = [{"t": 1, "c": "y" * 2_000, **big}, {"t": 1, "rh": {"deep": [1, 2**80]}, **big}]
+    docs: list[Any] = [{"t": 1, "c": "y" * 5_000, **big}, {"t": 1, "rh": {"deep": [1, 2**80]}, **big}]
     docs += [{"t": 1, "rh": 2**80, **big}]
     made.run([Message("dt/x/temp", b""), Message("dt/x/hum", b""), Message("dt/x/hum", b"")], docs, 100)
     assert sum(map(len, made.state().values())) < 300
@@ -258,3 +258,12 @@ def test_a_join_that_is_not_known_is_refused_with_its_place(sql: str, column: in
     assert problem in mistake.problem
     assert (mistake.line, mistake.column) == (1, column)
     assert mistake.allowed
+
+
+def test_windows_of_event_time_close_when_nothing_comes_any_more() -> None:
+    made = joined("hopping", "INNER", idle_ms=1000)
+    made.heard_ms = 100
+    assert run(made, [(5, "x", "temp", 1), (6, "x", "hum", 2)]) == []
+    assert made.tick(1_000) == []
+    assert len(made.tick(1_103)) == 2
+    assert made.tick(9_999) == []

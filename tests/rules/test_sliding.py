@@ -168,3 +168,12 @@ def test_an_entry_that_is_not_understood_is_counted_and_left_out() -> None:
     other.restore(broken)
     assert other.counts["checkpoint_rejected"] == 4
     assert [row["n"] for row in run(other, [(3, "a", 1)])] == [1]
+
+
+def test_events_that_wait_for_the_watermark_are_given_when_nothing_comes_any_more() -> None:
+    made = rule(SQL, time=("t",), lateness_ms=20, idle_ms=1000)
+    made.heard_ms = 100
+    assert run(made, [(5, "a", 1), (9, "a", 2)]) == []
+    assert made.tick(1_000) == []
+    assert [row["n"] for _, row in made.tick(1_120)] == [1, 2]
+    assert made.tick(9_999) == []

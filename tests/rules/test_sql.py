@@ -1,11 +1,15 @@
 """SQL's meaning, as tables: expressions, conditions, filters, mistakes."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge.messages import Message, Properties, Reading
 from edge.rules.parse import parse
+from edge.rules.plan import AGGREGATES, FILTERS, UNITS_MS, WINDOWS
+from edge.rules.values import CONTEXT, FUNCTIONS
 from tests.rules.making import passes, rows, rule, value
 
 
@@ -267,6 +271,7 @@ def test_lookup_finds_a_column_of_a_table() -> None:
         ("SELECT (SELECT 1) FROM 'a'", 1, 16, "not known here"),
         ("SELECT a FROM 'x' JOIN 'y' ON 1 = 1", 1, 15, "a name of its own"),
         ("", 1, 1, "not one SELECT"),
+        ('SELECT g, max {"t":1,"c":6} {"t":8,2} {:1,"c":5}', 1, 1, "is no SQL"),
     ],
 )
 def test_a_wrong_rule_is_refused_with_its_place(sql: str, line: int, column: int, problem: str) -> None:
@@ -283,3 +288,12 @@ def test_no_text_of_a_rule_becomes_code() -> None:
     assert "import" not in made.source
     assert rows(made, [{hostile: "__import__"}]) == []
     assert rows(made, [{hostile: "y"}])[0][hostile] == "y"
+
+
+def test_the_readme_names_all_that_the_sql_knows() -> None:
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    words = set(
+        re.findall(r"[A-Za-z_][A-Za-z_0-9]*", text.partition("### Write a rule")[2].partition("### Write a f")[0])
+    )
+    known = {*FUNCTIONS, *CONTEXT, *AGGREGATES, *FILTERS, *WINDOWS, *UNITS_MS}
+    assert known <= words, known - words

@@ -256,3 +256,41 @@ def test_windows_and_keys_are_bounded_whatever_comes() -> None:
     unseen = rule("SELECT c FROM 'x' WHERE unseen(c, 60)")
     assert len(run(unseen, [(0, "a", "k" * 2000), (0, "a", "k" * 2000), (0, "a", "s"), (0, "a", "s")])) == 3
     assert unseen.counts == {"key_too_long": 2}
+
+
+@given(events=EVENTS, cuts=st.lists(st.integers(0, 40), max_size=3), lateness=st.sampled_from([0, 3]))
+@settings(max_examples=100, deadline=None)
+def test_groups_by_topic_are_what_groups_by_a_field_are_over_restarts_too(
+    events: list[tuple[int, str, Any]], cuts: list[int], lateness: int
+) -> None:
+    columns = COLUMNS.removeprefix("g, ")
+    sql = f"SELECT topic(2) AS g, {columns} FROM 'x/+' GROUP BY topic(2), {KINDS['tumbling']}"
+
+    def by_topic() -> Rule:
+        return rule(sql, time=("t",), lateness_ms=lateness, keys_max=3)
+
+    def by_field() -> Rule:
+        return rule(
+            f"SELECT {COLUMNS} FROM 'x/+' GROUP BY g, {KINDS['tumbling']}",
+            time=("t",),
+            lateness_ms=lateness,
+            keys_max=3,
+        )
+
+    one, other = by_topic(), by_field()
+    stored: dict[str, bytes] = {}
+    found, expected, at = list[Any](), list[Any](), 0
+    for cut in [*sorted(min(cut, len(events)) for cut in cuts), len(events)]:
+        messages = [Message(f"x/{g}", b"") for _, g, _ in events[at:cut]]
+        docs = [{"t": t, "g": g, "c": c} for t, g, c in events[at:cut]]
+        found += one.run(messages, docs, 100)
+        expected += other.run(messages, docs, 100)
+        at = cut
+        stored.update(one.state())
+        counts, one = one.counts, by_topic()
+        one.restore({name: raw for name, raw in stored.items() if raw})
+        one.counts.update(counts)
+    found += one.flush()
+    expected += other.flush()
+    assert found == expected
+    assert one.counts == other.counts
