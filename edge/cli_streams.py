@@ -32,6 +32,8 @@ def add_stream_commands(parser: argparse.ArgumentParser) -> None:
             command.add_argument("--from", dest="first", type=int, default=1, metavar="N", help="first record's number")
             command.add_argument("--to", dest="last", type=int, default=LAST, metavar="N", help="last record's number")
             command.add_argument("--output", metavar="FILE", help="write there instead of stdout")
+        if name == "purge":
+            command.add_argument("--dry-run", action="store_true", help="say what would be given up, change nothing")
         command.add_argument(
             "--config", default=DEFAULT_FILE, metavar="FILE", help="the gateway file (default %(default)s)"
         )
@@ -71,6 +73,10 @@ def _export(args: argparse.Namespace) -> int:
 
 def _purge(args: argparse.Namespace) -> int:
     config = load_config(args.config)
+    if args.dry_run:
+        for row in _rows(config, "stream", _folder_rows(config, args.name, "status"), name=args.name):
+            _print(args, {"stream": args.name, "would_purge": row["backlog_records"]})
+        return DONE
     for row in ask_rows(config.control_socket, "purge", name=args.name):
         _print(args, row)
     return DONE

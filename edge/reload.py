@@ -19,7 +19,7 @@ from edge.errors import ConfigError
 from edge.logs import log_event
 from edge.metrics import Metrics
 
-LIVE: Final = ("rules", "functions")
+LIVE: Final = ("routes", "rules", "functions")
 LOOK_S: Final = 0.25
 
 _log = logging.getLogger(__name__)

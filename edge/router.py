@@ -8,8 +8,6 @@ Invariants:
 
 from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
-
 from edge.config import SENDER, RouteSettings
 from edge.messages import Message, Origin, Outcome, Target
 from edge.metrics import Metrics
@@ -198,26 +196,28 @@ class _Shared:
 
     def __init__(self, origin: Origin, votes: Mapping[int, int]) -> None:
         self._origin = origin
-        self._open = {receipt: _Vote(count) for receipt, count in votes.items()}
+        self._open = {receipt: count * _VOTE for receipt, count in votes.items()}  # and in it the heaviest so far
 
     def settled(self, receipts: Sequence[int], outcome: Outcome) -> None:
-        done: dict[Outcome, list[int]] = {}
+        weight = _WEIGHTS.index(outcome)
+        opened = self._open
+        done: tuple[list[int], ...] = ([], [], [])
         for receipt in receipts:
-            vote = self._open.get(receipt)
+            vote = opened.get(receipt)
             if vote is None:
                 continue
-            vote.left -= 1
-            vote.outcome = max(vote.outcome, outcome, key=_WEIGHT.__getitem__)
-            if not vote.left:
-                del self._open[receipt]
-                done.setdefault(vote.outcome, []).append(receipt)
-        for final, settled in done.items():
-            self._origin.settled(settled, final)
+            heaviest = vote % _VOTE
+            if weight > heaviest:
+                vote += weight - heaviest
+            if vote < 2 * _VOTE:
+                del opened[receipt]
+                done[vote % _VOTE].append(receipt)
+            else:
+                opened[receipt] = vote - _VOTE
+        for final, settled in zip(_WEIGHTS, done, strict=True):
+            if settled:
+                self._origin.settled(settled, final)
 
 
-_WEIGHT = {Outcome.REFUSED: 0, Outcome.TAKEN: 1, Outcome.CONGESTED: 2}
-
-
-class _Vote(msgspec.Struct):
-    left: int
-    outcome: Outcome = Outcome.REFUSED
+_WEIGHTS = (Outcome.REFUSED, Outcome.TAKEN, Outcome.CONGESTED)  # the lightest first
+_VOTE = 4

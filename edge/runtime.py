@@ -88,11 +88,10 @@ class Runtime:
     """One gateway: `run` is its life."""
 
     def __init__(self, config: Config, discard: Sequence[str] = ()) -> None:
-        self._config = config
+        self._config = self._live = config
         self._started = time.monotonic()
         self._metrics = metrics = Metrics()
         self._read = rules = read_rules(config)
-        self._read_functions = config.functions
         self._routes = [*config.all_routes, *rule_routes(rules)]
         self._router = router = Router(self._routes, metrics)
         self._connections = {
@@ -163,7 +162,7 @@ class Runtime:
         """In a thread: what to do so that the rules and functions of this file are at work."""
         read = read_rules(config)
         check_files(config.file, config.functions)
-        if read == self._read and config.functions == self._read_functions:
+        if (read, config.functions, config.routes) == (self._read, self._live.functions, self._live.routes):
             return None
         compiled = [CompiledRule(rule) for rule in read]
         return lambda: self._change(config, read, compiled)
@@ -174,7 +173,7 @@ class Runtime:
         self._routes = [*config.all_routes, *rule_routes(read)]
         self._router.change(self._routes)
         self._rules.change(rules, self._routes)
-        self._read_functions = config.functions
+        self._live = config
         self._functions.apply(config.functions)
         self._marks.forget_keepers()
         self._subscribe()
@@ -225,11 +224,8 @@ class Runtime:
         }
 
     def _trace(self, ask: Ask) -> Iterable[Any]:
-        config = msgspec.structs.replace(
-            self._config, rules=tuple(read.settings for read in self._read), functions=tuple(self._read_functions)
-        )
-        logs = logs_of(config, self._outbox.streams, self._functions.inboxes)
-        return trace(parse_id(ask.name), config, self._read, logs)
+        logs = logs_of(self._live, self._outbox.streams, self._functions.inboxes)
+        return trace(parse_id(ask.name), self._live, self._read, logs)
 
     async def _invoke(self, ask: Ask) -> Iterable[Any]:
         return (await self._functions.invoke(ask.name, ask.topic, ask.payload),)

@@ -1,12 +1,14 @@
 """The gateway file changed while the gateway runs, under load."""
 
+import asyncio
 import json
 import signal
 from pathlib import Path
 from typing import Any
 
-from edge.config import parse_config
-from edge.reload import differing
+from edge.config import Config, parse_config
+from edge.metrics import Metrics
+from edge.reload import Reload, ReloadStatus, differing
 from edge_tools.mosquitto import Mosquitto
 from tests.test_runtime import CONFIG, Device, running, status_of, until, wait_for_event
 
@@ -108,3 +110,94 @@ def test_what_needs_a_restart_is_named_as_the_file_names_it() -> None:
     )
     assert differing(old, new) == ("cloud.host", "broker", "stream[2]", "rules.commit")
     assert differing(old, old) == ()
+
+
+class Watched:
+    """A gateway file, a table, and a Reload that notes what it is told to do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file, self.table = folder / "gateway.toml", folder / "table.csv"
+        self.text = '[gateway]\nname = "g"\n[mqttsn.udp]\nhost = "h"\n'
+        self.file.write_text(self.text)
+        self.table.write_text("a,b\n")
+        self.prepared: list[int] = []
+        self.applied: list[int] = []
+        self.answer = True
+        config = parse_config(self.text, str(self.file))
+        self.reload = Reload(config, Metrics(), prepare=self.prepare, files=lambda config: [str(self.table)])
+
+    def prepare(self, config: Config) -> Any:
+        self.prepared.append(len(config.rules))
+        if not self.answer:
+            raise RuntimeError("a fault of ours")
+        rules = len(config.rules)
+        return lambda: self.applied.append(rules)
+
+    def rules(self, many: int) -> str:
+        return self.text + "".join(f'[[rule]]\nname = "r{n}"\nsql = "x"\nfrom = ["udp"]\n' for n in range(many))
+
+    async def seen(self, condition: Any) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+
+def watch(folder: Path, story: Any) -> None:
+    async def run() -> None:
+        watched = Watched(folder)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(watched.reload.run())
+            await watched.seen(lambda: watched.prepared == [0])
+            await story(watched)
+            task.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_table_that_changes_is_looked_at_as_the_file_is(tmp_path: Path) -> None:
+    async def story(watched: Watched) -> None:
+        watched.table.write_text("a,b\n1,2\n")
+        await watched.seen(lambda: watched.applied == [0, 0])
+
+    watch(tmp_path, story)
+
+
+def test_a_file_that_is_being_written_is_none_until_it_rests(tmp_path: Path) -> None:
+    async def story(watched: Watched) -> None:
+        for size in range(1, 40):  # about as long as two looks
+            watched.file.write_text(watched.rules(3)[: -size % 40 * 2])
+            await asyncio.sleep(0.015)
+        watched.file.write_text(watched.rules(3))
+        await watched.seen(lambda: watched.applied[-1] == 3)
+        assert watched.applied == [0, 3]
+        assert watched.reload.status == ReloadStatus(2)
+
+    watch(tmp_path, story)
+
+
+def test_a_fault_while_a_change_is_prepared_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    async def story(watched: Watched) -> None:
+        watched.answer = False
+        watched.file.write_text(watched.rules(1))
+        await watched.seen(lambda: watched.reload.status.refused)
+        assert watched.reload.status.refused == "RuntimeError: a fault of ours"
+        watched.file.unlink()
+        await watched.seen(lambda: "cannot be read" in watched.reload.status.refused)
+        watched.answer = True
+        watched.file.write_text(watched.rules(2))
+        await watched.seen(lambda: watched.applied[-1] == 2)
+        assert watched.reload.status.refused == ""
+
+    watch(tmp_path, story)
+
+
+def test_a_rule_that_needs_what_only_a_restart_brings_is_refused_with_that(tmp_path: Path) -> None:
+    async def story(watched: Watched) -> None:
+        watched.file.write_text(watched.rules(1) + 'to = ["stream:s"]\n[[stream]]\nname = "s"\nexport = ""\n')
+        await watched.seen(lambda: watched.reload.status.refused)
+        assert "rule[1].to: 'stream:s' is nowhere in this file; it may need a restart for stream[1]" in (
+            watched.reload.status.refused
+        )
+        assert watched.applied == [0]
+
+    watch(tmp_path, story)

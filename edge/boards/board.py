@@ -38,7 +38,8 @@ from edge.boards.link import (
     encode_link,
     reset_reason_name,
 )
-from edge.boards.mqttsn import Forwarded, encode
+from edge.boards.mqttsn import encode
+from edge.boards.packets import Forwarded
 from edge.boards.readings import Marks, Readings
 from edge.boards.requests import Requests
 from edge.config import BoardSettings

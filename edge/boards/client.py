@@ -18,7 +18,9 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from edge.boards.link import RequestFrame
-from edge.boards.mqttsn import (
+from edge.boards.mqttsn import encode, encode_puback
+from edge.boards.outbound import Delivery, Outbound, Peer
+from edge.boards.packets import (
     ACCEPTED,
     CONGESTION,
     INVALID_TOPIC_ID,
@@ -50,10 +52,7 @@ from edge.boards.mqttsn import (
     WillTopicReq,
     WillTopicResp,
     WillTopicUpd,
-    encode,
-    encode_puback,
 )
-from edge.boards.outbound import Delivery, Outbound, Peer
 from edge.boards.requests import Request
 from edge.boards.topic_ids import TopicIds
 from edge.messages import Message, Outcome, Properties

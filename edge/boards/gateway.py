@@ -20,7 +20,9 @@ import msgspec
 
 from edge.boards.client import CONNECTED, Client, State, Terms, Will
 from edge.boards.gateway_link import Link
-from edge.boards.mqttsn import (
+from edge.boards.mqttsn import decode, encode
+from edge.boards.outbound import Delivery
+from edge.boards.packets import (
     CONGESTION,
     NOT_SUPPORTED,
     Advertise,
@@ -33,10 +35,7 @@ from edge.boards.mqttsn import (
     PacketRejected,
     Publish,
     SearchGw,
-    decode,
-    encode,
 )
-from edge.boards.outbound import Delivery
 from edge.boards.retained import Retained
 from edge.boards.topic_ids import TopicIds
 from edge.boards.wills import Route, Wills

@@ -9,7 +9,8 @@ from typing import Final
 
 import msgspec
 
-from edge.boards.mqttsn import Packet, Publish, decode, encode, encode_publish
+from edge.boards.mqttsn import decode, encode, encode_publish
+from edge.boards.packets import Packet, Publish
 from edge.errors import InputRejected
 
 # The channels: the first byte of a frame's content.

@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from edge.boards.mqttsn import (
+from edge.boards.mqttsn import encode
+from edge.boards.packets import (
     ACCEPTED,
     CONGESTION,
     INVALID_TOPIC_ID,
@@ -23,7 +24,6 @@ from edge.boards.mqttsn import (
     PubRel,
     RegAck,
     Register,
-    encode,
 )
 from edge.boards.requests import Requests
 from edge.boards.topic_ids import TopicIds

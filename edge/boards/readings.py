@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from edge.boards.link import Rewind, decode_reading
-from edge.boards.mqttsn import ACCEPTED, CONGESTION, INVALID_TOPIC_ID, NOT_SUPPORTED
+from edge.boards.packets import ACCEPTED, CONGESTION, INVALID_TOPIC_ID, NOT_SUPPORTED
 from edge.boards.topic_ids import TopicIds
 from edge.errors import InputRejected
 from edge.messages import Message, Outcome, Reading

@@ -9,7 +9,8 @@ Invariants:
 
 from collections.abc import Mapping
 
-from edge.boards.mqttsn import NORMAL, PREDEFINED, SHORT, short_topic, short_topic_id
+from edge.boards.mqttsn import short_topic, short_topic_id
+from edge.boards.packets import NORMAL, PREDEFINED, SHORT
 from edge.errors import InputRejected
 
 TABLE_BYTES_MAX = 128 * 1024

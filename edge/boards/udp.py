@@ -14,7 +14,8 @@ from typing import Final
 
 from edge.boards.gateway import Gateway
 from edge.boards.gateway_link import Link
-from edge.boards.mqttsn import Forwarded, encode
+from edge.boards.mqttsn import encode
+from edge.boards.packets import Forwarded
 from edge.config import UdpSettings
 from edge.errors import ConnectionFailed
 from edge.logs import log_event

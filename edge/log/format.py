@@ -46,6 +46,8 @@ Invariants
      again: what it released and is still there is read again.
  11. A damaged last batch cannot be told from a torn one: it is cut, counted and put into quarantine like it, as long as
      its header is like what must stand there (edge/log/tail.py).
+ 12. Records leave the end of a segment free. Only a relief goes there: a batch without records, written before one that
+     found no room on the disk, which releases a whole segment.
 
 Measured (ext4 on a virtual disk, one fdatasync a batch, median µs and bytes reaching the device, batches of 300 and of
 4,000 bytes): growing file 123 µs 8,479 B, 134 µs 12,151 B; fallocate 83 µs 4,779 B, 127 µs 12,056 B; filled with zeros

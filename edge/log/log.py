@@ -60,6 +60,7 @@ class Log:
         self._changes: dict[str, bytes | None] = {}
         self._buffered_bytes = 0
         self._work: Batch | Replacement | None = None
+        self._aside: Batch | None = None  # what waits until a relief is settled
         self._work_bytes = 0
         self._stretch = Stretch(0, 0)
         self._reader = Reader(folder, files, damages)
@@ -187,6 +188,26 @@ class Log:
         self._records, self._changes, self._buffered_bytes = [], {}, 0
         return batch
 
+    def frees(self, before: int) -> bool:
+        """Whether a whole segment is free when this is released, with what was released before."""
+        before = max(before, self._keep_wanted)
+        return any(segment.next <= before for segment in self._segments[:-1])
+
+    def relief(self, before: int, changes: Mapping[str, bytes | None]) -> Batch:
+        """For a batch that `write` found no room for: another without records to be written and settled before it, that
+        releases what lies below `before` and makes these changes, which must be true without the batch. It fits into
+        what every segment keeps for this. Then, or when the relief is abandoned, the batch is the piece of work again.
+        """
+        work = self._work
+        if not isinstance(work, Batch) or work.outcome is not None or self._aside is not None:
+            raise RuntimeError("there is no batch to be relieved")
+        self.release(before)
+        batch = Batch(self._next, [], dict(changes), self._keep_wanted, is_relief=True)
+        work.changes.update(changes)
+        work.keep, work.packed = batch.keep, None
+        self._work, self._aside = batch, work
+        return batch
+
     def replace_oldest(self, thin: Callable[[Records], Records], *, generation_max: int = 0) -> Replacement | None:
         """Thin the oldest segment that is not written to and was thinned at most generation_max times.
 
@@ -244,7 +265,9 @@ class Log:
         outcome = work.outcome
         if work is not self._work or outcome is None:
             raise RuntimeError("settled what was not written")
-        self._work, self._work_bytes = None, 0
+        self._work, self._aside = self._aside, None
+        if self._work is None:
+            self._work_bytes = 0
         self._bytes_live, self._bytes_spare = outcome.bytes_live, outcome.bytes_spare
         self._room = outcome.room
         self._written.value += outcome.bytes_written
@@ -276,12 +299,14 @@ class Log:
         self._keep = work.keep
         self._forget_freed()
 
-    def abandon(self, work: Replacement) -> None:
-        """Give up a replacement that could not be written. It may have taken place all the same: ask `replaced`."""
-        if work is not self._work:
+    def abandon(self, work: Batch | Replacement) -> None:
+        """Give up a replacement or a relief that could not be written. A replacement may have taken place all the same:
+        ask `replaced`."""
+        if work is not self._work or (isinstance(work, Batch) and self._aside is None):
             raise RuntimeError("abandoned what was not sealed")
-        self._work = None
-        self._reader.drop(work.row.segment)
+        self._work, self._aside = self._aside, None
+        if isinstance(work, Replacement):
+            self._reader.drop(work.row.segment)
 
     def commit(self) -> None:
         """seal, write, settle."""

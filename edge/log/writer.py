@@ -36,6 +36,7 @@ Records = Iterable[tuple[int, bytes]]
 THINNED_BATCH_BYTES = 64 * 1024
 AHEAD_PAGES = 16
 _LARGE_HEAD_BYTES = 64 * 1024
+SLACK_BYTES = 4096
 _PAGE = bytes(ALIGNMENT)
 
 
@@ -67,12 +68,21 @@ class Outcome(msgspec.Struct):
 
 
 class Batch:
-    """Everything buffered when it was sealed. first: the number of its first record; keep: records below are freed."""
+    """Everything buffered when it was sealed. first: the number of its first record; keep: records below are freed;
+    is_relief: it may use what segments keep free for that."""
 
-    __slots__ = ("changes", "first", "keep", "outcome", "packed", "records")
+    __slots__ = ("changes", "first", "is_relief", "keep", "outcome", "packed", "records")
 
-    def __init__(self, first: int, records: Sequence[bytes], changes: Mapping[str, bytes | None], keep: int) -> None:
-        self.first, self.records, self.changes, self.keep = first, records, changes, keep
+    def __init__(
+        self,
+        first: int,
+        records: Sequence[bytes],
+        changes: dict[str, bytes | None],
+        keep: int,
+        *,
+        is_relief: bool = False,
+    ) -> None:
+        self.first, self.records, self.changes, self.keep, self.is_relief = first, records, changes, keep, is_relief
         self.packed: tuple[int, bytes, int] | None = None
         self.outcome: Outcome | None = None
 
@@ -123,6 +133,9 @@ class Writer:
         self._sequence, self._next, self._last = place.sequence, place.next, place.last
         self._spares, self._suspect = place.spares, place.suspect
         self._packer = Packer(compress=options.compress)
+        # Of each segment what only a relief may use: so that a full disk does not keep the release from being committed
+        # that would make room.
+        self._slack = min(SLACK_BYTES, options.segment_bytes // 64)
         self._bytes_live, self._recount = 0, True
         self._file: File | None = None
         # The newest segment is never freed, for it has the state; whether it is written to or not.
@@ -173,7 +186,7 @@ class Writer:
         spare = sum([size for _, size in self._spares]) + sum(self._doomed.values())
         live = sum([held.bytes for held in self._held.values()]) if self._recount else self._bytes_live
         self._bytes_live, self._recount = live, False
-        room = self._held[self._current].bytes - self._at if self._file is not None else 0
+        room = max(self._held[self._current].bytes - self._slack - self._at, 0) if self._file is not None else 0
         return Outcome(created, at, written, live, spare, room)
 
     def close(self) -> None:
@@ -190,7 +203,8 @@ class Writer:
         )
         size = BATCH_BYTES + len(body)
         created = None
-        if self._file is None or self._at + size > self._held[self._current].bytes:
+        slack = 0 if batch.is_relief else self._slack
+        if self._file is None or self._at + size > self._held[self._current].bytes - slack:
             created, written = self._begin(batch, head, body)
         else:
             self._file.pwrite(build_batch(head, body, self._salt) + body, self._at)
@@ -255,7 +269,7 @@ class Writer:
             self._packer,
         )
         content += build_batch(head, body, salt) + body
-        capacity = max(grown(options.segment_bytes, segment.data), len(content))
+        capacity = max(grown(options.segment_bytes, segment.data), len(content) + self._slack)
         path, target = os.path.join(self._folder, f"{number:010d}{TMP_SUFFIX}"), segment_path(self._folder, number)
         recycled = bool(self._spares) and capacity == options.segment_bytes
         if recycled:

@@ -23,7 +23,6 @@ from edge.mqtt import codes, packets
 from edge.mqtt.codes import PROTOCOL_ERROR, V5, ProtocolError
 from edge.mqtt.events import (
     AuthChallenge,
-    Connected,
     Disconnected,
     Event,
     Options,
@@ -34,8 +33,9 @@ from edge.mqtt.events import (
     Subscribed,
     Unsubscribed,
 )
+from edge.mqtt.handshake import connect_packet, granted
 from edge.mqtt.inbound import Inbound
-from edge.mqtt.packets import ConnectWill, Packet, Subscription
+from edge.mqtt.packets import Packet, Subscription
 from edge.mqtt.properties import NONE, PacketProperties
 from edge.mqtt.publisher import Publisher, reason_of, stamp_of
 from edge.mqtt.reader import BulkReader, Run
@@ -78,7 +78,9 @@ class Session:
         self._keepalive_s = 0
         self._waiting_until: float | None = None
         self._new_connection()
-        packets.encode(self._connect_packet(), options.version)  # raises InputRejected now rather than later
+        packets.encode(
+            connect_packet(options, self.client_id, clean=self._clean), options.version
+        )  # raises InputRejected now rather than later
 
     def _new_connection(self) -> None:
         options = self.options
@@ -125,34 +127,8 @@ class Session:
         self._state = _State.CONNECTING
         self._now = self._last_received = now
         self._waiting_until = now + self.options.connect_timeout_s
-        self._out.append(packets.encode(self._connect_packet(), self.options.version))
-
-    def _connect_packet(self) -> packets.Connect:
-        options, will = self.options, None
-        if options.will is not None:
-            delay = PacketProperties(will_delay_s=options.will.delay_s) if self._v5 and options.will.delay_s else NONE
-            will = ConnectWill(options.will.topic, options.will.payload, options.will.qos, options.will.retain, delay)
-        asked = NONE
-        if self._v5:
-            asked = PacketProperties(
-                session_expiry_s=options.session_expiry_s or None,
-                receive_maximum=options.receive_maximum,
-                packet_bytes_max=options.packet_bytes_max,
-                topic_alias_maximum=options.topic_alias_maximum or None,
-                request_response_information=1 if options.request_response_information else None,
-                authentication_method=options.authentication_method,
-                authentication_data=options.authentication_data,
-            )
-        return packets.Connect(
-            self.client_id,
-            options.version,
-            self._clean,
-            options.keepalive_s,
-            will,
-            options.username,
-            options.password,
-            asked,
-        )
+        connect = connect_packet(self.options, self.client_id, clean=self._clean)
+        self._out.append(packets.encode(connect, self.options.version))
 
     def transport_lost(self) -> list[Event]:
         """The transport closed: what is in flight waits for the next connect."""
@@ -334,26 +310,8 @@ class Session:
         options = self.options
         if self._v5:
             self._clean = False
-        self.client_id = found.assigned_client_id or self.client_id
-        self._keepalive_s = options.keepalive_s if found.server_keepalive_s is None else found.server_keepalive_s
-        asked_s = options.session_expiry_s
-        event = Connected(
-            session_present=packet.session_present,
-            client_id=self.client_id,
-            keepalive_s=self._keepalive_s,
-            session_expiry_s=asked_s if found.session_expiry_s is None else found.session_expiry_s,
-            receive_maximum=found.receive_maximum or 65535,
-            packet_bytes_max=found.packet_bytes_max,
-            qos_maximum=2 if found.qos_maximum is None else found.qos_maximum,
-            retain_available=found.retain_available != 0,
-            wildcard_available=found.wildcard_available != 0,
-            shared_available=found.shared_available != 0,
-            subscription_ids_available=found.subscription_ids_available != 0,
-            topic_alias_maximum=found.topic_alias_maximum or 0,
-            response_information=found.response_information,
-            server_reference=found.server_reference,
-            authentication_data=found.authentication_data,
-        )
+        event = granted(packet, options, self.client_id)
+        self.client_id, self._keepalive_s = event.client_id, event.keepalive_s
         self._publisher = Publisher(
             options.version,
             min(event.topic_alias_maximum, 1024),

@@ -27,14 +27,16 @@ def open_stream(
     *,
     file: str,
     check: Callable[[Log], None] = lambda log: None,
+    disk_share: int | None = None,
     now: Callable[[], float] = time.monotonic,
     unix_time: Callable[[], float] = time.time,
     disk_full: Callable[[], None] = lambda: None,
     disk_well: Callable[[], None] = lambda: None,
 ) -> Stream:
     """own: names what comes without a reading. file: the gateway file, for messages. check: looks at the log before
-    it is used. Raises ConfigError when the folder cannot be used."""
-    size = segment_bytes(settings.bytes_max)
+    it is used. disk_share: bytes of the disk that are its, where that is known. Raises ConfigError when the folder
+    cannot be used."""
+    size = segment_bytes(settings.bytes_max if disk_share is None else min(settings.bytes_max, disk_share))
     options = LogOptions(segment_bytes=size, sync=settings.commit != "never")
     try:
         log = Log.open(folder, options=options, metrics=metrics, name=settings.name)
@@ -60,7 +62,8 @@ def open_stream(
 
 
 def segment_bytes(bytes_max: int) -> int:
-    """So that a stream has several segments: it frees and drops whole ones."""
+    """So that a stream has several segments: it frees and drops whole ones. bytes_max: of the stream, or its share of
+    the disk where that is less: a full disk frees itself only by what lies before the last segment."""
     size = _SEGMENT_BYTES_MAX
     while size * _SEGMENTS_LEAST > bytes_max and size > 256 * 1024:
         size //= 2

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from edge.config import Config, RouteSettings, StreamSettings, dead_letter_stream
-from edge.errors import InputRejected
+from edge.config import STREAM_BYTES_LEAST, Config, RouteSettings, StreamSettings, dead_letter_stream
+from edge.errors import ConfigError, InputRejected
 from edge.log import Log
 from edge.messages import Target
 from edge.metrics import Metrics
@@ -48,7 +48,9 @@ class Outbox:
         self._backlogs: dict[str, Callable[[], int]] = {}
         self._reserve = Reserve(os.path.join(config.gateway.data_dir, RESERVE))
         check_removed(config, discard)
+        self._share: int | None = None
         if config.all_streams:
+            self._share = self._disk_bytes() // len(config.all_streams)
             self._reserve.take()
         for settings in config.all_streams:
             stream = self._open_declared(settings)
@@ -152,6 +154,18 @@ class Outbox:
         for stream in self.streams.values():
             stream.close()
 
+    def _disk_bytes(self) -> int:
+        """Of the whole file system, free or not. Raises ConfigError where not even the smallest streams fit in it."""
+        folder = self._config.gateway.data_dir
+        found = os.statvfs(folder)
+        size = found.f_blocks * found.f_frsize
+        least = STREAM_BYTES_LEAST * len(self._config.all_streams)
+        if size < least:
+            problem = f"the disk of {folder} has {size} bytes in all, and these streams need {least}"
+            fix = "Make the data_dir a folder on a larger disk, or have fewer streams."
+            raise ConfigError(self._config.file, "gateway.data_dir", problem, fix)
+        return size
+
     def dead_letters(self, name: str) -> Stream:
         """The stream of this name; made if it is not there. On the running loop when the streams are started."""
         stream = self.streams.get(name)
@@ -181,6 +195,7 @@ class Outbox:
             self._metrics,
             file=self._config.file,
             check=check,
+            disk_share=self._share,
             now=self._now,
             unix_time=self._unix_time,
             disk_full=self._reserve.give,

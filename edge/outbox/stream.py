@@ -118,6 +118,7 @@ class Stream:
         self._fresh = 0  # messages taken since the last seal, whatever became of them
         self._waiting: list[tuple[Origin, list[int]]] = []
         self._air: tuple[Batch, list[Message], list[tuple[Origin, list[int]]]] | None = None
+        self._relief: Batch | None = None  # goes first, while what is in the air finds no room
         self._begun_at = float("-inf")
         self._gather_s = GATHER_S
         self._timer: asyncio.Handle | None = None
@@ -279,6 +280,7 @@ class Stream:
         self._worker.stop()
         self._shedder.stop()
         self.log.close()
+        self._room = -1  # what still comes is turned away
 
     def close(self) -> None:
         """Commit what is gathered, on this thread; then the log is closed."""
@@ -291,6 +293,9 @@ class Stream:
             if self._thinning is not None:
                 self.log.write(self._thinning)
                 self._end_thinning()
+            if self._relief is not None:
+                self.log.write(self._relief)
+                self.log.settle(self._relief)
             if self._air is not None:
                 self.log.write(self._air[0])
                 self._settle()
@@ -301,6 +306,7 @@ class Stream:
             self._tell_failure(error)
         self._shedder.stop()
         self.log.close()
+        self._room = -1  # what still comes is turned away
 
     def _gather(
         self, records: list[bytes], taken: list[Message], size: int, now: float, *,
@@ -426,9 +432,9 @@ class Stream:
             if failure.errno == errno.ENOSPC:
                 self._bytes_max = min(self._bytes_max, self.log.bytes_held)
                 self._disk_full()
-            batch = self._air[0]
-            asyncio.get_running_loop().call_later(self._retry_s, self._write, batch)
-            self._retry_s = min(2 * self._retry_s, RETRY_S_MAX)
+                if self._relieve():
+                    return
+            self._write_later()
             return
         if self.failing:
             log_event(_log, "stream_commits_again", stream=self.name)
@@ -444,6 +450,38 @@ class Stream:
             self._schedule(self._now())
         elif self._sent_state is not None and self._sent_state() != self._sent_kept:
             self.cursor_moved()
+
+    def _write_later(self) -> None:
+        assert self._air is not None
+        asyncio.get_running_loop().call_later(self._retry_s, self._write, self._air[0])
+        self._retry_s = min(2 * self._retry_s, RETRY_S_MAX)
+
+    def _relieve(self) -> bool:
+        """The disk is full. Commit first what frees some of it, if there is such: what was exported or shed since."""
+        cursor = min(self.sent().cursor, self.log.next)
+        if not self.log.frees(cursor):
+            if self.settings.when_full == "drop_oldest":
+                self._shedder.look_at_room(0, self._least_room)
+            return False
+        changes: dict[str, bytes | None] = dict(self.ledger.changes())
+        if self._sent_state is not None:
+            changes[CURSOR] = self._sent_state()
+        batch = self._relief = self.log.relief(cursor, changes)
+        self._worker.submit(lambda: self.log.write(batch), self._relieved)
+        return True
+
+    def _relieved(self, failure: OSError | None) -> None:
+        if self._relief is None or self._closed:
+            return
+        batch, self._relief = self._relief, None
+        if failure is not None:
+            self._tell_failure(failure)
+            self.log.abandon(batch)
+            self._write_later()
+            return
+        self.log.settle(batch)
+        if self._air is not None:
+            self._write(self._air[0])
 
     def _thin(self, work: Replacement) -> None:
         self._cancel_timer()

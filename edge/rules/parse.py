@@ -100,7 +100,7 @@ def parse(text: str) -> Answer:
     try:
         if len(text) > TEXT_CHARS_MAX:
             raise _Wrong(None, f"is longer than {TEXT_CHARS_MAX} characters", "Split it into several rules")
-        trees = [tree for tree in _Sql().parse(text) if tree is not None]
+        trees = _trees(text)
         if len(trees) != 1 or type(trees[0]) is not exp.Select:
             raise _Wrong(None, "is not one SELECT", _SHAPE)
         return Answer(plan=_Reader().plan(trees[0]))
@@ -117,6 +117,14 @@ def parse(text: str) -> Answer:
         return Answer(mistake=Mistake(1, 1, f"is no SQL: {str(error)[:200]}", _SHAPE))
     except (RecursionError, MemoryError):
         return Answer(mistake=Mistake(1, 1, "is nested too deeply", f"At most {DEPTH_MAX} levels"))
+
+
+def _trees(text: str) -> list[Any]:
+    """The parser is not ours: what it stumbles over is no SQL either."""
+    try:
+        return [tree for tree in _Sql().parse(text) if tree is not None]
+    except (AttributeError, TypeError, ValueError, LookupError, AssertionError) as error:
+        raise _Wrong(None, "is no SQL", _SHAPE) from error
 
 
 def _place(text: str, node: Any) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import zlib
 
 from edge.boards.frames import FrameReader, build_frames
 from edge.boards.link import ReadingFrame, decode_reading, encode_reading
-from edge.boards.mqttsn import Publish
+from edge.boards.packets import Publish
 from tests.bench.figures import Context, Figure, NoFigure, check_all_arrived, figure, times
 
 DESCRIPTION = "frames and MQTT-SN decoded in one process, beside unstuffing and CRC-32 alone"

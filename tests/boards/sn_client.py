@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from edge.boards import mqttsn as sn
+from edge.boards import mqttsn
+from edge.boards import packets as sn
 from edge.boards.frames import FrameReader, build_frame
 from edge.messages import Outcome
 from tests.boards.rig import Rig
@@ -19,10 +20,10 @@ class SnClient:
 
     def say(self, *packets: sn.Packet) -> list[sn.Packet]:
         """Say these in one read; returns what is heard at once."""
-        return self.say_raw(*(sn.encode(packet) for packet in packets))
+        return self.say_raw(*(mqttsn.encode(packet) for packet in packets))
 
     def say_raw(self, *packets: bytes) -> list[sn.Packet]:
-        contents = [b"\x01" + (sn.encode(sn.Forwarded(self.node, one)) if self.node else one) for one in packets]
+        contents = [b"\x01" + (mqttsn.encode(sn.Forwarded(self.node, one)) if self.node else one) for one in packets]
         self.rig.boards[self.board].receive(b"".join(map(build_frame, contents)), self.rig.now)
         return self.take()
 
@@ -66,11 +67,11 @@ class SnClient:
         if content[0] != 1:
             self.other.append(content)
             return
-        packet = sn.decode(content, 1)
+        packet = mqttsn.decode(content, 1)
         if isinstance(packet, sn.Forwarded):
             if packet.node_id != self.node:
                 return
-            packet = sn.decode(packet.message)
+            packet = mqttsn.decode(packet.message)
         elif self.node:
             return
         if not isinstance(packet, sn.Advertise):

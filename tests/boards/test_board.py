@@ -5,7 +5,8 @@ import tracemalloc
 
 import pytest
 
-from edge.boards import mqttsn as sn
+from edge.boards import mqttsn
+from edge.boards import packets as sn
 from edge.boards.board import LINES_A_SECOND_MAX
 from edge.boards.frames import FrameReader, build_frame
 from edge.boards.link import (
@@ -364,11 +365,11 @@ def test_every_single_bit_flip_of_a_session_is_survived() -> None:
     rig = Rig("b1")
     board = rig.boards["b1"]
     for packet in packets:
-        raw = sn.encode(packet)
+        raw = mqttsn.encode(packet)
         for bit in range(len(raw) * 8):
             flipped = bytearray(raw)
             flipped[bit // 8] ^= 1 << bit % 8
-            for one in (sn.encode(packets[0]), bytes(flipped), raw):
+            for one in (mqttsn.encode(packets[0]), bytes(flipped), raw):
                 board.receive(build_frame(b"\x01" + one), rig.now)
             board.output(rig.now)
     client = SnClient(rig, "b1")

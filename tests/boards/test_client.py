@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from edge.boards import mqttsn as sn
+from edge.boards import packets as sn
 from edge.boards.client import SUBSCRIPTIONS_MAX, WILL_BYTES_MAX
 from edge.config import BoardSettings, MqttSnSettings
 from edge.messages import Message, Outcome, Properties
@@ -46,7 +46,11 @@ def test_the_same_topic_is_registered_under_the_same_id() -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "code"),
-    [(Outcome.TAKEN, sn.ACCEPTED), (Outcome.CONGESTED, sn.CONGESTION), (Outcome.REFUSED, sn.NOT_SUPPORTED)],
+    [
+        (Outcome.TAKEN, sn.ACCEPTED),
+        (Outcome.CONGESTED, sn.CONGESTION),
+        (Outcome.REFUSED, sn.NOT_SUPPORTED),
+    ],
 )
 def test_a_publish_is_answered_with_what_became_of_it(outcome: Outcome, code: int) -> None:
     rig, client = make(lambda message: None)

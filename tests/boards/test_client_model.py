@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edge.boards import mqttsn as sn
+from edge.boards import mqttsn
+from edge.boards import packets as sn
 from edge.config import BoardSettings, MqttSnSettings
 from edge.messages import Message, Outcome
 from edge.topics import matches
@@ -246,7 +247,7 @@ class Session(RuleBasedStateMachine):
         elif packet.topic_type == sn.PREDEFINED:
             topic = {7: "pre/7"}[packet.topic_id]
         else:
-            topic = sn.short_topic(packet.topic_id)
+            topic = mqttsn.short_topic(packet.topic_id)
         assert topic in TOPICS
         number = int(packet.payload)
         if packet.qos:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from edge.boards import mqttsn as sn
+from edge.boards import mqttsn
+from edge.boards import packets as sn
 from edge.boards.board import CLIENTS_MAX
 from edge.boards.gateway import LOG_LINES_A_MINUTE_MAX
 from edge.config import BoardSettings, MqttSnSettings
@@ -103,14 +104,14 @@ def test_what_a_forwarder_adds_counts_towards_the_boards_limit() -> None:
     told = send(rig, "boards", *(Message("ab", b"x" * size, 1, receipt=size) for size in (235, 236)))
     [publish] = node.take()
     assert isinstance(publish, sn.Publish)
-    assert len(sn.encode(sn.Forwarded(node.node, sn.encode(publish)))) + 1 == 256
+    assert len(mqttsn.encode(sn.Forwarded(node.node, mqttsn.encode(publish)))) + 1 == 256
     node.say(sn.PubAck(publish.topic_id, publish.message_id))
     assert told.ended == {235: "taken", 236: "refused"}
 
 
 def test_nested_encapsulation_is_rejected() -> None:
     rig, one, _ = make()
-    inner = sn.encode(sn.Forwarded(b"2", sn.encode(sn.PingReq())))
+    inner = mqttsn.encode(sn.Forwarded(b"2", mqttsn.encode(sn.PingReq())))
     assert one.say(sn.Forwarded(b"1", inner)) == []
     assert sum(rig.boards["b1"].status().rejected.values()) == 1
     one.connect("b1")
@@ -226,7 +227,7 @@ def test_searchgw_is_answered_with_the_gateways_id_and_opening_advertises_it() -
     rig.boards["b1"].closed("unplugged")
     rig.boards["b1"].opened(rig.now)
     data = rig.boards["b1"].output(rig.now)
-    packets = [sn.decode(content, 1) for content in one._reader.feed(data) if content[0] == 1]
+    packets = [mqttsn.decode(content, 1) for content in one._reader.feed(data) if content[0] == 1]
     assert packets == [sn.Advertise(1, 900)]
 
 

@@ -30,7 +30,8 @@ from edge.boards.link import (
     encode_request,
     reset_reason_name,
 )
-from edge.boards.mqttsn import PREDEFINED, SHORT, PingReq, PubAck, Publish, decode, encode
+from edge.boards.mqttsn import decode, encode
+from edge.boards.packets import PREDEFINED, SHORT, PingReq, PubAck, Publish
 from edge.errors import InputRejected
 from tests.fuzz import targets
 

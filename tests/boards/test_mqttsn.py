@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.boards import mqttsn
-from edge.boards.mqttsn import (
+from edge.boards.mqttsn import decode, encode, encode_puback, short_topic, short_topic_id
+from edge.boards.packets import (
     ACCEPTED,
     CONGESTION,
     INVALID_TOPIC_ID,
@@ -48,11 +49,6 @@ from edge.boards.mqttsn import (
     WillTopicReq,
     WillTopicResp,
     WillTopicUpd,
-    decode,
-    encode,
-    encode_puback,
-    short_topic,
-    short_topic_id,
 )
 from edge.errors import InputRejected
 

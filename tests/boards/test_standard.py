@@ -2,7 +2,8 @@
 
 import pytest
 
-from edge.boards import mqttsn as sn
+from edge.boards import mqttsn
+from edge.boards import packets as sn
 from edge.boards.gateway import IDLE_S
 from edge.config import BoardSettings, MqttSnSettings
 from edge.messages import Message
@@ -163,10 +164,10 @@ def test_qos_0_carries_any_message_id_and_is_never_answered() -> None:
 def test_the_long_form_of_the_length_is_taken_for_any_message() -> None:
     rig, client = make()
     client.connect("b1")
-    raw = sn.encode(sn.Register(0, 1, "a"))
+    raw = mqttsn.encode(sn.Register(0, 1, "a"))
     [answer] = client.say_raw(b"\x01" + (len(raw) + 2).to_bytes(2, "big") + raw[1:])
     assert isinstance(answer, sn.RegAck)
-    raw = sn.encode(sn.Publish(answer.topic_id, b"long", 3, 1))
+    raw = mqttsn.encode(sn.Publish(answer.topic_id, b"long", 3, 1))
     [answer] = client.say_raw(b"\x01" + (len(raw) + 2).to_bytes(2, "big") + raw[1:])
     assert answer == sn.PubAck(1, 3)
     assert [one.message.payload for one in rig.taken] == [b"long"]

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from edge.boards import mqttsn as sn
+from edge.boards import mqttsn
+from edge.boards import packets as sn
 from edge.boards.frames import FrameReader, build_frame
 from edge.boards.link import (
     LINK,
@@ -128,7 +129,7 @@ class FakeBoard:
             try:
                 match content[0]:
                     case 0x01:
-                        self._on_packet(sn.decode(content, 1), now)
+                        self._on_packet(mqttsn.decode(content, 1), now)
                     case 0x03:
                         self._on_link(decode_link(content), now)
                     case 0x05:

@@ -251,9 +251,11 @@ def _compare_shed(
     by_source: dict[tuple[str, int], list[int]] = {}
     for number, one in enumerate(shed):
         by_source.setdefault((one.thing, one.boot), []).append(number)
+    for numbers in by_source.values():  # of those that overlap each takes what no other can
+        numbers.sort(key=lambda number: shed[number].last)
     room = [one.count for one in shed]
     unexplained = []
-    for gone in missing:
+    for gone in sorted(missing):
         for number in by_source.get((gone.thing, gone.boot), ()):
             if room[number] > 0 and shed[number].covers(gone):
                 room[number] -= 1

@@ -5,9 +5,9 @@ import contextlib
 import socket
 import struct
 
+from tests.faults.held_port import HOST, HeldPort
 from tests.faults.loop_thread import LoopThread
 
-HOST = "127.0.0.1"
 CHUNK_BYTES = 16 * 1024
 
 
@@ -31,7 +31,9 @@ class Proxy:
         self._links: set[_Link] = set()
         self._server: asyncio.Server | None = None
         self._thread = LoopThread("proxy")
-        self.port = self._thread.run(self._listen(0))
+        self._port = HeldPort()
+        self.port = self._port.number
+        self._thread.run(self._listen())
 
     def cut(self) -> None:
         """Close what is open, take nothing new: nobody listens at the port."""
@@ -41,7 +43,7 @@ class Proxy:
         """The end of a cut, of a black hole, of latency and throttling."""
         self.latency_s, self.bytes_per_s, self.black_hole, self.reset_after_bytes = 0.0, 0, False, 0
         if self._server is None:
-            self._thread.run(self._listen(self.port))
+            self._thread.run(self._listen())
 
     def reset(self) -> None:
         """RST to both ends of every connection; new ones are taken."""
@@ -50,16 +52,16 @@ class Proxy:
     def close(self) -> None:
         self._thread.run(self._stop(reset=False))
         self._thread.close()
+        self._port.close()
 
-    async def _listen(self, port: int) -> int:
-        self._server = await asyncio.start_server(self._take, HOST, port)
-        found: int = self._server.sockets[0].getsockname()[1]
-        return found
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._take, sock=self._port.socket())
 
     async def _stop(self, *, reset: bool) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
+            self._port.refuse()
         self._end_links(reset)
 
     def _end_links(self, reset: bool) -> None:

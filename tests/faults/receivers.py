@@ -18,10 +18,10 @@ from edge.mqtt import packets
 from edge_tools.fleet.cbor import decode_item
 from edge_tools.mosquitto import Mosquitto
 from tests.fakes.broker import FakeBroker
+from tests.faults.held_port import HOST, HeldPort
 from tests.faults.loop_thread import LoopThread
 from tests.faults.oracle import Arrival, Id, arrival
 
-HOST = "127.0.0.1"
 _WAIT_S = 30.0
 RULE_ROWS = "rule/"
 
@@ -61,7 +61,9 @@ class FakeCloud:
         self.broker = FakeBroker()
         self._server: asyncio.Server | None = None
         self._thread = LoopThread("cloud")
-        self.port = self._thread.run(self._listen(0))
+        self._port = HeldPort()
+        self.port = self._port.number
+        self.start()
 
     def stop(self, *, forget_sessions: bool = False) -> None:
         self._thread.run(self._stop())
@@ -70,11 +72,12 @@ class FakeCloud:
 
     def start(self) -> None:
         if self._server is None:
-            self._thread.run(self._listen(self.port))
+            self._thread.run(self._listen())
 
     def close(self) -> None:
         self.stop()
         self._thread.close()
+        self._port.close()
 
     def wish(self, change: str, value: Any) -> None:
         """Set one of the fake broker's wishes."""
@@ -110,16 +113,15 @@ class FakeCloud:
     def received(self) -> int:
         return len({one.made for one in self.arrivals() if not one.first})
 
-    async def _listen(self, port: int) -> int:
+    async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self.broker.make_client, HOST, port)
-        found: int = self._server.sockets[0].getsockname()[1]
-        return found
+        self._server = await loop.create_server(self.broker.make_client, sock=self._port.socket())
 
     async def _stop(self) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
+            self._port.refuse()
         for client in list(self.broker.clients):
             client.transport.abort()
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.held_port import HOST
 from tests.faults.loop_thread import LoopThread
-from tests.faults.proxy import HOST, Proxy
+from tests.faults.proxy import Proxy
 from tests.faults.waiting import wait_until
 
 

@@ -49,7 +49,7 @@ class Task(msgspec.Struct):
     argv: list[str]
     environment: dict[str, str]
     kill_after_s: float | None
-    kill_at_output: bool
+    kill_at: str
 
 
 @contextlib.contextmanager
@@ -70,11 +70,12 @@ def hold(
     user: str,
     environment: dict[str, str] | None = None,
     kill_after_s: float | None = None,
-    kill_at_output: bool = False,
+    kill_at: str = "",
 ) -> Held:
-    """code: a Python script, or a command. kill_at_output: as soon as it has written something."""
+    """code: a Python script, or a command. kill_at: as soon as it has written this,
+    or as much as is read."""
     argv = [sys.executable, "-I", "-S", "-c", code] if isinstance(code, str) else list(code)
-    task = Task(sandbox, argv, environment or {}, kill_after_s, kill_at_output)
+    task = Task(sandbox, argv, environment or {}, kill_after_s, kill_at)
     with _gateway(task, user) as process:
         told = process.communicate(timeout=60)[0]
     assert process.returncode == 0
@@ -84,7 +85,7 @@ def hold(
 @contextlib.contextmanager
 def begun(sandbox: Sandbox, code: str, *, user: str) -> Iterator[subprocess.Popen[bytes]]:
     """The gateway's process, which waits for the script to end."""
-    task = Task(sandbox, [sys.executable, "-I", "-S", "-c", code], {}, None, kill_at_output=False)
+    task = Task(sandbox, [sys.executable, "-I", "-S", "-c", code], {}, None, "")
     with _gateway(task, user) as process:
         yield process
 
@@ -139,9 +140,9 @@ async def _held(task: Task) -> Held:
     held.containment = child.containment
     try:
         async with asyncio.TaskGroup() as tasks:
-            output = tasks.create_task(asyncio.to_thread(_first, read_fd))
+            output = tasks.create_task(asyncio.to_thread(_first, read_fd, task.kill_at))
             waiting = tasks.create_task(child.wait())
-            if task.kill_at_output:
+            if task.kill_at:
                 held.output = await output
                 held.memory_bytes = child.memory_bytes()
                 child.kill()
@@ -155,13 +156,13 @@ async def _held(task: Task) -> Held:
     return held
 
 
-def _first(fd: int) -> str:
+def _first(fd: int, until: str) -> str:
     """Ends when all who hold the other end have; or when there is enough, whatever more would come."""
     text = b""
     with os.fdopen(fd, "rb", buffering=0) as file:
         while len(text) < OUTPUT_BYTES_MAX and (more := file.read(OUTPUT_BYTES_MAX - len(text))):
             text += more
-            if text.endswith(b"\0"):
+            if until and until.encode() in text:
                 break
     return text.decode(errors="replace")
 

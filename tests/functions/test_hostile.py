@@ -34,7 +34,13 @@ def place() -> Iterator[Path]:
 
 
 def let_loose(
-    name: str, place: Path, user: str, without: frozenset[str], event: object = None, kill_after_s: float = 10
+    name: str,
+    place: Path,
+    user: str,
+    without: frozenset[str],
+    event: object = None,
+    kill_after_s: float = 20,
+    kill_at: str = "",
 ) -> Held:
     sandbox = Sandbox(
         name=place.name,
@@ -46,13 +52,13 @@ def let_loose(
     )
     command = ["/usr/bin/env", "python3", f"{HOSTILE}/{name}.py", json.dumps(event or {})]
     command[:2] = [os.path.realpath("/usr/bin/python3")]
-    return hold(sandbox, command, user=user, kill_after_s=kill_after_s)
+    return hold(sandbox, command, user=user, kill_after_s=kill_after_s, kill_at=kill_at)
 
 
 def test_a_fork_bomb_stays_within_its_processes_and_ends_as_a_whole(
     user: str, place: Path, without: frozenset[str]
 ) -> None:
-    held = let_loose("fork_bomb", place, user, without, {"budget": 60}, kill_after_s=1.5)
+    held = let_loose("fork_bomb", place, user, without, {"budget": 60}, kill_at="refused 11")
     assert "refused 11" in held.output  # EAGAIN
     assert held.reason in {"killed", "memory"}
 
@@ -74,7 +80,7 @@ def test_an_endless_loop_is_ended_when_its_time_is_up(user: str, place: Path, wi
 
 
 def test_endless_output_costs_no_more_than_is_read(user: str, place: Path, without: frozenset[str]) -> None:
-    held = let_loose("endless_output", place, user, without, kill_after_s=0.5)
+    held = let_loose("endless_output", place, user, without, kill_at="all is read")
     assert len(held.output) == OUTPUT_BYTES_MAX
     assert held.memory_bytes < 48 << 20
 
@@ -88,7 +94,7 @@ def test_one_that_exits_at_import_is_told(user: str, place: Path, without: froze
 def test_one_that_hears_no_signal_is_ended_with_its_grandchildren(
     user: str, place: Path, without: frozenset[str]
 ) -> None:
-    held = let_loose("ignores_sigterm", place, user, without, kill_after_s=1)
+    held = let_loose("ignores_sigterm", place, user, without, kill_at="deaf")
     assert held.reason == "killed"
     assert "deaf" in held.output
     left = beats(place / "work" / "alive")

@@ -19,7 +19,8 @@ from edge.boards.link import (
     encode_reading,
     encode_request,
 )
-from edge.boards.mqttsn import Forwarded, Packet, PacketRejected, decode, encode
+from edge.boards.mqttsn import decode, encode
+from edge.boards.packets import Forwarded, Packet, PacketRejected
 from edge.errors import InputRejected
 from tests.fuzz.functions import function_lines, function_wire
 from tests.fuzz.mqtt import mqtt

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.boards.link import ReadingFrame, encode_reading
-from edge.boards.mqttsn import Publish
+from edge.boards.packets import Publish
 from edge.boards.readings import Readings
 from edge.boards.topic_ids import TopicIds
 from edge.messages import Message, Properties, Reading

@@ -204,6 +204,7 @@ def test_a_stream_is_looked_at_exported_and_purged_while_the_gateway_runs_and_lo
         assert len(target.read_text().splitlines()) == 2
         listed = stream("list", file=file)
         assert [(row["name"], row["backlog_records"]) for row in listed] == [("readings", 201)]
+        assert stream("purge", "readings", "--dry-run", file=file) == {"stream": "readings", "would_purge": 201}
         assert stream("purge", "readings", file=file) == {"stream": "readings", "purged": 201}
         assert until(lambda: stream("show", "readings", file=file)["backlog_records"] == 0)
         assert edge("stream", "show", "none", "--config", str(file)).returncode == 2

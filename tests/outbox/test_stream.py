@@ -427,3 +427,21 @@ def test_whatever_happens_what_was_taken_arrives_once_by_name_and_in_order(
 
 def _last_promised(promised: list[bytes]) -> int:
     return max((int(one.split()[2]) for one in promised if one.startswith(b"b1")), default=0)
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_what_comes_when_a_stream_is_closed_is_turned_away(tmp_path: Path, end: str) -> None:
+    async def run() -> None:
+        rig = Rig(tmp_path, Cloud())
+        rig.start()
+        rig.readings([1])
+        await rig.taken()
+        getattr(rig, end)()
+        rig.readings([2])
+        rig.messages([b"x"], qos=0)
+        assert rig.source.receipts(Outcome.TAKEN) == [1]
+        assert rig.source.receipts(Outcome.CONGESTED) == [2]
+        assert not rig.stream.has_room
+        rig.stream.cursor_moved()
+
+    asyncio.run(run())

@@ -162,3 +162,38 @@ def test_a_rule_whose_state_is_not_understood_begins_anew_and_says_so(
     asyncio.run(run())
     told = [(record.message, vars(record)["fields"]) for record in caplog.records]
     assert told == [("rule_windows_dropped", {"rule": "counted", "reason": "damaged"})]
+
+
+def test_more_ends_than_outlets_share_and_a_restart_repeats_nothing(tmp_path: Path) -> None:
+    many = 11
+    text = "".join(
+        f'[[stream]]\nname = "s{n}"\nexport = ""\n'
+        f'[[rule]]\nname = "r{n}"\nsql = "SELECT t FROM \'dt/+\'"\nto = ["stream:s{n}"]\n'
+        for n in range(many)
+    )
+    ends = [Cloud() for _ in range(many)]
+
+    async def life(numbers: range, stuck: set[int]) -> None:
+        house = House(text, tmp_path, Cloud())
+        for n, end in enumerate(ends):
+            end.answers = Outcome.CONGESTED if n in stuck else Outcome.TAKEN
+            house.router.attach(f"stream:s{n}", end)
+        house.start()
+        house.send(numbers, Board())
+        async with asyncio.timeout(20):
+            while house.stream.is_busy or any(
+                len(rows([one for _, one in end.got]).get(f"rule/r{n}", ())) < numbers.stop - 1
+                for n, end in enumerate(ends)
+                if n not in stuck
+            ):
+                await asyncio.sleep(0.001)
+        house.stop()
+
+    async def lives() -> None:
+        await life(range(1, 4), {0, 2})
+        await life(range(4, 7), {2})
+        await life(range(7, 10), set())
+
+    asyncio.run(lives())
+    for n, end in enumerate(ends):
+        assert [one.topic for _, one in end.got] == [f"rule/r{n}"] * 9, n

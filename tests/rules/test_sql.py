@@ -271,6 +271,7 @@ def test_lookup_finds_a_column_of_a_table() -> None:
         ("SELECT (SELECT 1) FROM 'a'", 1, 16, "not known here"),
         ("SELECT a FROM 'x' JOIN 'y' ON 1 = 1", 1, 15, "a name of its own"),
         ("", 1, 1, "not one SELECT"),
+        ('SELECT g, max {"t":1,"c":6} {"t":8,2} {:1,"c":5}', 1, 1, "is no SQL"),
     ],
 )
 def test_a_wrong_rule_is_refused_with_its_place(sql: str, line: int, column: int, problem: str) -> None:

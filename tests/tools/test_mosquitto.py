@@ -1,5 +1,6 @@
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,18 @@ def test_a_bridge_over_mutual_tls_carries_what_it_is_told_to(
 def test_a_configuration_it_refuses_is_shown_with_its_log(tmp_path: Path) -> None:
     with pytest.raises(MosquittoFailed, match="no_such_option"):
         Mosquitto(tmp_path, options=["no_such_option true"]).start()
+
+
+def test_a_broker_started_again_keeps_its_port_although_somebody_else_has_it_for_a_while(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path)
+    broker.start()
+    port = broker.port
+    broker.stop()
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        thief.bind((HOST, port))
+        thief.listen()
+        threading.Timer(1.0, thief.close).start()
+        broker.start()
+    assert broker.port == port
+    broker.stop()

@@ -21,7 +21,8 @@ from edge_tools.pki import Credential
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 10.0
-STOP_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 20.0
+PORT_TAKEN_S = 2.0
 _SAVING = "Saving in-memory database"
 
 # What a thing may do: its own topics, where the second level is its name, and its own AWS reserved ones.
@@ -74,6 +75,7 @@ class Mosquitto:
         self._plain, self._tls, self._acl = plain, tls, acl
         self._bridges, self._persistent, self._options, self._prefix = bridges, persistent, options, prefix
         self._ports = (0, 0)
+        self._started = False
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -92,17 +94,21 @@ class Mosquitto:
         return self._process.pid
 
     def start(self) -> None:
-        """Start and wait until it listens. The first start chooses the ports; raises MosquittoFailed."""
+        """Start and wait until it listens. The first start chooses the ports, later ones wait until nobody else has
+        them; raises MosquittoFailed."""
         program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         if program is None:
             raise MosquittoFailed("mosquitto is not installed: apt-get install mosquitto")
         self.directory.mkdir(parents=True, exist_ok=True)
         for attempt in range(5):
-            if not any(self._ports) or attempt:
+            if not self._started:
                 self._ports = _free_ports()
+            elif attempt:
+                time.sleep(PORT_TAKEN_S)
             if self._start_once(program):
+                self._started = True
                 return
-        raise MosquittoFailed(f"mosquitto found no free port:\n{self.log_text()[-4000:]}")
+        raise MosquittoFailed(f"mosquitto found no free port:\n{self._log_end()}")
 
     def stop(self) -> None:
         """End it in good order (it saves what is persistent). Stopped already is no error."""
@@ -131,6 +137,9 @@ class Mosquitto:
 
     def log_text(self) -> str:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def _log_end(self) -> str:
+        return self.log_text()[-4000:]
 
     def wait_log(self, text: str, timeout_s: float = START_TIMEOUT_S) -> None:
         """Wait until its log holds the text, such as `Sending SUBACK to NAME`; raises TimeoutError."""
@@ -185,6 +194,8 @@ class Mosquitto:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+            if self._persistent:
+                raise MosquittoFailed(f"it had to be killed, and what it held is gone:\n{self._log_end()}") from None
 
     def _lines(self) -> list[str]:
         lines = ["per_listener_settings true"] if self._plain and self._tls else []

@@ -83,14 +83,6 @@ class Group:
                 return int(value)
         return 0
 
-    def forks_refused(self) -> int:
-        """How often the limit of processes was met."""
-        if (folder := self.folders.get("pids")) is None:
-            return 0
-        return sum(
-            int(line.split()[1]) for line in _text(folder / "pids.events").splitlines() if line.startswith("max")
-        )
-
     def kill(self) -> None:
         """All in it, also what is begun meanwhile. Does not wait for their end."""
         if self.version == 2 and _put(

@@ -7,7 +7,8 @@ import tty
 from collections.abc import Sequence
 from typing import Final
 
-from edge.boards import mqttsn as sn
+from edge.boards import mqttsn
+from edge.boards import packets as sn
 from edge.boards.frames import FrameReader, build_frame
 from edge.boards.link import (
     MQTTSN,
@@ -71,7 +72,7 @@ class Port:
             if isinstance(message, Welcome):
                 self._window = message.window
             return
-        match sn.decode(content, 1):
+        match mqttsn.decode(content, 1):
             case sn.ConnAck():
                 self._write(encode_mqttsn(sn.Register(0, 1, self.topic)))
             case sn.RegAck(topic_id=topic_id):
