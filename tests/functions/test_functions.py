@@ -51,6 +51,7 @@ class House:
         self.folder, self.spawn = folder, spawn
         self.metrics = Metrics()
         self.config = self.read(text)
+        (folder / "state").mkdir(exist_ok=True)  # as the runtime does
         self.router = Router(self.config.all_routes, self.metrics)
         self.broker = Receiver()
         self.router.attach("broker", self.broker)
