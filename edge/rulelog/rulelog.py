@@ -7,6 +7,8 @@ Invariants:
 - Nothing runs between an engine's change of windows and marks and `keep` of the rows, and the checkpoint is taken when
   the commit is sealed: so a commit holds rows, windows and marks of the same messages.
 - What a rule remembers is given to a rule of the same fingerprint alone; otherwise it is dropped, and told.
+- What rules remember takes at most a share of the log's bound, so that it never keeps the log from having room. Before
+  that a rule that takes more than its part leaves out what is new; where that is not enough the largest is forgotten.
 - In the state: `rule/NAME/plan` the fingerprint, `rule/NAME/state/…` what it remembers, `seen/ENGINE/THING` marks.
 """
 
@@ -30,8 +32,11 @@ from edge.rulelog.outlets import Outlets, thing_of
 from edge.rules.build import CompiledRule, engine_name, output_topic
 from edge.rules.engine import NOBODY, Engine, KeptRow, Output
 from edge.rules.payloads import decoder
+from edge.rules.rule import Rule
 
 COMMIT_SOONER: Final = 16  # messages that wait: a board's window, beyond which waiting only holds it up
+STATE_SHARE: Final = 12  # of bytes_max: two segments, each with the state at its head, and as much again for rows
+FULL_SHARE: Final = 20
 RULE, PLAN, STATE, SEEN = "rule/", "plan", "state/", "seen/"
 
 _log = logging.getLogger(__name__)
@@ -113,6 +118,9 @@ class RuleLog:
     def start(self) -> None:
         """On the running loop, after the outbox."""
         self._started = True
+        held = sum([rule.rule.state_bytes for rule in self._rules.values()])
+        if held > self._config.rules_log.bytes_max // STATE_SHARE:  # of a larger log before
+            self.keep((), NOBODY, (), 1)
 
     def tick(self) -> None:
         for engine in self._engines.values():
@@ -250,11 +258,34 @@ class RuleLog:
         for name, engine in self._engines.items():
             yield from self._seen[name].marks.changes()
             for output in engine.touched:
-                prefix = f"{RULE}{output.rule.name}/{STATE}"
-                for entry, raw in output.rule.state().items():
-                    yield prefix + entry, raw or None
+                yield from _state(output.rule)
             engine.touched.clear()
+        for rule in self._bound():
+            yield from _state(rule)
         yield from self._outlets.checkpoint()
+
+    def _bound(self) -> Iterable[Rule]:
+        """Keep what rules remember within its share of the log. Gives those that were forgotten."""
+        bytes_max, many = self._config.rules_log.bytes_max, max(len(self._rules), 1)
+        sizes = {name: rule.rule.state_bytes for name, rule in self._rules.items()}
+        total = sum(sizes.values())
+        for name, size in sizes.items():
+            full = total > bytes_max // FULL_SHARE and size > bytes_max // FULL_SHARE // many
+            self._rules[name].rule.bound(full=full)
+        while total > bytes_max // STATE_SHARE:
+            name = max(sizes, key=lambda one: sizes[one])
+            total -= sizes.pop(name)
+            rule = self._rules[name].rule
+            rule.forget()
+            log_event(_log, "rule_windows_dropped", level=logging.WARNING, rule=name, reason="too_large")
+            self._metrics.counter("rule_states_dropped", rule=name).value += 1
+            yield rule
+
+
+def _state(rule: Rule) -> Iterable[tuple[str, bytes | None]]:
+    prefix = f"{RULE}{rule.name}/{STATE}"
+    for entry, raw in rule.state().items():
+        yield prefix + entry, raw or None
 
 
 def marks_prefix(engine: str) -> str:

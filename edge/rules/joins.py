@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from edge.rules.journal import Journal, as_key
+from edge.rules.journal import EVENTS, Events, as_key
 from edge.rules.plan import Window
 from edge.rules.windows import NEVER, START, Memory, is_long
 
@@ -53,8 +53,10 @@ class Joining(Memory):
         self.pairs: Callable[[list[Pair], int, int, list[Any]], None] = lambda *_: None
         self.on: Callable[[Any, Any], bool] | None = None
         self.events = 0
-        self._panes: dict[int, dict[int, _Held]] = {}
+        self._panes: dict[int, dict[int, _Held]] = {}  # start → number of arrival → message
         self._closed = START
+        self._stored = Events(self._journals)
+        self._restored_rows: list[tuple[int, list[Any]]] = []
 
     def is_late(self, t: int) -> bool:
         """Whether no open window takes what happened at `t`; counted."""
@@ -68,8 +70,8 @@ class Joining(Memory):
         if is_long(key):
             self.count("key_too_long")
             return
-        if self.events >= self._events_max:
-            self.count("events_max")
+        if self.events >= self._events_max or self.is_full:
+            self.count("state_max" if self.is_full else "events_max")
             return
         self.events += 1
         self._closed = max(self._closed, self.watermark - self.lateness_ms)
@@ -77,10 +79,9 @@ class Joining(Memory):
         held = self._panes.get(pane)
         if held is None:
             held = self._panes[pane] = {}
-            self._journal(f"j{pane}", held)
             self.close_at = min(self.close_at, self._next_end(pane))
-        self._journals[f"j{pane}"].changed[len(held)] = None
-        held[len(held)] = _Held(side, t, key, values)
+        one = _Held(side, t, key, values)
+        held[self._stored.add(one)] = one
 
     def _next_end(self, pane: int) -> int:
         """Of the first window over the pane that is still open."""
@@ -103,8 +104,10 @@ class Joining(Memory):
             self._window(start, end, [one for pane in over for one in self._panes[pane].values()], out)
             self._closed = end
             while gone < len(order) and order[gone] // self._step * self._step <= start:
-                self.events -= len(self._panes.pop(order[gone]))
-                self._journals[f"j{order[gone]}"].ended = True
+                held = self._panes.pop(order[gone])
+                self.events -= len(held)
+                for number in held:
+                    self._stored.remove(number)
                 gone += 1
         self._closed = max(self._closed, until)
         self.close_at = self._next_end(order[gone]) if gone < len(order) else NEVER
@@ -143,18 +146,29 @@ class Joining(Memory):
 
     # Checkpoints
 
-    def restore(self, entries: dict[str, bytes]) -> None:
-        super().restore(entries)
-        self._closed = self.watermark - self.lateness_ms
-        self.close_at = min(self._ends(), default=NEVER)
+    def forget(self) -> None:
+        super().forget()
+        self._stored.forget()
+        self._panes.clear()
+        self.events = 0
 
     def _restore_table(self, name: str, numbered: dict[int, bytes]) -> None:
-        if name[0] != "j":
+        if name.startswith(EVENTS):
+            self._restored_rows += self._stored.restore(name, numbered)
+        else:
             super()._restore_table(name, numbered)
-            return
-        pane = int(name[1:])
-        journal = Journal(name, {})
-        for number, (side, t, key, values) in journal.restore(numbered):
-            journal.rows[int(number)] = _Held(int(side), int(t), as_key(key), tuple(values))
-        self._panes[pane], self._journals[name] = journal.rows, journal
-        self.events += len(journal.rows)
+
+    def _restored(self) -> None:
+        for number, row in sorted(self._restored_rows, key=lambda one: one[0]):
+            try:
+                side, t, key, values = row
+                one = _Held(int(side), int(t), as_key(key), tuple(values))
+            except (ValueError, TypeError):
+                self.count("checkpoint_rejected")
+                self._stored.remove(number)
+                continue
+            self._panes.setdefault(one.t // self._width * self._width, {})[number] = one
+            self.events += 1
+        self._restored_rows = []
+        self._closed = self.watermark - self.lateness_ms
+        self.close_at = min(self._ends(), default=NEVER)

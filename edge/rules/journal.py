@@ -3,18 +3,22 @@
 Invariants:
 - The base entry `NAME` and the changes `NAME.1`, `NAME.2`, …, applied in this order, give the dictionary, its keys in
   their order. A row is [key, value], or [key] for one that is gone.
-- A commit writes one entry with the rows that changed. When there are many changes, or they outweigh the base, a new
-  base takes the place of all; so the entries are at most about three times the dictionary.
+- A commit writes one entry with the rows that changed. When there are many changes, or they outweigh the base, or most
+  of the base's rows went, a new base takes the place of all; so the entries are at most some times the dictionary.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 CHANGES_MAX = 64
 BYTES_LEAST = 4096  # changes below this are never worth a new base
+_SHRUNK = 4
+_ENTRY_BYTES = 64  # about what an entry takes beside its value
+BLOCK = 256  # rows of Events in a journal
+EVENTS = "e"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[tuple[Any, ...]]).decode
@@ -27,7 +31,17 @@ class Journal:
         self.name, self.rows = name, rows
         self.changed: dict[Any, None] = {}
         self.ended = False
-        self._changes = self._bytes = self._base_bytes = 0
+        self._changes = self._bytes = self._base_bytes = self._base_rows = 0
+
+    @property
+    def state_bytes(self) -> int:
+        """About what its entries take."""
+        return self._base_bytes + self._bytes + _ENTRY_BYTES * (self._changes + 1)
+
+    def forget(self) -> None:
+        """All rows."""
+        self.changed.update(dict.fromkeys(self.rows))
+        self.rows.clear()
 
     def delta(self) -> dict[str, bytes]:
         """What to store since the last call, by entry; b'' for an entry that is gone."""
@@ -41,15 +55,16 @@ class Journal:
         changed.clear()
         if (
             self._base_bytes
-            and self._changes < CHANGES_MAX
+            and self._changes < max(CHANGES_MAX, self._base_rows // 16)
             and self._bytes + len(raw) <= max(BYTES_LEAST, 2 * self._base_bytes)
+            and self._base_rows <= _SHRUNK * len(rows)
         ):
             self._changes += 1
             self._bytes += len(raw)
             return {f"{self.name}.{self._changes}": raw}
         raw = pack(list(rows.items()))
         delta = self._drop(with_base=False)
-        self._base_bytes = len(raw)
+        self._base_bytes, self._base_rows = len(raw), len(rows)
         return {**delta, self.name: raw}
 
     def restore(self, entries: Mapping[int, bytes]) -> list[tuple[Any, Any]]:
@@ -69,15 +84,84 @@ class Journal:
                 self._changes = max(self._changes, number)
                 self._bytes += len(raw)
             else:
-                self._base_bytes = len(raw)
+                self._base_bytes, self._base_rows = len(raw), len(found)
         return list(found.items())
 
     def _drop(self, *, with_base: bool) -> dict[str, bytes]:
         gone = {f"{self.name}.{number}": b"" for number in range(1, self._changes + 1)}
         if with_base and self._base_bytes:
             gone[self.name] = b""
-        self._changes = self._bytes = self._base_bytes = 0
+        self._changes = self._bytes = self._base_bytes = self._base_rows = 0
         return gone
+
+
+class Events:
+    """Rows under numbers that only grow, in the order they came: for what is held until it is too old. A commit writes
+    the rows that came and the numbers that went. The rows stand in blocks with a Journal each, so that never more than
+    one block is written anew. journals: where those of the blocks that are needed stand, by name."""
+
+    def __init__(self, journals: dict[str, Journal]) -> None:
+        self._journals = journals
+        self._blocks: dict[int, Journal] = {}
+        self._end = 0  # the next number
+
+    def __len__(self) -> int:
+        return sum(len(journal.rows) for journal in self._blocks.values())
+
+    def add(self, row: Sequence[Any]) -> int:
+        """The row's number."""
+        number = self._end
+        self._end += 1
+        place = number // BLOCK
+        journal = self._blocks.get(place)
+        if journal is None:
+            before = self._blocks.get(place - 1)
+            if before is not None and not before.rows:
+                self._end_block(place - 1)
+            journal = self._block(place)
+        journal.rows[number] = row
+        journal.changed[number] = None
+        return number
+
+    def change(self, number: int, row: Sequence[Any]) -> None:
+        journal = self._blocks[number // BLOCK]
+        journal.rows[number] = row
+        journal.changed[number] = None
+
+    def remove(self, number: int) -> None:
+        place = number // BLOCK
+        journal = self._blocks[place]
+        del journal.rows[number]
+        journal.changed[number] = None
+        if not journal.rows and place != (self._end - 1) // BLOCK:
+            self._end_block(place)
+
+    def forget(self) -> None:
+        """All rows."""
+        for place in [*self._blocks]:
+            self._blocks[place].rows.clear()
+            self._end_block(place)
+        self._end = (self._end // BLOCK + 1) * BLOCK  # for the names of the blocks that end are not free yet
+
+    def restore(self, name: str, numbered: Mapping[int, bytes]) -> list[tuple[int, list[Any]]]:
+        """The rows of one block. Raises ValueError or TypeError for what is none."""
+        place = int(name.removeprefix(EVENTS))
+        journal = Journal(name, {})
+        rows = [(int(number), list(row)) for number, row in journal.restore(numbered)]
+        if any(number // BLOCK != place for number, _ in rows):
+            raise ValueError("numbers of another block")
+        self._blocks[place] = self._journals[name] = journal
+        journal.rows.update(rows)
+        self._end = max([self._end, *(number + 1 for number, _ in rows)])
+        return rows
+
+    def _block(self, place: int) -> Journal:
+        name = f"{EVENTS}{place}"
+        journal = self._blocks[place] = self._journals[name] = Journal(name, {})
+        return journal
+
+    def _end_block(self, place: int) -> None:
+        self._blocks.pop(place).ended = True
 
 
 def parts(entry: str) -> tuple[str, int]:

@@ -106,6 +106,19 @@ class Rule:
         makes a restart give what an uninterrupted run gives."""
         return self._memory.state()
 
+    @property
+    def state_bytes(self) -> int:
+        """About what is stored of it, as of the last `state`."""
+        return self._memory.state_bytes
+
+    def bound(self, *, full: bool) -> None:
+        """full: from now on nothing is taken that would make the state larger, as far as that can be known before."""
+        self._memory.is_full = full
+
+    def forget(self) -> None:
+        """All that it remembers; `state` tells it."""
+        self._memory.forget()
+
     def restore(self, entries: dict[str, bytes]) -> None:
         """Into a rule that saw no message yet: the last value of each entry."""
         self._memory.restore(entries)

@@ -41,13 +41,14 @@ class Memory:
         self.watermark = START
         self.close_at = NEVER
         self.keys = 0
+        self.is_full = False  # what would take more to store is left out, and counted as `state_max`
         self.open: dict[int, dict[Any, list[Any]]] = {}  # tumbling, hopping: start → group → slots
         self.groups: dict[Any, list[list[Any]]] = {}  # session, count: group → [start, last, slots, messages]…
         self.remembered: list[dict[Any, Any]] = []  # a table a filter
         self.changed_filters: list[dict[Any, None]] = []
         self._journals: dict[str, Journal] = {}
         self._group_changes = self._journal("k", self.groups).changed
-        self._stored_mark = START
+        self._stored_marks = [START]
         self.last_start = START
         self.last_group: dict[Any, list[Any]] = {}
         self.by_topic: dict[str, list[Any]] = {}  # of last_group, where the topic says the group
@@ -97,7 +98,7 @@ class Memory:
         if group is None:
             assert self.window is not None
             group = {}
-            if self.keys >= self.keys_max:  # nothing will come into it, so that windows are bounded as groups are
+            if self.keys >= self.keys_max or self.is_full:  # nothing will come into it
                 self.changed = {}
                 return group
             self.open[start] = group
@@ -111,8 +112,8 @@ class Memory:
         if is_long(key):
             self.count("key_too_long")
             return None
-        if self.keys >= self.keys_max:
-            self.count("keys_max")
+        if self.keys >= self.keys_max or self.is_full:
+            self.count("state_max" if self.is_full else "keys_max")
             return None
         self.keys += 1
         slots = group[key] = self.init.copy()
@@ -251,11 +252,11 @@ class Memory:
         if key not in table and is_long(key):
             self.count("key_too_long")
             return
-        if key not in table and len(table) >= self.keys_max:
+        if key not in table and (len(table) >= self.keys_max or (self.is_full and table)):
             oldest = next(iter(table))
             del table[oldest]
             self.changed_filters[place][oldest] = None
-            self.count("keys_max")
+            self.count("state_max" if self.is_full else "keys_max")
         table[key] = value
         self.changed_filters[place][key] = None
 
@@ -278,9 +279,10 @@ class Memory:
     def state(self) -> dict[str, bytes]:
         """What changed since the last call, by entry; b'' for an entry that is gone."""
         delta: dict[str, bytes] = {}
-        if self.watermark != self._stored_mark:
-            self._stored_mark = self.watermark
-            delta["meta"] = pack([self.watermark])
+        marks = self._marks()
+        if marks != self._stored_marks:
+            self._stored_marks = marks
+            delta["meta"] = pack(marks)
         ended = []
         for journal in self._journals.values():
             if journal.changed or journal.ended:
@@ -292,6 +294,21 @@ class Memory:
         self.last_start = START
         return delta
 
+    @property
+    def state_bytes(self) -> int:
+        """About what is stored of it, as of the last `state`."""
+        return sum([journal.state_bytes for journal in self._journals.values()])
+
+    def forget(self) -> None:
+        """All that it holds: `state` is to follow before anything else comes."""
+        for journal in self._journals.values():
+            journal.forget()
+        for start in self.open:
+            self._journals[f"w{start}"].ended = True
+        self.open.clear()
+        self.keys = 0
+        self.last_start, self.close_at = START, NEVER
+
     def restore(self, entries: dict[str, bytes]) -> None:
         """Entries: each entry's last value. An entry that is not understood is counted and left out."""
         tables: dict[str, dict[int, bytes]] = {}
@@ -299,7 +316,8 @@ class Memory:
             try:
                 name, number = parts(entry)
                 if raw and name == "meta":
-                    self.watermark = self._stored_mark = int(msgspec.msgpack.decode(raw)[0])
+                    self._restore_marks([int(mark) for mark in msgspec.msgpack.decode(raw)])
+                    self._stored_marks = self._marks()
                 elif raw:
                     tables.setdefault(name, {})[number] = raw
             except (ValueError, TypeError, IndexError):
@@ -309,6 +327,17 @@ class Memory:
                 self._restore_table(name, numbered)
             except (ValueError, TypeError, IndexError, KeyError):
                 self.count("checkpoint_rejected")
+        self._restored()
+
+    def _marks(self) -> list[int]:
+        """The times that are remembered beside the windows."""
+        return [self.watermark]
+
+    def _restore_marks(self, marks: list[int]) -> None:
+        (self.watermark,) = marks
+
+    def _restored(self) -> None:
+        """All entries are in: what follows from them."""
         self.close_at = min(self._ends(), default=NEVER)
         self.keys = sum(map(len, self.open.values())) + sum(map(len, self.groups.values()))
 

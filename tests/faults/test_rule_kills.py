@@ -42,6 +42,18 @@ name = "changed"
 sql = "SELECT seq FROM 'dt/#' WHERE changed(seq, 3) AND every(2)"
 to = ["cloud"]
 [[rule]]
+name = "sliding"
+sql = "SELECT avg(seq) AS a, first(seq) AS f FROM 'dt/#' GROUP BY mod(seq, 2), SLIDINGWINDOW(ms, 9)"
+time = "seq"
+lateness_s = 0.002
+to = ["cloud"]
+[[rule]]
+name = "join"
+sql = '''SELECT a.seq AS a, b.seq AS b FROM 'dt/#' AS a JOIN 'dt/#' AS b ON mod(a.seq, 5) = mod(b.seq, 5)
+ AND a.seq < b.seq GROUP BY HOPPINGWINDOW(ms, 12, 6)'''
+time = "seq"
+to = ["cloud"]
+[[rule]]
 name = "on"
 sql = "SELECT sum(n) AS n FROM 'rule/tumbling' GROUP BY COUNTWINDOW(2)"
 from = ["rule:tumbling"]
@@ -79,6 +91,7 @@ def uninterrupted(folder: Path) -> dict[str, list[bytes]]:
         run.close()
     assert {topic: len(found) for topic, found in rows.items()} == {
         "rule/tumbling": 5, "rule/hopping": 13, "rule/session": 5, "rule/counted": 9, "rule/changed": 7, "rule/on": 2,
+        "rule/sliding": 38, "rule/join": 43,
     }  # fmt: skip
     return rows
 

@@ -61,6 +61,19 @@ name = "changed"
 sql = "SELECT c FROM 'dt/+' WHERE changed(c, 3) AND every(2)"
 to = ["cloud"]
 [[rule]]
+name = "sliding"
+sql = "SELECT g, sum(c) AS s, first(c) AS f, count(*) AS n FROM 'dt/+' GROUP BY g, SLIDINGWINDOW(ms, 25)"
+time = "t"
+lateness_s = 0.004
+to = ["cloud"]
+[[rule]]
+name = "join"
+sql = '''SELECT a.g AS g, a.c AS c, b.t AS t FROM 'dt/+' AS a LEFT JOIN 'dt/b1' AS b ON a.g = b.g AND a.c < b.c
+ GROUP BY HOPPINGWINDOW(ms, 12, 8)'''
+time = "t"
+lateness_s = 0.003
+to = ["cloud"]
+[[rule]]
 name = "filtered"
 sql = "SELECT t, g FROM 'dt/+' WHERE c > 7"
 to = ["cloud"]

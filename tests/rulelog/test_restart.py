@@ -33,7 +33,8 @@ def whole(folder: Path) -> dict[str, list[bytes]]:
     asyncio.run(run())
     found = rows([one for _, one in cloud.got])
     assert {topic: len(some) > 2 for topic, some in found.items()} == {
-        f"rule/{name}": True for name in ("tumbling", "hopping", "session", "counted", "changed", "filtered", "on")
+        f"rule/{name}": True
+        for name in ("tumbling", "hopping", "session", "counted", "changed", "sliding", "join", "filtered", "on")
     }
     return found
 
@@ -70,7 +71,7 @@ def test_kills_at_any_moment_change_no_row(tmp_path: Path, each: int) -> None:
     assert rows([one for _, one in cloud.got]) == expected
 
 
-@pytest.mark.parametrize("segment_bytes", [16 * 1024, 1 << 20])
+@pytest.mark.parametrize("segment_bytes", [32 * 1024, 1 << 20])
 def test_a_power_cut_at_any_write_changes_no_row(tmp_path: Path, segment_bytes: int) -> None:
     expected = whole(tmp_path / "whole")
     disk, before = Disk(), Disk()

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.messages import Message
+from edge.rules import journal
 from edge.rules.joins import Joining
 from edge.rules.parse import parse
 from edge.rules.rule import Rule
-from tests.rules.making import rule
+from tests.rules.making import rule, small_journals
 
 PAIRS = "SELECT topic(2, a) AS board, a.c AS c, b.rh AS rh, b.t AS bt FROM 'dt/+/temp' AS a"
 ON = "JOIN 'dt/+/hum' AS b ON topic(2, a) = topic(2, b)"
@@ -85,11 +86,17 @@ def test_pairs_are_those_of_the_naive_evaluator_late_and_out_of_order_too(
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@given(events=EVENTS, cuts=st.lists(st.integers(0, 50), max_size=3), size=st.integers(1, 9))
-@settings(max_examples=80, deadline=None)
+@pytest.mark.parametrize("block", [4, journal.BLOCK])
+@given(events=EVENTS, cuts=st.lists(st.integers(0, 50), max_size=6), size=st.integers(1, 9))
+@settings(max_examples=60, deadline=None)
 def test_a_crash_a_restore_and_a_replay_give_what_an_uninterrupted_run_gives(
-    kind: str, events: list[Event], cuts: list[int], size: int
+    block: int, kind: str, events: list[Event], cuts: list[int], size: int
 ) -> None:
+    with small_journals(block):
+        check_restarts(kind, events, cuts, size)
+
+
+def check_restarts(kind: str, events: list[Event], cuts: list[int], size: int) -> None:
     whole = joined(kind, "LEFT")
     expected = run(whole, events) + flushed(whole)
     made, stored, found, at = joined(kind, "LEFT"), dict[str, bytes](), list[Any](), 0
@@ -102,6 +109,7 @@ def test_a_crash_a_restore_and_a_replay_give_what_an_uninterrupted_run_gives(
         made = joined(kind, "LEFT")
         made.restore(stored)
         assert made.counts == {}
+        assert {name: raw for name, raw in made.state().items() if raw} == {}
     found += run(made, events[at:], size) + flushed(made)
     assert found == expected
 
@@ -169,6 +177,36 @@ def test_windows_of_arrival_time_close_by_the_clock() -> None:
     assert memory.events == 0
 
 
+def test_windows_of_event_time_close_after_idle_ms() -> None:
+    made = joined("tumbling", "LEFT", idle_ms=100)
+    made.heard_ms = 1_000
+    assert run(made, [(5, "x", "temp", 1), (9, "x", "hum", 2)]) == []
+    assert made.tick(1_102) == []
+    assert [row["rh"] for _, row in made.tick(1_103)] == [2]
+    assert not made.due(9_999)
+    assert run(made, [(5, "x", "temp", 1)]) == []
+    assert made.counts == {"late": 1}
+
+
+def test_a_commit_writes_what_came_and_not_all_that_is_held() -> None:
+    made, stored, written = joined("tumbling", "INNER", 10**6), dict[str, bytes](), 0
+    for at in range(5_000):
+        run(made, [(at, "x", "temp", at)])
+        delta = made.state()
+        one = sum(map(len, delta.values()))
+        assert one < 10_000  # a block anew
+        written += one
+        stored.update(delta)
+    assert written < 5_000 * 200
+    other = joined("tumbling", "INNER", 10**6)
+    other.restore({name: raw for name, raw in stored.items() if raw})
+    more: list[Event] = [(at, "x", "hum", 1) for at in range(0, 5_000, 50)]
+    assert run(made, more) == run(other, more)
+    assert len(flushed(other)) == len(flushed(made)) > 0
+    stored.update(made.state())
+    assert {name for name, raw in stored.items() if raw} <= {"meta"}
+
+
 def test_what_is_held_and_what_is_paired_are_bounded_and_counted() -> None:
     made = joined("tumbling", "LEFT", events_max=6)
     events: list[Event] = [(1, "x", "temp", at) for at in range(4)] + [(1, "x", "hum", at) for at in range(4)]
@@ -206,7 +244,7 @@ def test_many_panes_close_without_looking_at_all_of_them_each_time() -> None:
 
 def test_an_entry_that_is_not_understood_is_counted_and_left_out() -> None:
     made = joined("tumbling", "INNER")
-    made.restore({"j10": b"\x91\x92", "jx.y": b"\x90", "meta": b"\x90", "nonsense": b"\x01", "j0": b""})
+    made.restore({"e10": b"\x91\x92", "ex.y": b"\x90", "meta": b"\x90", "nonsense": b"\x01", "e0": b""})
     assert made.counts == {"checkpoint_rejected": 4}
     run(made, [(1, "x", "temp", 1), (1, "x", "hum", 1)])
     assert len(flushed(made)) == 1
@@ -258,12 +296,3 @@ def test_a_join_that_is_not_known_is_refused_with_its_place(sql: str, column: in
     assert problem in mistake.problem
     assert (mistake.line, mistake.column) == (1, column)
     assert mistake.allowed
-
-
-def test_windows_of_event_time_close_when_nothing_comes_any_more() -> None:
-    made = joined("hopping", "INNER", idle_ms=1000)
-    made.heard_ms = 100
-    assert run(made, [(5, "x", "temp", 1), (6, "x", "hum", 2)]) == []
-    assert made.tick(1_000) == []
-    assert len(made.tick(1_103)) == 2
-    assert made.tick(9_999) == []

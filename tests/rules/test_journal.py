@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.rules.journal import CHANGES_MAX, Journal, parts
+from edge.rules.journal import BLOCK, CHANGES_MAX, Events, Journal, pack, parts
 
 KEYS = st.sampled_from(["a", 1, 2.5, None, True, ("x", 1), ("x", ("y", None))])
 STEPS = st.lists(st.tuples(st.sampled_from(["put", "put", "pop", "store", "store", "restart"]), KEYS, st.integers()))
@@ -78,3 +78,61 @@ def test_a_commit_costs_what_changed_and_the_entries_stay_within_three_times_the
     journal.ended = True
     store(journal, stored)
     assert stored == {}
+
+
+def test_events_cost_a_commit_what_came_and_went_and_leave_nothing_behind() -> None:
+    journals: dict[str, Journal] = {}
+    events, stored, held = Events(journals), dict[str, bytes](), list[int]()
+    once = len(pack([(0, [0, "x" * 40])]))
+
+    def commit() -> int:
+        written = 0
+        for journal in [*journals.values()]:
+            for entry, raw in journal.delta().items():
+                written += len(raw)
+                stored[entry] = raw
+                if not raw:
+                    del stored[entry]
+            if journal.ended:
+                del journals[journal.name]
+        return written
+
+    written = most = 0
+    for number in range(8_000):
+        held.append(events.add([number, "x" * 40]))
+        if len(held) > 3_000:
+            slow = held[0] % BLOCK == 7 and held[0] < 6_000  # one of a block stays for long
+            events.remove(held.pop(1 if slow else 0))
+        one = commit()
+        written += one
+        most = max(most, one)
+        assert sum(map(len, stored.values())) < 4 * once * len(held) + 20_000
+    assert written < 8_000 * 6 * once
+    assert most < 2 * BLOCK * once
+    again = Events({})
+    blocks: dict[str, dict[int, bytes]] = {}
+    for entry, raw in stored.items():
+        name, place = parts(entry)
+        blocks.setdefault(name, {})[place] = raw
+    found = sorted(row for name, numbered in blocks.items() for row in again.restore(name, numbered))
+    assert [number for number, _ in found] == sorted(held)
+    assert again.add([0]) == 8_000
+    for number in held:
+        events.remove(number)
+    commit()
+    assert stored == {}
+
+
+def test_a_dictionary_that_lost_most_of_its_rows_is_stored_anew() -> None:
+    journal, stored = Journal("n", dict.fromkeys(range(1000), "x" * 40)), dict[str, bytes]()
+    journal.changed.update(dict.fromkeys(journal.rows))
+    store(journal, stored)
+    whole = sum(map(len, stored.values()))
+    for number in range(999):
+        del journal.rows[number]
+        journal.changed[number] = None
+        if number % 50 == 0:
+            store(journal, stored)
+    store(journal, stored)
+    assert sum(map(len, stored.values())) < whole / 50
+    assert restored(stored).rows == {999: "x" * 40}
