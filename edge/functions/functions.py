@@ -92,6 +92,7 @@ class Functions:
         self._asks = Asks(config.gateway.name, shadows, self._create_task, self._invoke)
         self._functions: dict[str, _Function] = {}
         self._stop = asyncio.Event()
+        self._renewals: set[asyncio.Task[None]] = set()
         self._tell_gone()
         for place, settings in enumerate(config.functions, 1):
             try:
@@ -113,6 +114,8 @@ class Functions:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(WATCH_INTERVAL_S):
                         await self._stop.wait()
+            for renewal in self._renewals:
+                renewal.cancel()  # requirements may take minutes to install; the next start begins anew
             async with asyncio.TaskGroup() as stopping:
                 for function in self._functions.values():
                     stopping.create_task(function.pool.stop(STOP_PATIENCE_S))
@@ -193,7 +196,7 @@ class Functions:
 
     # -- coming, changing, going
 
-    def _create_task(self, coroutine: Coroutine[Any, Any, None]) -> object:
+    def _create_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         assert self._group is not None
         return self._group.create_task(_contained(coroutine))
 
@@ -242,7 +245,9 @@ class Functions:
             function.again_at = self._now() + min(len(seen) * LOOK_S_A_FILE, LOOK_S_MAX)
             if seen != function.seen:
                 function.busy = True
-                self._create_task(self._renew(function, seen))
+                renewal = self._create_task(self._renew(function, seen))
+                self._renewals.add(renewal)
+                renewal.add_done_callback(self._renewals.discard)
 
     async def _renew(self, function: _Function, seen: Signature) -> None:
         settings = function.settings

@@ -23,15 +23,20 @@ class Output:
 
     def feed(self, data: bytes, now: float) -> list[str]:
         """Lines that are whole by now and within the rate."""
-        *whole, rest = data.split(b"\n")
         lines: list[str] = []
         self._tokens = min(self._tokens + (now - self._at) * LINES_PER_S, LINES_BURST)
         self._at = now
+        *whole, rest = data.split(
+            b"\n", int(self._tokens) + 1
+        )  # one more than may be let through: it may end a cut one
         for part in whole:
             line, self._held = self._held + part[: LINE_BYTES_MAX + 1], b""
             cut, self._cut = self._cut, False
             if not cut:
                 self._let_through(line, lines)
+        if b"\n" in rest:  # none of these is: counting them costs little
+            dropped, _, rest = rest.rpartition(b"\n")
+            self.dropped += dropped.count(b"\n") + 1
         if not self._cut:
             self._held += rest[: LINE_BYTES_MAX + 1]
             if len(self._held) > LINE_BYTES_MAX:

@@ -17,7 +17,7 @@ from edge.topics import check_topic
 FORMS_CACHED_MAX: Final = 4096
 HEADS_CACHED_MAX: Final = 4096
 THINGS_CACHED_MAX: Final = 1024
-THING_TOPICS_CACHED_MAX: Final = 256
+NAMED_CACHED_MAX: Final = 2048  # of all things: a rule's rows go to a topic a board
 
 
 class Form(NamedTuple):
@@ -59,6 +59,7 @@ class Publisher:
         self._qos_maximum = qos_maximum
         self._retain_available = retain_available
         self._things: dict[str, tuple[int, bytes]] = {}
+        self._named = 0  # topics in `named`, and those of boots before
 
     def head(self, remaining: int) -> bytes:
         """First byte and remaining length of a plain QoS 1 PUBLISH."""
@@ -144,10 +145,12 @@ class Publisher:
 
     def _remember_named(self, topic: str, form: Form, reading: Reading) -> None:
         known = self.named.get(reading.thing)
-        if known is None or known[0] != reading.boot or len(known[1]) >= THING_TOPICS_CACHED_MAX:
-            if len(self.named) >= THINGS_CACHED_MAX:
-                self.named.clear()
+        if self._named >= NAMED_CACHED_MAX:
+            self.named.clear()
+            self._named, known = 0, None
+        if known is None or known[0] != reading.boot:
             known = self.named[reading.thing] = (reading.boot, {})
+        self._named += 1
         alias = form.tail.to_bytes(form.size - 2, "big")[1:]
         known[1][topic] = Named(form.topic, alias + self._things[reading.thing][1], {})
 

@@ -50,7 +50,7 @@ class Outbox:
         check_removed(config, discard)
         self._share: int | None = None
         if config.all_streams:
-            self._share = self._disk_bytes() // len(config.all_streams)
+            self._share = self._disk_share(len(config.all_streams))
             self._reserve.take()
         for settings in config.all_streams:
             stream = self._open_declared(settings)
@@ -154,17 +154,23 @@ class Outbox:
         for stream in self.streams.values():
             stream.close()
 
-    def _disk_bytes(self) -> int:
-        """Of the whole file system, free or not. Raises ConfigError where not even the smallest streams fit in it."""
+    def _disk_share(self, streams: int) -> int | None:
+        """Each stream's of the whole file system, free or not; None where the folder is not there yet.
+
+        Raises ConfigError where not even the smallest streams fit in it.
+        """
         folder = self._config.gateway.data_dir
-        found = os.statvfs(folder)
+        try:
+            found = os.statvfs(folder)
+        except OSError:
+            return None  # whoever opens the logs makes it, or tells what is wrong with it
         size = found.f_blocks * found.f_frsize
-        least = STREAM_BYTES_LEAST * len(self._config.all_streams)
+        least = STREAM_BYTES_LEAST * streams
         if size < least:
             problem = f"the disk of {folder} has {size} bytes in all, and these streams need {least}"
             fix = "Make the data_dir a folder on a larger disk, or have fewer streams."
             raise ConfigError(self._config.file, "gateway.data_dir", problem, fix)
-        return size
+        return size // streams
 
     def dead_letters(self, name: str) -> Stream:
         """The stream of this name; made if it is not there. On the running loop when the streams are started."""

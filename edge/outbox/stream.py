@@ -182,6 +182,9 @@ class Stream:
             self.ledger.add_once(thing, boot, first, last, BY_BOARD)
 
     def send(self, messages: Sequence[Message], origin: Origin) -> None:
+        if self._closed:  # who sends may end later: it keeps what it has
+            self._turn_away(messages, origin)
+            return
         size = sum([len(message.payload) + len(message.topic) for message in messages])
         size += RECORD_OVERHEAD_BYTES * len(messages)
         if (

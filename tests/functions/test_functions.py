@@ -12,6 +12,7 @@ import pytest
 
 from edge.cloud.shadows import Shadows
 from edge.config import Config, parse_config
+from edge.config_functions import FunctionSettings
 from edge.errors import ConfigError, InputRejected
 from edge.functions import wire
 from edge.functions.child import Launch, Listener
@@ -50,6 +51,7 @@ class House:
         self.folder, self.spawn = folder, spawn
         self.metrics = Metrics()
         self.config = self.read(text)
+        (folder / "state").mkdir(exist_ok=True)  # as the runtime does
         self.router = Router(self.config.all_routes, self.metrics)
         self.broker = Receiver()
         self.router.attach("broker", self.broker)
@@ -349,3 +351,18 @@ def test_an_invocation_of_a_function_that_does_not_run_says_why(
         assert "ImportError: no module" in row["message"]
 
     lived(test, tmp_path, spawn, FUNCTION.format(name="a") + "timeout_s = 0.1\n")
+
+
+def test_a_stop_does_not_wait_for_requirements(tmp_path: Path) -> None:
+    class Slow(FakeSpawn):
+        async def install(self, settings: FunctionSettings, folder: str) -> str:
+            await asyncio.sleep(600)
+            return folder
+
+    (tmp_path / "r.txt").write_text("")
+
+    async def test(house: House) -> None:
+        await house.until(lambda: house.functions.show("a").state == "installing")
+        await asyncio.sleep(0.2)
+
+    lived(test, tmp_path, Slow(), FUNCTION.format(name="a") + 'requirements = "r.txt"\n')

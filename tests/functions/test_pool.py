@@ -581,6 +581,8 @@ def test_a_stop_lets_what_is_under_way_end_and_leaves_the_rest_in_the_inbox(tmp_
         await rig.until(lambda: bool(spawn.calls))
         await rig.stop()
         assert spawn.payloads() == [b"1"]
+        rig.send(b"late")
+        assert rig.source.outcomes[4] is Outcome.CONGESTED
 
     async def second() -> None:
         spawn = FakeSpawn()

@@ -11,10 +11,7 @@ from rich.table import Table
 from edge_tools.demo.tally import Seen, Tally
 
 _LINE_EVERY_S = 2.0
-_HEADINGS = (
-    *("board", "sensor", "readings", "a second", "repeated", "commands", "answered", "round trip"),
-    *("windows", "last mean", "results", "the last"),
-)
+_HEADINGS = ("board", "sensor", "readings", "a second", "repeated", "answered", "round trip", "mean (rule)", "function")
 
 
 class View(Protocol):
@@ -90,13 +87,10 @@ class LiveTable:
                 str(len(seen.readings)),
                 f"{self._rate(thing, len(seen.readings)):.1f}",
                 str(seen.repeated),
-                str(seen.sent),
-                str(seen.answered),
+                f"{seen.answered} of {seen.sent}",
                 "" if seen.round_trip_ms is None else f"{seen.round_trip_ms:.1f} ms",
-                str(len(seen.means)),
-                "" if (mean := seen.last_mean) is None else f"{mean.c_avg:.4f} °C",
-                str(len(seen.results)),
-                f"{list(seen.results.values())[-1]:.1f} °F" if seen.results else "",
+                "" if (mean := seen.last_mean) is None else f"{len(seen.means)}: {mean.c_avg:.2f} °C",
+                f"{len(seen.results)}: {list(seen.results.values())[-1]:.1f} °F" if seen.results else "",
             )
         return table
 
