@@ -18,12 +18,12 @@ _OVERHEAD_BYTES = 64  # of a message beside its topic and payload, about
 
 
 class _Batch:
-    """since: when it was put in, None when nothing in it expires."""
+    """size: of all its messages, in bytes; since: when it was put in, None when nothing in it expires."""
 
-    __slots__ = ("messages", "origin", "since", "start")
+    __slots__ = ("messages", "origin", "since", "size", "start")
 
-    def __init__(self, messages: Sequence[Message], origin: Origin, since: float | None = None) -> None:
-        self.messages, self.origin, self.start, self.since = messages, origin, 0, since
+    def __init__(self, messages: Sequence[Message], origin: Origin, size: int, since: float | None = None) -> None:
+        self.messages, self.origin, self.size, self.start, self.since = messages, origin, size, 0, since
 
 
 class Queue:
@@ -56,9 +56,10 @@ class Queue:
         fits, bytes_new = self._fitting(messages)
         if fits:
             taken = messages if fits == len(messages) else messages[:fits]
-            expiring = any(m.properties is not None and m.properties.expiry_s is not None for m in taken)
+            given = [properties for message in taken if (properties := message.properties) is not None]
+            expiring = any(properties.expiry_s is not None for properties in given)
             self._expiring |= expiring
-            self._batches.append(_Batch(taken, origin, self._clock() if expiring else None))
+            self._batches.append(_Batch(taken, origin, bytes_new, self._clock() if expiring else None))
             self.messages += fits
             self.bytes += bytes_new
         if fits < len(messages):
@@ -78,7 +79,8 @@ class Queue:
         """So many of the last head were handed on."""
         batch = self._batches[0]
         end = batch.start + count
-        self.bytes -= sum(map(_size, batch.messages[batch.start : end]))
+        whole = count == len(batch.messages)
+        self.bytes -= batch.size if whole else _size_of(batch.messages[batch.start : end])
         self.messages -= count
         batch.start = end
         if end == len(batch.messages):
@@ -87,9 +89,10 @@ class Queue:
     def put_back(self, batches: Sequence[tuple[Sequence[Message], Origin]]) -> None:
         """Again at the front, in this order, what was handed on in vain; the bounds let it be, it was counted once."""
         for messages, origin in reversed(batches):
-            self._batches.appendleft(_Batch(messages, origin))
+            size = _size_of(messages)
+            self._batches.appendleft(_Batch(messages, origin, size))
             self.messages += len(messages)
-            self.bytes += sum(map(_size, messages))
+            self.bytes += size
 
     def take_out(self, unwanted: Callable[[Message], bool]) -> list[tuple[Sequence[Message], Origin]]:
         """Remove these wherever they wait; the caller settles them."""
@@ -115,9 +118,9 @@ class Queue:
             if found:
                 out.append((found, batch.origin))
                 self.messages -= len(found)
-                self.bytes -= sum(map(_size, found))
+                self.bytes -= _size_of(found)
                 left = [message for message in waiting if not unwanted(message, batch.since)]
-                batch = _Batch(left, batch.origin, batch.since)
+                batch = _Batch(left, batch.origin, _size_of(left), batch.since)
             if batch.start < len(batch.messages):
                 self._batches.append(batch)
         return out
@@ -132,7 +135,7 @@ class Queue:
     def _fitting(self, messages: Sequence[Message]) -> tuple[int, int]:
         room = min(len(messages), self._messages_max - self.messages)
         bytes_room = self._bytes_max - self.bytes
-        bytes_new = sum(map(_size, messages))
+        bytes_new = _size_of(messages)
         if room == len(messages) and bytes_new <= bytes_room:
             return room, bytes_new
         bytes_new = 0
@@ -162,6 +165,10 @@ def _older(message: Message, waited_s: int) -> Message:
         return message
     properties = msgspec.structs.replace(properties, expiry_s=max(properties.expiry_s - waited_s, 1))
     return msgspec.structs.replace(message, properties=properties)
+
+
+def _size_of(messages: Sequence[Message]) -> int:
+    return sum([len(one.topic) + len(one.payload) for one in messages]) + _OVERHEAD_BYTES * len(messages)
 
 
 def _size(message: Message) -> int:
