@@ -103,6 +103,7 @@ def _add_rules(commands: Any) -> None:
     explaining.set_defaults(run=_explain)
     tracing = commands.add_parser("trace", help="what became of one reading: where it is, where it went, and why")
     tracing.add_argument("id", metavar="THING/BOOT/SEQUENCE")
+    tracing.add_argument("--topic", default="", help="its topic, where nothing holds it any more")
     tracing.set_defaults(run=_trace)
     for one in (trying, recording, replaying, explaining, tracing):
         one.add_argument("--config", default=DEFAULT_FILE, metavar="FILE", help="gateway file (default %(default)s)")
@@ -263,10 +264,12 @@ def _trace(args: argparse.Namespace) -> int:
 
     config = load_config(args.config)
     named = parse_id(args.id)
+    if args.topic:
+        check_topic(args.topic)
     try:
-        found = list(ask_rows(config.control_socket, "trace", name=args.id))
+        found = list(ask_rows(config.control_socket, "trace", name=args.id, topic=args.topic))
     except TransientError:
-        rows = trace(named, config, read_rules(config), logs_in(config))
+        rows = trace(named, config, read_rules(config), logs_in(config), args.topic)
         found = [msgspec.to_builtins(row) for row in rows if row is not None]
     for told in found:
         print(msgspec.json.encode(told).decode() if args.json else "\n".join(lines(told)))
