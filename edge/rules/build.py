@@ -64,6 +64,14 @@ def read_rules(config: Config) -> list[ReadRule]:
             raise ConfigError(
                 config.file, field, f"line {wrong.line}, column {wrong.column}: {wrong.problem}", f"{wrong.allowed}."
             )
+        for lookup in answer.lookups:
+            if lookup.table not in settings.tables:
+                problem = f"line {lookup.line}, column {lookup.column}: lookup() names no table: {lookup.table!r}"
+                known = ", ".join(sorted(settings.tables))
+                fix = (
+                    f"The rule's `tables` are {known}." if known else 'Add tables = { name = "file.csv" } to the rule.'
+                )
+                raise ConfigError(config.file, field, problem, fix)
         try:
             check_topic(re.sub(r"\$\{[^}]*\}", "x", settings.topic or "x"))
         except InputRejected as error:

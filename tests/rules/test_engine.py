@@ -289,6 +289,10 @@ def test_a_loop_is_told_with_what_closes_it_and_the_way_round(tmp_path: Path, te
         ),
         (rule("r", JOIN, 'from = ["boards", "rule:r"]\ntopic = "dt/x/hum"'), "comes back"),
         (rule("r", "SELECT a,\n  avrg(b) FROM 'x'"), "line 2, column 3: avrg() is no function. Did you mean avg()?"),
+        (
+            rule("r", "SELECT a,\n  lookup('sites', c, 'x') AS d FROM 'x'"),
+            "line 2, column 3: lookup() names no table: 'sites'. Add tables =",
+        ),
         (rule("r", "SELECT a FROM 'x'", 'to = ["clod"]'), "'clod' is nowhere"),
         (rule("r", "SELECT a FROM 'x'") * 2, "another rule's"),
         (rule("r", "SELECT a FROM 'x'", 'payload = "csv"'), "columns"),
