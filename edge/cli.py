@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_rules(commands: Any) -> None:
     trying = commands.add_parser("try", help="run one rule over recorded messages")
     trying.add_argument("rule", metavar="RULE", help="a rule's name in the gateway file, or the SQL itself")
-    trying.add_argument("--input", required=True, metavar="FILE", help="lines as `edge record` writes them")
+    trying.add_argument("--input", required=True, metavar="FILE", help="lines as `edge record` writes them; - is stdin")
     trying.set_defaults(run=_try)
     recording = commands.add_parser("record", help="write messages of the running gateway to a file until Ctrl-C")
     recording.add_argument("filter", metavar="FILTER", help="an MQTT topic filter")
@@ -93,7 +93,7 @@ def _add_rules(commands: Any) -> None:
     replaying = commands.add_parser(
         "replay", help="run all rules over a recording; say what bytes they save before upload"
     )
-    replaying.add_argument("file", metavar="FILE")
+    replaying.add_argument("file", metavar="FILE", help="lines as `edge record` writes them; - is stdin")
     replaying.add_argument("--speed", type=float, default=0, help="times as fast as recorded; 0 (default): at once")
     replaying.set_defaults(run=_replay)
     explaining = commands.add_parser("explain", help="where a message of a topic goes, and why")
@@ -103,6 +103,7 @@ def _add_rules(commands: Any) -> None:
     explaining.set_defaults(run=_explain)
     tracing = commands.add_parser("trace", help="what became of one reading: where it is, where it went, and why")
     tracing.add_argument("id", metavar="THING/BOOT/SEQUENCE")
+    tracing.add_argument("--topic", default="", help="its topic, where nothing holds it any more")
     tracing.set_defaults(run=_trace)
     for one in (trying, recording, replaying, explaining, tracing):
         one.add_argument("--config", default=DEFAULT_FILE, metavar="FILE", help="gateway file (default %(default)s)")
@@ -202,15 +203,23 @@ def _try(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _opened(file: str, mode: Literal["rb", "xb"] = "rb") -> BinaryIO:
+def _opened(file: str) -> BinaryIO:
+    """- is stdin."""
     try:
-        return open(file, mode)
+        return open(sys.stdin.fileno(), "rb", closefd=False) if file == "-" else open(file, "rb")
+    except OSError as error:
+        raise InputRejected("file", f"{file}: {error.strerror}") from None
+
+
+def _created(file: str) -> BinaryIO:
+    try:
+        return open(file, "xb")
     except OSError as error:
         raise InputRejected("file", f"{file}: {error.strerror}") from None
 
 
 def _record(args: argparse.Namespace) -> int:
-    with _opened(args.output, "xb") as output:
+    with _created(args.output) as output:
         for row in watch(_socket(args), args.filter):
             if "topic" in row:
                 output.write(msgspec.json.encode(row) + b"\n")
@@ -263,10 +272,12 @@ def _trace(args: argparse.Namespace) -> int:
 
     config = load_config(args.config)
     named = parse_id(args.id)
+    if args.topic:
+        check_topic(args.topic)
     try:
-        found = list(ask_rows(config.control_socket, "trace", name=args.id))
+        found = list(ask_rows(config.control_socket, "trace", name=args.id, topic=args.topic))
     except TransientError:
-        rows = trace(named, config, read_rules(config), logs_in(config))
+        rows = trace(named, config, read_rules(config), logs_in(config), args.topic)
         found = [msgspec.to_builtins(row) for row in rows if row is not None]
     for told in found:
         print(msgspec.json.encode(told).decode() if args.json else "\n".join(lines(told)))

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from edge.config_functions import FunctionSettings, check_functions, function_routes, with_absolute_paths
 from edge.errors import ConfigError, InputRejected
-from edge.loops import Loop, Node, find_loop
+from edge.loops import Node, find_loop
 from edge.topics import check_filter, check_topic, overlap
 
 DEFAULT_FILE = "/etc/edgeloop/gateway.toml"
@@ -250,11 +250,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             for one in self.functions
         )
 
-    def find_loop(self, nodes: Sequence[Node]) -> Loop | None:
-        """nodes: rules and functions that might feed themselves by the routes of this file."""
+    def check_loops(self, nodes: Sequence[Node]) -> None:
+        """nodes: rules and functions that might feed themselves by the routes of this file. Raises ConfigError that
+        names what closes the loop."""
         routes = [(route.source, route.topic.replace(SENDER, "+"), route.to) for route in self.all_routes]
         exports: dict[str, str] = {f"stream:{stream.name}": stream.export for stream in self.streams}
-        return find_loop(nodes, routes, exports)
+        if (loop := find_loop(nodes, routes, exports)) is None:
+            return
+        kind, _, name = loop.steps[-1].node.name.partition(":")
+        names = [rule.name for rule in self.rules] if kind == "rule" else [one.name for one in self.functions]
+        field = f"{kind}[{1 + names.index(name)}].{'topic' if kind == 'rule' else 'publish'}"
+        raise ConfigError(self.file, field, loop.told(), "Use topics that do not overlap.")
 
     @property
     def control_socket(self) -> str:
@@ -512,10 +518,7 @@ def _check_functions(config: Config) -> None:
             for topic in one.subscribe:
                 route = RouteSettings(source=source, topic=topic, to=(one.target,))
                 _check_route(config, f"function[{place}]", route, topic_field="subscribe")
-    if (loop := config.find_loop(config.function_nodes)) is not None:
-        place = 1 + [one.target for one in config.functions].index(loop.node.name)
-        problem = f"{loop.said!r} comes back to it by {loop.heard!r}"
-        raise ConfigError(config.file, f"function[{place}].publish", problem, "Use topics that do not overlap.")
+    config.check_loops(config.function_nodes)
 
 
 def _check_route(config: Config, field: str, route: RouteSettings, topic_field: str = "topic") -> None:

@@ -225,7 +225,7 @@ class Runtime:
 
     def _trace(self, ask: Ask) -> Iterable[Any]:
         logs = logs_of(self._live, self._outbox.streams, self._functions.inboxes)
-        return trace(parse_id(ask.name), self._live, self._read, logs)
+        return trace(parse_id(ask.name), self._live, self._read, logs, ask.topic)
 
     async def _invoke(self, ask: Ask) -> Iterable[Any]:
         return (await self._functions.invoke(ask.name, ask.topic, ask.payload),)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from edge.config import RULES, Config
+from edge.config import RULES, SENDER, Config, placed_routes
 from edge.errors import InputRejected
 from edge.explaining import explain_topic, where_says
 from edge.functions.functions import FOLDER as FUNCTIONS
@@ -18,11 +18,12 @@ from edge.log import Log
 from edge.outbox.clock import Clock
 from edge.outbox.intent import count_intent
 from edge.outbox.lanes import Lanes, Sent
-from edge.outbox.ledger import Ledger
+from edge.outbox.ledger import DAMAGED, OTHERS, Ledger
 from edge.outbox.marks import Marks
-from edge.outbox.record import Record, decode, encode
+from edge.outbox.record import Record, decode, encode, name_of
 from edge.outbox.report import CURSOR, Folder, held
 from edge.outbox.stream import Stream
+from edge.rulelog.outlets import thing_of
 from edge.rulelog.rulelog import marks_prefix
 from edge.rules.build import ReadRule, engine_name
 from edge.topics import matches
@@ -83,54 +84,76 @@ def parse_id(text: str) -> Id:
 
 
 def trace(
-    named: Id, config: Config, rules: Sequence[ReadRule], logs: Sequence[TracedLog]
+    named: Id, config: Config, rules: Sequence[ReadRule], logs: Sequence[TracedLog], topic: str = ""
 ) -> Iterator[dict[str, Any] | None]:
-    """None now and then while it looks, then what it found."""
+    """None now and then while it looks, then what it found. topic: where its record is gone and does not tell it."""
     thing, boot, sequence = named
+    rows = thing_of(config.gateway.name, "")
     places: list[dict[str, Any]] = []
     record: Record | None = None
     for one in logs:
-        found = yield from _find(one, named)
-        if found is None:
-            if (why := _why_not(one.log, named)) or one.name != RULES:
-                places.append({"log": one.name, "held": False, "why": why or "nothing of this thing came here"})
+        by_number = thing == one.own or (one.name == RULES and thing.startswith(rows))
+        found = yield from _find(one, named, by_number=by_number)
+        if found is not None:
+            number, record = found
+            held = number >= one.log.first
+            why = _state(one, number, thing) if held else _shed(one.log, named) or _freed(one)
+            places.append({"log": one.name, "held": held, "number": number, "why": why})
+            if stamp := Clock(one.log.state, 0, "").unix_ms(record.boot, record.taken_ms):
+                places[-1]["taken_ms"] = stamp
             continue
-        number, record = found
-        places.append({"log": one.name, "held": True, "number": number, "why": _state(one, number, thing)})
-        if stamp := Clock(one.log.state, 0, "").unix_ms(record.boot, record.taken_ms):
-            places[-1]["taken_ms"] = stamp
+        why = _shed(one.log, named) or (_why_not_number if by_number else _why_not)(one, named)
+        if why or one.name != RULES:
+            places.append({"log": one.name, "held": False, "why": why or "nothing of this thing came here"})
     told: dict[str, Any] = {"id": f"{thing}/{boot}/{sequence}", "logs": places}
-    source = _source(config, thing)
-    if record is None:
-        told["why"] = "its record is held nowhere any more, or never came: what its topic was is not known"
-    else:
+    if record is not None:
         told |= _message(record)
-        sender = "" if "/" in thing else thing
-        told["ways"] = explain_topic(config, rules, source, sender, record.topic)
-    took = {one.name: one.log for one in logs}.get(RULES)
+        topic = record.topic
+    else:
+        told["why"] = "its record is held nowhere any more, or never came" + (
+            f"; as if its topic were {topic}" if topic else ": what its topic was is not known (--topic T, if you know)"
+        )
+    source = _source(config, thing, topic)
+    if topic:
+        told["ways"] = explain_topic(config, rules, source, "" if "/" in thing else thing, topic)
+    log = {one.name: one.log for one in logs}.get(RULES)
+    marked = all(thing != one.own for one in logs)  # what the gateway names it names after the rules had it
     told["rules"] = {
-        rule.settings.name: _rule_says(rule, record, named, source, took) for rule in rules if _may_see(rule, source)
+        rule.settings.name: _rule_says(rule, record, topic, named, log if marked else None)
+        for rule in rules
+        if _may_see(rule, source)
     }
     yield told
 
 
-def _find(one: TracedLog, named: Id) -> Generator[None, None, tuple[int, Record] | None]:
-    thing, boot, sequence = named
-    log = one.log
-    by_number = thing == one.own or (one.name == RULES and "/rule/" in thing)
-    number = sequence if by_number else log.first
-    needle = encode(named)
-    while rows := log.read(number, records_max=1 if by_number else SLICE_RECORDS, bytes_max=SLICE_BYTES):
+def _find(one: TracedLog, named: Id, *, by_number: bool) -> Generator[None, None, tuple[int, Record] | None]:
+    """In what is held, then in what was freed and lies there still."""
+    sequence, needle = named[2], encode(named)
+    for rows in _slices(one.log, sequence if by_number else 0, only=by_number):
         for number, data in rows:
-            if by_number:
-                record = decode(data) if number == sequence else None
-                mine = record is not None and record.boot == boot and (record.reading or (one.own, 0, 0))[0] == thing
-                return (number, record) if record is not None and mine else None
-            if data.endswith(needle) and (record := decode(data)) is not None and record.reading == named:
+            if by_number and number != sequence:
+                continue
+            if not by_number and not data.endswith(needle):
+                continue
+            record = decode(data)
+            if record is not None and name_of(record, number, one.own) == named:
                 return number, record
-        number += 1
         yield None
     return None
+
+
+def _slices(log: Log, number: int, *, only: bool) -> Iterator[Sequence[tuple[int, bytes]]]:
+    """only: this number alone."""
+    at = number
+    while rows := log.read(at, records_max=1 if only else SLICE_RECORDS, bytes_max=SLICE_BYTES):
+        yield rows
+        if only:
+            break
+        at = rows[-1][0] + 1
+    for rows in log.read_released(number):
+        yield rows
+        if only:
+            break
 
 
 def _state(one: TracedLog, number: int, thing: str) -> str:
@@ -141,8 +164,8 @@ def _state(one: TracedLog, number: int, thing: str) -> str:
     return f"waits for {one.export}"
 
 
-def _why_not(log: Log, named: Id) -> str:
-    """What marks and ledger say of one that is not held; empty if nothing."""
+def _shed(log: Log, named: Id) -> str:
+    """What the ledger says of it; empty if nothing."""
     thing, boot, sequence = named
     ledger = Ledger(log.state)
     count_intent(log, ledger)
@@ -151,7 +174,42 @@ def _why_not(log: Log, named: Id) -> str:
             whole = entry.count == entry.last - entry.first + 1
             among = "" if whole else f", perhaps: {entry.count} of {entry.first} to {entry.last}"
             return f"shed: {entry.reason}{among}"
-    boots = Marks(log.state).things.get(thing)
+    return ""
+
+
+def _freed(one: TracedLog, *, by_number: bool = False) -> str:
+    """Of what did come, is held no more, and is in no entry of the ledger under its name."""
+    entries = Ledger(one.log.state).things.get(OTHERS, ())
+    lost = [f"{entry.count} {entry.reason}" for entry in entries if not by_number or entry.reason != DAMAGED]
+    unless = f", if it is not of those lost without their names: {', '.join(lost)}" if lost else ""
+    taken = f", was taken by {one.export}," if one.export else ""
+    return f"came here{taken} and its place is free again{unless}"
+
+
+def _why_not_number(one: TracedLog, named: Id) -> str:
+    """Of one that is named by this gateway's boot and the record's number, and is not there."""
+    _, boot, number = named
+    log = one.log
+    if number >= log.next or not number:
+        return f"did not come here: the last record is number {log.next - 1}"
+    if Clock(log.state, 0, "").has_not(boot):
+        return f"did not come here: nothing was stored in boot {boot} of the gateway"
+    found = next((row for rows in _slices(log, number, only=True) for row in rows), None)
+    nearest = decode(found[1]) if found is not None else None
+    if found is not None and nearest is not None and found[0] == number:
+        return "did not come here: its number is that of {}/{}/{}".format(*name_of(nearest, number, one.own))
+    if nearest is not None and nearest.boot < boot:
+        return f"did not come here: number {number} came before boot {boot} of the gateway"
+    for entry in Ledger(log.state).things.get(OTHERS, ()):
+        if entry.reason == DAMAGED and entry.first <= number <= entry.last:
+            return "came here, and was damaged"
+    return _freed(one, by_number=True) if number < log.first else "came here, and was damaged or thinned out"
+
+
+def _why_not(one: TracedLog, named: Id) -> str:
+    """What the marks say of one that is not there; empty if nothing."""
+    thing, boot, sequence = named
+    boots = Marks(one.log.state).things.get(thing)
     if not boots:
         return ""
     last = boots.get(boot, 0)
@@ -159,19 +217,20 @@ def _why_not(log: Log, named: Id) -> str:
         return f"nothing of boot {boot} came here; the last was {next(reversed(boots))}"
     if sequence > last:
         return f"did not come here: the last of boot {boot} is {last}"
-    return "came here and went on, and its place is free again"
+    return _freed(one)
 
 
-def _rule_says(rule: ReadRule, record: Record | None, named: Id, source: str, log: Log | None) -> str:
+def _rule_says(rule: ReadRule, record: Record | None, topic: str, named: Id, log: Log | None) -> str:
+    """log: the rules', if its marks can tell whether they saw it."""
     thing, boot, sequence = named
     seen = ""
     if log is not None:
         marks = Marks(log.state, marks_prefix(engine_name(rule.settings)))
         seen = "saw it: " if marks.sequence(thing, boot) >= sequence else "has not seen it: "
+    if topic and not any(matches(filter_, topic) for filter_ in rule.plan.topics):
+        return "no: " + " and ".join(f"FROM '{filter_}'" for filter_ in rule.plan.topics)
     if record is None:
-        return f"{seen}its payload is not known any more"
-    if not any(matches(topic, record.topic) for topic in rule.plan.topics):
-        return "no: " + " and ".join(f"FROM '{topic}'" for topic in rule.plan.topics)
+        return f"{seen}its payload is not known any more" + (", and so what WHERE said" if topic else "")
     return seen + where_says(rule, record.topic, record.payload)
 
 
@@ -180,11 +239,18 @@ def _may_see(rule: ReadRule, source: str) -> bool:
     return source in wanted or (source.startswith("board:") and "boards" in wanted)
 
 
-def _source(config: Config, thing: str) -> str:
+def _source(config: Config, thing: str, topic: str) -> str:
     """Where the messages of a thing come from; `boards` for a further client of whichever board."""
-    gateway, _, rule = thing.partition("/rule/")
-    if rule and gateway == config.gateway.name:
-        return f"rule:{rule}"
+    gateway, _, name = thing.partition("/")
+    if name and gateway == config.gateway.name:
+        if name.startswith("rule/"):
+            return name.replace("/", ":", 1)
+        # what the gateway names itself came by a route to where it is
+        for _, route in placed_routes(config):
+            if {name, f"stream:{name}"} & {*route.to} and (
+                not topic or matches(route.topic.replace(SENDER, "+"), topic)
+            ):
+                return route.source
     return f"board:{thing}" if any(board.name == thing for board in config.boards) else "boards"
 
 
@@ -197,7 +263,7 @@ def lines(told: Mapping[str, Any]) -> list[str]:
     """For people. told: what `trace` found, as JSON has it."""
     found = [f"{told['id']}: {told['why'] if 'why' in told else told['topic'] + '  ' + told['payload']}"]
     for log in told["logs"]:
-        number = f"number {log['number']}, " if log["held"] else ""
+        number = f"number {log['number']}, " if "number" in log else ""
         found.append(f"{log['log']}: {number}{log['why']}")
     if "ways" in told:
         ways = told["ways"]

@@ -149,8 +149,16 @@ LOOPS = [
 
 @pytest.mark.parametrize("text", LOOPS)
 def test_functions_that_feed_themselves_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"comes back to it by .* Use topics that do not overlap"):
+    with pytest.raises(ConfigError, match=r"comes back to .* by .* Use topics that do not overlap"):
         check(text)
+
+
+def test_a_loop_of_two_functions_names_the_field_that_closes_it() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(LOOPS[2])
+    assert caught.value.field == "function[2].publish"
+    way = "function:mean gives 'a/b' to function:other, function:other gives 'b/+' to function:mean"
+    assert f"'b/+' comes back to function:mean by 'b/#': {way}" in str(caught.value)
 
 
 def test_functions_whose_topics_do_not_meet_are_no_loop() -> None:

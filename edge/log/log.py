@@ -7,7 +7,7 @@ baton. So there is one piece of work at a time.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
@@ -21,6 +21,7 @@ from edge.log.writer import Batch, LogOptions, Records, Replacement, Writer, gro
 from edge.metrics import Metrics
 
 _HEAD_BYTES_LEAST = 2 * 4096
+_ALL_BYTES = 1 << 62
 
 
 class Segment(msgspec.Struct):
@@ -45,7 +46,7 @@ class Log:
         damages = Damages(folder, files, metrics, name, options.quarantine_bytes_max, read_only=read_only)
         recovered = Recovery(folder, files, damages, read_only=read_only).run()
         place = recovered.place
-        self._options, self._damages = options, damages
+        self._folder, self._files, self._options, self._damages = folder, files, options, damages
         self._written = metrics.counter("log_bytes_written", stream=name)
         self._commits = metrics.counter("log_commits", stream=name)
         self._segments = [
@@ -338,6 +339,26 @@ class Log:
             else:
                 number = stretch.next
         return taken
+
+    def read_released(self, number: int = 0) -> Iterator[list[tuple[int, bytes]]]:
+        """Records from `number` on that `read` gives no more and that lie in a live segment still, in order, a batch at
+        a time: to look at. What cannot be read of them is passed over, and counts nowhere."""
+        until = max(self._keep_wanted, self.first)
+        reader = Reader(self._folder, self._files, Damages(self._folder, self._files, Metrics(), "", 0, read_only=True))
+        try:
+            for segment in list(self._segments):
+                number = max(number, segment.first)
+                while number < min(segment.next, until):
+                    try:
+                        stretch = reader.load(number, segment.number, segment.first, segment.next, until)
+                    except OSError:
+                        break
+                    rows = stretch.take(number, until - number, _ALL_BYTES)
+                    number = max(number + 1, stretch.next)
+                    if rows := [row for row in rows if row[0] < until]:
+                        yield rows
+        finally:
+            reader.close()
 
     def close(self) -> None:
         """What was not committed is gone."""

@@ -47,6 +47,11 @@ class Clock:
                     self._boots[boot] = system, offset
             self._changed = True
 
+    def has_not(self, boot: int) -> bool:
+        """Whether nothing was committed in this boot of the gateway. False: there was, or it is too long ago."""
+        known = [one for one in self._boots if one != self._boot]
+        return bool(known) and boot > min(known) and boot not in known
+
     def unix_ms(self, boot: int, monotonic_ms: int) -> int:
         """0: not known."""
         if boot == self._boot:

@@ -20,11 +20,16 @@ INIT: dict[str, tuple[Any, ...]] = {
     "min": (None,),
     "max": (None,),
     "stddev": (0, 0.0, 0.0),
-    "percentile": (None,),
+    "percentile": (None, None, None),
     "first": (None, None),
     "last": (None, None),
     "collect": (None,),
 }
+
+
+def parts(name: str, i: int) -> list[tuple[str, int]]:
+    """An aggregate and what it keeps besides, which merges as aggregates of their own."""
+    return [(name, i), ("min", i + 1), ("max", i + 2)] if name == "percentile" else [(name, i)]
 
 
 def add_lines(name: str, i: int) -> list[str]:
@@ -45,7 +50,12 @@ def add_lines(name: str, i: int) -> list[str]:
                 f"s[{i + 2}] += d * (v - s[{i + 1}])",
             ]
         case "percentile":
-            return [f"if s[{i}] is None: s[{i}] = {{}}", f"b = bucket(v); s[{i}][b] = s[{i}].get(b, 0) + 1"]
+            return [
+                f"if s[{i}] is None: s[{i}] = {{}}",
+                f"b = bucket(v); s[{i}][b] = s[{i}].get(b, 0) + 1",
+                *add_lines("min", i + 1),
+                *add_lines("max", i + 2),
+            ]
         case "first":
             return [f"if s[{i}] is None or t < s[{i}]: s[{i}] = t; s[{i + 1}] = v"]
         case "last":
@@ -67,7 +77,7 @@ def result(name: str, i: int, share: str) -> str:
         case "stddev":
             return f"((s[{i + 2}] / s[{i}]) ** 0.5 if s[{i}] else None)"
         case "percentile":
-            return f"percentile(s[{i}], {share})"
+            return f"percentile(s[{i}], {share}, s[{i + 1}], s[{i + 2}])"
         case "first" | "last":
             return f"s[{i + 1}]"
         case "collect":
@@ -84,7 +94,8 @@ def merge(name: str, i: int, s: list[Any], o: list[Any]) -> None:
     elif o[i] is None:
         return
     elif s[i] is None:
-        s[i : i + len(INIT[name])] = o[i : i + len(INIT[name])]
+        many = 1 if name == "percentile" else len(INIT[name])
+        s[i : i + many] = o[i : i + many]
     elif name == "min":
         s[i] = min(s[i], o[i])
     elif name == "max":
@@ -113,8 +124,8 @@ def bucket(value: float) -> int:
     return at if value > 0 else -at
 
 
-def percentile(buckets: dict[int, int] | None, share: float) -> float | None:
-    """The value below which `share` of them are, within 1 %."""
+def percentile(buckets: dict[int, int] | None, share: float, least: float, most: float) -> float | None:
+    """The value below which `share` of them are, within 1 %, and never outside of least … most, their extremes."""
     if not buckets:
         return None
     rank = share * (sum(buckets.values()) - 1)
@@ -124,6 +135,6 @@ def percentile(buckets: dict[int, int] | None, share: float) -> float | None:
         if seen > rank:
             break
     if at == 0:
-        return 0.0
+        return min(max(0.0, least), most)
     size = math.exp((abs(at) - 0.5) * _LOG_GAMMA) / 1e9
-    return float(f"{size if at > 0 else -size:.6g}")
+    return min(max(float(f"{size if at > 0 else -size:.6g}"), least), most)

@@ -64,6 +64,14 @@ def read_rules(config: Config) -> list[ReadRule]:
             raise ConfigError(
                 config.file, field, f"line {wrong.line}, column {wrong.column}: {wrong.problem}", f"{wrong.allowed}."
             )
+        for lookup in answer.lookups:
+            if lookup.table not in settings.tables:
+                problem = f"line {lookup.line}, column {lookup.column}: lookup() names no table: {lookup.table!r}"
+                known = ", ".join(sorted(settings.tables))
+                fix = (
+                    f"The rule's `tables` are {known}." if known else 'Add tables = { name = "file.csv" } to the rule.'
+                )
+                raise ConfigError(config.file, field, problem, fix)
         try:
             check_topic(re.sub(r"\$\{[^}]*\}", "x", settings.topic or "x"))
         except InputRejected as error:
@@ -128,16 +136,7 @@ def _check_loops(config: Config, rules: Sequence[ReadRule]) -> None:
         out = "/".join("+" if "+" in level else level for level in out.split("/"))
         settings = rule.settings
         nodes.append(Node(f"rule:{settings.name}", settings.source, tuple(rule.plan.topics), (out,), settings.to))
-    if (loop := config.find_loop(nodes)) is None:
-        return
-    names = [f"rule:{rule.settings.name}" for rule in rules]
-    if loop.node.name in names:
-        place = names.index(loop.node.name)
-        problem = f"{output_topic(rules[place].settings)!r} comes back to the rule by its FROM {loop.heard!r}"
-        raise ConfigError(config.file, f"rule[{place + 1}].topic", problem, "Use topics that do not overlap.")
-    place = 1 + [one.target for one in config.functions].index(loop.node.name)
-    problem = f"{loop.said!r} comes back to it by {loop.heard!r}"
-    raise ConfigError(config.file, f"function[{place}].publish", problem, "Use topics that do not overlap.")
+    config.check_loops(nodes)
 
 
 def explain(rules: Sequence[ReadRule], source: str, topic: str) -> Mapping[str, str]:

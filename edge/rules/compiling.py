@@ -4,7 +4,7 @@ import math
 from operator import itemgetter
 from typing import Any
 
-from edge.rules.aggregates import INIT, NUMERIC, add_lines, bucket, percentile, result
+from edge.rules.aggregates import INIT, NUMERIC, add_lines, bucket, parts, percentile, result
 from edge.rules.plan import AGGREGATES, Call, Expression, Field, Plan, Value
 from edge.rules.values import FUNCTIONS, OPERATORS, encode_raw, get, mqtt_property, number, user_properties
 from edge.rules.windows import START, Memory
@@ -72,7 +72,7 @@ class Code:
             if expression.name in AGGREGATES:
                 if expression not in self._aggregates:
                     self._aggregates[expression] = len(self._memory.init)
-                    self._memory.layout.append((expression.name, len(self._memory.init)))
+                    self._memory.layout.extend(parts(expression.name, len(self._memory.init)))
                     self._memory.init.extend(INIT[expression.name])
             else:
                 for arg in expression.args:

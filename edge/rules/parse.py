@@ -28,6 +28,7 @@ from edge.rules.plan import (
     Expression,
     Field,
     Join,
+    Lookup,
     Mistake,
     Plan,
     Value,
@@ -39,15 +40,15 @@ from edge.rules.regexps import Pattern
 from edge.rules.times import parts as time_parts
 from edge.rules.times import zone
 from edge.rules.values import CASTS, CONTEXT, FUNCTIONS
+from edge.rules.wording import JOINED, SHAPE, Word, beginning, line_and_column, stumbled, unreadable
 from edge.topics import check_filter
 
 TEXT_CHARS_MAX = 16_384
 DEPTH_MAX = 60
+_START = "start"
 _CPU_S_MAX = 20
 _MEMORY_BYTES_MAX = 1024 * 1024 * 1024
 _PANES_MAX = 64
-_SHAPE = "SELECT columns FROM 'topic/filter' [WHERE …] [GROUP BY …, a window] [HAVING …]"
-_JOIN = "FROM 'dt/+/temp' AS a INNER JOIN 'dt/+/hum' AS b ON topic(2, a) = topic(2, b), or LEFT JOIN"
 
 _SIGNS = {
     exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/", exp.Mod: "%",
@@ -81,6 +82,15 @@ class _Parser(SqlParser):
         name: parse for name, parse in SqlParser.NO_PAREN_FUNCTION_PARSERS.items() if name == "CASE"
     }
 
+    def raise_error(self, message: str, *token: Any) -> None:
+        at = (token and token[0]) or self._curr or self._prev
+        try:
+            super().raise_error(message, *token)
+        except ParseError as error:
+            if error.errors and at:
+                error.errors[0][_START] = at.start
+            raise
+
 
 class _Sql(Dialect):
     Parser = _Parser
@@ -97,26 +107,38 @@ class _Wrong(Exception):
 
 def parse(text: str) -> Answer:
     """One rule's text. Never raises."""
+    words: list[Word] = []
     try:
         if len(text) > TEXT_CHARS_MAX:
             raise _Wrong(None, f"is longer than {TEXT_CHARS_MAX} characters", "Split it into several rules")
+        words = _words(text)
+        if (wrong := beginning(words)) is not None:
+            return _mistake(text, *wrong)
         trees = _trees(text)
         if len(trees) != 1 or type(trees[0]) is not exp.Select:
-            raise _Wrong(None, "is not one SELECT", _SHAPE)
-        return Answer(plan=_Reader().plan(trees[0]))
-    except _Wrong as wrong:
-        line, column = _place(text, wrong.at)
-        return Answer(mistake=Mistake(line, column, wrong.problem, wrong.allowed))
+            raise _Wrong(None, "is not one SELECT", SHAPE)
+        reader = _Reader()
+        plan = reader.plan(trees[0])
+        lookups = tuple(Lookup(name, *_place(text, node)) for name, node in reader.lookups)
+        return Answer(plan=plan, lookups=lookups)
+    except _Wrong as error:
+        line, column = _place(text, error.at)
+        return Answer(mistake=Mistake(line, column, error.problem, error.allowed))
     except ParseError as error:
         first = error.errors[0] if error.errors else {}
-        line, end = first.get("line") or 1, first.get("col") or 1
-        column = max(1, end - len(first.get("highlight") or " ") + 1)
-        problem = f"{first.get('description') or 'is no SQL'} at {str(first.get('highlight'))[:40]!r}"
-        return Answer(mistake=Mistake(line, column, problem.replace("<class 'sqlglot.expressions.", "<"), _SHAPE))
-    except (TokenError, SqlglotError) as error:
-        return Answer(mistake=Mistake(1, 1, f"is no SQL: {str(error)[:200]}", _SHAPE))
+        return _mistake(text, *stumbled(words, int(first.get(_START) or 0), str(first.get("description"))))
+    except (TokenError, SqlglotError):
+        return _mistake(text, *unreadable(text))
     except (RecursionError, MemoryError):
         return Answer(mistake=Mistake(1, 1, "is nested too deeply", f"At most {DEPTH_MAX} levels"))
+
+
+def _mistake(text: str, at: int, problem: str, allowed: str) -> Answer:
+    return Answer(mistake=Mistake(*line_and_column(text, at), problem, allowed))
+
+
+def _words(text: str) -> list[Word]:
+    return [(token.start, text[token.start : token.end + 1]) for token in _Sql().tokenize(text)]
 
 
 def _trees(text: str) -> list[Any]:
@@ -124,13 +146,20 @@ def _trees(text: str) -> list[Any]:
     try:
         return [tree for tree in _Sql().parse(text) if tree is not None]
     except (AttributeError, TypeError, ValueError, LookupError, AssertionError) as error:
-        raise _Wrong(None, "is no SQL", _SHAPE) from error
+        raise _Wrong(None, "is no SQL", SHAPE) from error
 
 
 def _place(text: str, node: Any) -> tuple[int, int]:
     starts = [one.meta["start"] for one in node.walk() if "start" in one.meta] if node is not None else []
-    before = text[: min(starts)] if starts else ""
-    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+    return line_and_column(text, min(starts, default=0))
+
+
+def _written(node: Any) -> str:
+    """About as it is in the text."""
+    try:
+        return f"'{node.sql()[:40]}'"
+    except (SqlglotError, AttributeError, TypeError, ValueError, LookupError, AssertionError):
+        return "this"
 
 
 class _Reader:
@@ -138,13 +167,16 @@ class _Reader:
 
     def __init__(self) -> None:
         self._names: dict[str, int] = {}  # in a join: each topic's name and side
+        self.lookups: list[tuple[str, Any]] = []  # the tables that are named, and where
         self._by_column = False  # whether a column's name may stand in place of a field
 
     def plan(self, tree: exp.Select) -> Plan:
         for clause, value in tree.args.items():
             if value and clause not in _CLAUSES:
                 node = value if isinstance(value, exp.Expression) else value[0] if isinstance(value, list) else None
-                raise _Wrong(node, f"{clause.rstrip('_').upper()} is not known here", _SHAPE)
+                raise _Wrong(node, f"{clause.rstrip('_').upper()} is not known here", SHAPE)
+        if not tree.expressions:
+            raise _Wrong(None, "names no column", SHAPE)
         source, joined = tree.args.get("from_"), tree.args.get("joins") or []
         if len(joined) > 1:
             raise _Wrong(joined[1], "is a third topic", "Join two topics")
@@ -202,13 +234,13 @@ class _Reader:
         extra = [name for name, value in join.args.items() if value and name not in {"this", "side", "kind", "on"}]
         if on is None or extra or (side, kind) not in {("", ""), ("", "INNER"), ("LEFT", ""), ("LEFT", "OUTER")}:
             named = " ".join(word for word in (side, kind, *extra) if word).upper() or "JOIN without ON"
-            raise _Wrong(join, f"{named} is not known here", _JOIN)
+            raise _Wrong(join, f"{named} is not known here", JOINED)
         topics = []
         for place, one in enumerate((source.this if source is not None else None, join.this)):
             topics.append(self._topic(one, one, named=True))
             name = str(one.alias)
             if not name or name in self._names:
-                raise _Wrong(one, "a joined topic needs a name of its own", _JOIN)
+                raise _Wrong(one, "a joined topic needs a name of its own", JOINED)
             self._names[name] = place
         self._by_column = True
         group, window = self._group(tree.args.get("group"))
@@ -239,7 +271,7 @@ class _Reader:
             if has_aggregate(part):
                 raise _Wrong(on, "ON holds an aggregate", "Aggregates in HAVING")
         if not keys:
-            raise _Wrong(on, "ON sets nothing of the one topic equal to something of the other", _JOIN)
+            raise _Wrong(on, "ON sets nothing of the one topic equal to something of the other", JOINED)
         rest: list[Expression] = []
         for part in _parts(where):
             of = sides(part)
@@ -426,7 +458,7 @@ class _Reader:
         if kind is exp.Anonymous:
             return self._call(node, deeper)
         allowed = "Fields, literals, + - * / %, comparisons, AND OR NOT, IN, BETWEEN, LIKE, IS NULL, CASE, functions"
-        raise _Wrong(node, f"{kind.__name__.upper()} is not known here", allowed)
+        raise _Wrong(node, f"{_written(node)} is not known here", allowed)
 
     def _literal(self, node: exp.Literal) -> Value:
         if node.is_string:
@@ -508,6 +540,8 @@ class _Reader:
             raise _Wrong(
                 node, "lookup() takes a table's name, a key and a column's name", "lookup('sites', id, 'room')"
             )
+        if name == "lookup":
+            self.lookups.append((str(nodes[0].this), node))
         self._check_literals(node, name, args)
         if self._names and name not in AGGREGATES and Field(()) in args:
             raise _Wrong(node, "* would hold whole payloads", "The fields by name: a.c, b.rh")

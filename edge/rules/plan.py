@@ -103,11 +103,20 @@ class Mistake(msgspec.Struct, frozen=True):
     allowed: str
 
 
+class Lookup(msgspec.Struct, frozen=True):
+    """Where a rule's text names a table."""
+
+    table: str
+    line: int
+    column: int
+
+
 class Answer(msgspec.Struct, frozen=True):
-    """The child's answer for one rule: one of the two."""
+    """The child's answer for one rule: one of the two. lookups: of the plan."""
 
     plan: Plan | None = None
     mistake: Mistake | None = None
+    lookups: tuple[Lookup, ...] = ()
 
 
 JOIN_WINDOWS = ("TUMBLINGWINDOW", "HOPPINGWINDOW")

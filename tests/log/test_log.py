@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge.log import Batch, Log, LogOptions
+from edge.log.segment import segment_path
 from edge.log.writer import Records
 from edge.metrics import Metrics
 from tests.log.disk import Disk
@@ -398,3 +399,38 @@ def test_a_state_larger_than_a_segment_does_not_cost_a_segment_a_batch() -> None
     log.close()
     again = Log.open(FOLDER, disk, options=options(64 * 1024))
     assert (len(again.state), again.next) == (100, 101)
+
+
+def test_what_is_released_can_be_looked_at_while_its_segment_lives(log: Log, folder: str) -> None:
+    held = fill(log, 500)
+    log.release(400)
+    assert log.next > log.segments[-1].first > 1
+    log.commit()
+    oldest = log.segments[0].first
+    assert 1 < oldest < 400
+    expected = {number: data for number, data in held.items() if oldest <= number < 400}
+    assert dict(row for rows in log.read_released() for row in rows) == expected
+    assert next(log.read_released(399)) == [(399, held[399])]
+    assert list(log.read_released(400)) == []
+    assert list(dict(read_all(log))) == list(range(400, 501))
+    log.close()
+    again = Log.open_read_only(folder)
+    assert dict(row for rows in again.read_released() for row in rows) == expected
+    again.close()
+
+
+def test_damage_in_what_is_released_is_passed_over_and_counted_nowhere(log: Log, folder: str) -> None:
+    held = fill(log, 500)
+    first = log.segments[1]
+    until = first.first + 50
+    log.release(until)
+    log.commit()
+    assert log.segments[0] is first
+    path = Path(segment_path(folder, first.number))
+    body = bytearray(path.read_bytes())
+    body[body.index(held[first.first])] ^= 1
+    path.write_bytes(body)
+    found = dict(row for rows in log.read_released() for row in rows)
+    assert found.items() < {number: data for number, data in held.items() if first.first <= number < until}.items()
+    assert found
+    assert log.damages == ()

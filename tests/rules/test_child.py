@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from edge.rules.child import parse_rules
 from edge.rules.parse import parse
+from edge.rules.plan import Answer
 from edge.rules.rule import Rule
 from tests.rules.making import rows
 
@@ -94,6 +95,21 @@ DOCS = st.recursive(
 def test_any_text_is_answered_with_a_plan_or_a_mistake(text: str) -> None:
     answer = parse(text)
     assert (answer.plan is None) is not (answer.mistake is None)
+    assert_plain(answer)
+
+
+@given(words=st.lists(st.sampled_from(WORDS), max_size=12), cut=st.integers(0, 60))
+@settings(max_examples=300, deadline=None)
+def test_no_mistake_speaks_of_the_parsers_inside(words: list[str], cut: int) -> None:
+    assert_plain(parse(f"SELECT a FROM 'x' WHERE {' '.join(words)}"))
+    assert_plain(parse("SELECT topic(2), avg(c) FROM 'dt/#' WHERE c > 1 GROUP BY topic(2), COUNTWINDOW(3)"[:cut]))
+
+
+def assert_plain(answer: Answer) -> None:
+    if (mistake := answer.mistake) is not None:
+        told = f"{mistake.problem} {mistake.allowed}"
+        for inner in ("<class", "<core", "<query", "<functions", "sqlglot", "Token", "Required keyword", "tokenizing"):
+            assert inner not in told, told
 
 
 @given(expression=EXPRESSIONS, docs=st.lists(DOCS, max_size=4))

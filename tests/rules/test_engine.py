@@ -234,10 +234,53 @@ def test_csv_and_cbor_are_read_too(tmp_path: Path) -> None:
     assert house.count('rule_payloads_rejected{reason="payload_cbor"}') == 2
 
 
+FUNCTION = """
+[[function]]
+name = "f"
+exec = ["/bin/false"]
+subscribe = ["y"]
+from = ["rule:a"]
+publish = ["z", "x"]
+to = []
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "way"),
+    [
+        (
+            rule("a", "SELECT c FROM 'x'", 'from = ["boards", "rule:b"]\ntopic = "y"')
+            + rule("b", "SELECT c FROM 'y'", 'from = ["rule:a"]\ntopic = "x"'),
+            "rule[2].topic",
+            "'x' comes back to rule:a by 'x': rule:a gives 'y' to rule:b, rule:b gives 'x' to rule:a",
+        ),
+        (
+            rule("o", "SELECT c FROM 'o'")
+            + rule("a", "SELECT c FROM 'x'", 'from = ["function:f"]\ntopic = "y"')
+            + FUNCTION,
+            "rule[2].topic",
+            "'y' comes back to function:f by 'y': function:f gives 'x' to rule:a, rule:a gives 'y' to function:f",
+        ),
+        (
+            rule("a", "SELECT c FROM 'x/#'", 'from = ["rule:c"]\ntopic = "y"')
+            + rule("b", "SELECT c FROM 'y'", 'from = ["rule:a"]\ntopic = "z"')
+            + rule("c", "SELECT c FROM 'z'", 'from = ["rule:b"]\ntopic = "x/1"'),
+            "rule[3].topic",
+            "rule:a gives 'y' to rule:b, rule:b gives 'z' to rule:c, rule:c gives 'x/1' to rule:a",
+        ),
+        (rule("a", "SELECT c FROM 'x'", 'from = ["rule:a"]\ntopic = "x"'), "rule[1].topic", "back to it by 'x'"),
+    ],
+)
+def test_a_loop_is_told_with_what_closes_it_and_the_way_round(tmp_path: Path, text: str, field: str, way: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        House(text, tmp_path)
+    assert (refused.value.field, way in str(refused.value)) == (field, True), str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("rules", "problem"),
     [
-        (rule("r", "SELECT a FROM 'rule/#'", 'from = ["rule:r"]'), "comes back to the rule"),
+        (rule("r", "SELECT a FROM 'rule/#'", 'from = ["rule:r"]'), "rule[1].topic: "),
         (rule("r", "SELECT a FROM 'x/+'", 'from = ["broker"]\nto = ["broker"]\ntopic = "x/${a}"'), "comes back"),
         (
             rule("r", "SELECT a FROM 'rule/q'", 'from = ["rule:q"]')
@@ -246,6 +289,10 @@ def test_csv_and_cbor_are_read_too(tmp_path: Path) -> None:
         ),
         (rule("r", JOIN, 'from = ["boards", "rule:r"]\ntopic = "dt/x/hum"'), "comes back"),
         (rule("r", "SELECT a,\n  avrg(b) FROM 'x'"), "line 2, column 3: avrg() is no function. Did you mean avg()?"),
+        (
+            rule("r", "SELECT a,\n  lookup('sites', c, 'x') AS d FROM 'x'"),
+            "line 2, column 3: lookup() names no table: 'sites'. Add tables =",
+        ),
         (rule("r", "SELECT a FROM 'x'", 'to = ["clod"]'), "'clod' is nowhere"),
         (rule("r", "SELECT a FROM 'x'") * 2, "another rule's"),
         (rule("r", "SELECT a FROM 'x'", 'payload = "csv"'), "columns"),

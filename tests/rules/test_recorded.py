@@ -1,12 +1,15 @@
 """`edge try`, `edge replay`, `edge record`, `edge explain` as a person types them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge import cli
+from tests.test_runtime import ENVIRONMENT
 
 CONFIG = """
 [gateway]
@@ -104,3 +107,16 @@ def test_record_never_writes_over_a_file(folder: Path, capsys: pytest.CaptureFix
     code, _, err = edge(capsys, folder, "record", "dt/#", "--output", str(folder / "day.jsonl"))
     assert code == 2
     assert "File exists" in err
+
+
+@pytest.mark.parametrize("argv", [("try", "mean", "--input"), ("replay",)])
+def test_a_minus_is_stdin(folder: Path, argv: tuple[str, ...]) -> None:
+    recording = folder / "day.jsonl"
+
+    def said(file: str) -> str:
+        command = [sys.executable, "-m", "edge.cli", *argv, file, "--json", "--config", str(folder / "gateway.toml")]
+        with recording.open("rb") as stdin:
+            done = subprocess.run(command, stdin=stdin, capture_output=True, text=True, env=ENVIRONMENT, check=True)
+        return done.stdout
+
+    assert said("-") == said(str(recording)) != ""

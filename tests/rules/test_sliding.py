@@ -59,6 +59,7 @@ def same(found: list[Any], expected: list[Any]) -> bool:
         if values:
             exact = values[(len(values) - 1) // 2]
             assert abs(middle - exact) <= abs(exact) * 0.011
+            assert values[0] <= middle <= values[-1]
         else:
             assert middle is None
     return len(found) == len(expected) and all(alike(a, b) for a, b in zip(found, expected, strict=True))

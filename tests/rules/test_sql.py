@@ -246,7 +246,18 @@ def test_lookup_finds_a_column_of_a_table() -> None:
     ("sql", "line", "column", "problem"),
     [
         ("SELECT a,\n  avrg(b) FROM 'x'", 2, 3, "avrg() is no function"),
-        ("SELECT a FRM 'x'", 1, 14, "Unexpected token"),
+        ("SELECT a FRM 'x'", 1, 14, "'x' is not expected here"),
+        ("SELEC a FROM 'x'", 1, 1, "it begins with 'SELEC'"),
+        ("\n  (SELECT a FROM 'x')", 2, 3, "it begins with '('"),
+        ("SELECT a FROM 'x' WHERE c >", 1, 27, "something is missing after '>'"),
+        ("SELECT a FROM 'x'\nWHERE c = = 1", 2, 11, "something is missing before '='"),
+        ("SELECT (a FROM 'x'", 1, 11, ") is missing before 'FROM'"),
+        ("SELECT 'a' AS b, 'c FROM d", 1, 18, "' is opened here and not closed"),
+        ("SELECT a /* 'x' FROM 'x'", 1, 10, "/* is opened here and not closed"),
+        ("SELECT FROM 'x'", 1, 8, "names no column"),
+        ("SELECT VALUE c FROM 'x'", 1, 8, "SELECT VALUE is not known here"),
+        ("select value upper(c) FROM 'x'", 1, 8, "SELECT VALUE is not known here"),
+        ("SELECT a || b FROM 'x'", 1, 8, "'a || b' is not known here"),
         ("SELECT c, avg(d) FROM 'a' GROUP BY TUMBLINGWINDOW(ss, 1)", 1, 8, "c is neither in GROUP BY"),
         ("SELECT avg(d) FROM 'a'", 1, 8, "need a window"),
         ("SELECT a FROM 'a/#/b'", 1, 15, "filter_wildcard"),
@@ -280,6 +291,25 @@ def test_a_wrong_rule_is_refused_with_its_place(sql: str, line: int, column: int
     assert problem in mistake.problem
     assert (mistake.line, mistake.column) == (line, column)
     assert mistake.allowed
+
+
+@pytest.mark.parametrize(
+    "columns", ["value", "VALUE, a", "value AS v", "value.a", "value + 1 AS v", "value[0]", "value IN (1) AS v"]
+)
+def test_a_field_may_be_called_value(columns: str) -> None:
+    assert parse(f"SELECT {columns} FROM 'x'").plan is not None
+
+
+def test_what_is_allowed_is_told_by_the_clause() -> None:
+    def allowed(sql: str) -> str:
+        mistake = parse(sql).mistake
+        assert mistake is not None
+        return mistake.allowed
+
+    assert allowed("SELECT a FROM 'x' WHERE c >").startswith("A condition such as")
+    assert allowed("SELECT a FROM 'x' WHERE").startswith("A condition such as")
+    assert allowed("SELECT a FROM 'x' GROUP a").startswith("GROUP BY fields and one window")
+    assert "then FROM" in allowed("SELECT a FRM 'x'")
 
 
 def test_no_text_of_a_rule_becomes_code() -> None:

@@ -176,6 +176,28 @@ def test_a_percentile_is_within_one_percent() -> None:
     assert math.isclose(row["p"], 40, rel_tol=0.011)
 
 
+@pytest.mark.parametrize("window", ["COUNTWINDOW(2)", "TUMBLINGWINDOW(ms, 10)", "SESSIONWINDOW(ms, 5)"])
+@given(values=st.lists(st.floats(-1e12, 1e12) | st.integers(-9, 9), min_size=2, max_size=2), share=st.floats(0, 1))
+@settings(max_examples=50, deadline=None)
+def test_a_percentile_lies_within_its_data(window: str, values: list[float], share: float) -> None:
+    made = rule(f"SELECT percentile(c, {share:.4f}) AS p FROM 'x' GROUP BY {window}", time=("t",))
+    found = run(made, list(zip((0, 1, 100), (*"aaa",), (*values, 0), strict=True)))
+    assert min(values) <= found[0]["p"] <= max(values)
+
+
+def test_a_percentile_of_two_is_one_of_them() -> None:
+    made = rule("SELECT percentile(c, 0.5) AS p FROM 'x' GROUP BY COUNTWINDOW(2)")
+    assert run(made, [(0, "a", 3), (0, "a", 5)]) == [{"p": 3}]
+
+
+def test_what_was_merged_and_restored_knows_its_extremes() -> None:
+    sql = "SELECT percentile(c, 1) AS high, percentile(c, 0) AS low FROM 'x' GROUP BY SESSIONWINDOW(ms, 5)"
+    made, again = (rule(sql, time=("t",), lateness_ms=50) for _ in range(2))
+    run(made, [(0, "a", 3), (8, "a", 7.2)])  # alone their buckets would give 2.97 and 7.25
+    again.restore({name: raw for name, raw in made.state().items() if raw})
+    assert run(again, [(4, "a", 5), (100, "a", 0)]) == [{"high": 7.2, "low": 3}]
+
+
 def test_having_keeps_groups_by_the_name_of_a_column() -> None:
     made = rule(
         "SELECT g, count(*) AS n FROM 'x' GROUP BY g, TUMBLINGWINDOW(ms, 10) HAVING n > 1 AND max(c) < 9", time=("t",)
