@@ -23,13 +23,14 @@ from edge.functions.asks import Asks
 from edge.functions.child import Spawn
 from edge.functions.crew import Version
 from edge.functions.figures import FunctionStatus
+from edge.functions.grants import Grants
 from edge.functions.inbox import Inbox, inbox_settings
 from edge.functions.invocation import Invocation
 from edge.functions.pool import Pool
 from edge.functions.requirements import tidy
 from edge.functions.surroundings import Answer, Surroundings
 from edge.functions.versions import CodeError, Signature, forget_others, signature, take_over
-from edge.functions.wire import Invoke, Reply, Shadow
+from edge.functions.wire import Invoke, Shadow
 from edge.log import Log
 from edge.logs import log_event
 from edge.messages import Target
@@ -182,11 +183,8 @@ class Functions:
             known = ", ".join(self._functions) or "none"
             raise InputRejected("no_such_function", f"{name!r}; there are {known}") from None
 
-    def _ask(self, function: str, request: Shadow | Invoke, answer: Answer) -> None:
-        if (asker := self._functions.get(function)) is not None:
-            self._asks.ask(asker.pool, request, answer)
-        else:
-            answer(Reply(request.id, ok=False, error="unavailable", message="the function is about to end"))
+    def _ask(self, grants: Grants, request: Shadow | Invoke, answer: Answer) -> None:
+        self._asks.ask(grants, request, answer)
 
     def _invoke(self, name: str, invocation: Invocation) -> bool:
         function = self._functions.get(name)
