@@ -68,6 +68,8 @@ class Pool:
         self._call_ids = 0
         self._touched: dict[Slot, None] = {}
         self._paused: set[Slot] = set()
+        self._left: dict[int, int] = {}
+        """The last publish by when a worker of that version had ended."""
         self.is_held = self.is_started = self._turn_due = self._stopped = self._stopping = self._learned = False
         self.problem = ""
         """What is wrong with the files as they are now."""
@@ -84,6 +86,14 @@ class Pool:
     def version(self) -> Version:
         """The one that runs, or is being tried."""
         return self._crew.candidate or self._crew.version
+
+    @property
+    def versions(self) -> set[int]:
+        """The numbers of those of which anything is left: workers, or publishes that are not settled."""
+        crew, oldest = self._crew, self._publishes.oldest
+        for version in [one for one, last in self._left.items() if oldest is None or last < oldest]:
+            del self._left[version]
+        return {crew.version.number, self.version.number, *self._left, *(slot.version for slot in crew.slots)}
 
     def letters(self, stream: Target | None) -> None:
         """Where dead letters go from now on."""
@@ -480,6 +490,7 @@ class Pool:
                 self._bury(job)
         else:
             self._calls.ended((), [*begun, *others], self._now())
+        self._left[slot.version] = self._publishes.newest
         self._lines.ended(slot)
         self._paused.discard(slot)
         self._touched.pop(slot, None)
