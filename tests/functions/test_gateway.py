@@ -393,3 +393,42 @@ def test_secrets_are_given_and_kept_from_other_functions(world: World) -> None:
         event.write_text(pattern)
         done = edge("invoke", "other", "--event", str(event), "--topic", "dt/x", "--config", str(world.file), "--json")
         assert json.loads(done.stdout)["result"] in {"[]", None}, done.stdout
+
+
+SAYS = """\
+import os
+from edge import on, publish
+
+@on("dt/+")
+def say(message):
+    publish(os.environ["SAYS"] + "/x", message.payload)
+"""
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_grants_that_change_under_load_lose_nothing_whether_the_new_version_starts_or_not(
+    world: World, *, starts: bool
+) -> None:
+    world.code(SAYS)
+    old = world.file.read_text().replace("out/#", "ya/#") + 'environment = { SAYS = "ya" }\n'
+    world.file.write_text(old)
+    with running(world.file) as process:
+        wait_for_event(process, "function_ready")
+        world.wait_subscribed()
+        for number in range(300):
+            world.source.publish(f"dt/t{number % 10}", b"%d" % number)
+            if number == 100:
+                if not starts:
+                    world.code("this is no Python")
+                world.file.write_text(old.replace("ya", "yb"))
+            time.sleep(0.005)
+        if not starts:
+            wait_for_event(process, "function_change_refused")
+            world.source.publish("dt/x", b"300")
+            assert until(lambda: len(world.payloads("ya/x")) == 301)
+            world.code(SAYS)
+        assert until(lambda: world.payloads("yb/x") or world.source.publish("dt/x", b"more"))
+        sent = {b"%d" % number for number in range(300)}
+        assert until(lambda: sent <= {*world.payloads("ya/x"), *world.payloads("yb/x")})
+        shown = world.function()
+        assert (shown["errors"], shown["publishes_refused"], shown["denied"]) == (0, 0, 0)
