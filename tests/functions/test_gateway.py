@@ -186,6 +186,8 @@ def test_a_function_is_listed_with_what_holds_it(world: World) -> None:
         assert shown["memory_bytes"] > 0
         listed = json.loads(edge("function", "list", "--config", str(world.file), "--json").stdout)
         assert [one["name"] for one in listed] == ["double"]
+        assert listed[0]["publishes_refused"] == 0
+        assert "publishes_refused: 0" in edge("function", "show", "double", "--config", str(world.file)).stdout
         assert "function double: ready" in edge("status", "--config", str(world.file)).stdout
         assert edge("function", "show", "none", "--config", str(world.file)).returncode == 2
 
@@ -432,3 +434,17 @@ def test_grants_that_change_under_load_lose_nothing_whether_the_new_version_star
         assert until(lambda: sent <= {*world.payloads("ya/x"), *world.payloads("yb/x")})
         shown = world.function()
         assert (shown["errors"], shown["publishes_refused"], shown["denied"]) == (0, 0, 0)
+
+
+def test_what_the_routes_refuse_is_listed_and_ends_as_a_dead_letter(world: World) -> None:
+    text = world.file.read_text().replace('to = ["cloud"]', "max_attempts = 1")
+    world.file.write_text(f'{text}[[route]]\nfrom = "function:double"\ntopic = "out/taken"\nto = ["cloud"]\n')
+    with running(world.file) as process:
+        wait_for_event(process, "function_ready")
+        world.wait_subscribed()
+        world.source.publish("dt/lost", b"1")
+        world.source.publish("dt/taken", b"2")
+        assert until(lambda: world.function()["dead_letters"] == 1)
+        assert until(lambda: world.payloads("out/taken") == [b"4"])
+        assert "1 publishes refused" in edge("function", "list", "--config", str(world.file)).stdout
+        assert "publishes_refused" in edge("status", "--config", str(world.file)).stdout
