@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
@@ -105,7 +106,9 @@ class _OneCall:
         one = self._invocation
         self._began_at = self._around.now()
         timeout_s = self._version.settings.timeout_s
-        self._crew.send(slot, Call(1, one.topic, one.payload, "invoke", timeout_s, context=one.context))
+        request = str(uuid.uuid4())
+        call = Call(1, one.topic, one.payload, "invoke", timeout_s, context=one.context, request=request)
+        self._crew.send(slot, call)
         self._crew.flush(slot)
         asyncio.get_running_loop().call_later(timeout_s + 1, self._late, slot)
 

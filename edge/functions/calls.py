@@ -46,7 +46,8 @@ ONCE: Final = Retry(max_attempts=1)
 class Job:
     """number: its record in the inbox, 0 for none. message: None while only the number is kept. attempt: of the next
     call, or of the one under way. open: its publishes that are not settled. refused: what became of one that did not go
-    out, so that the call failed."""
+    out, so that the call failed. request: its name for the
+    handler, given with its first attempt."""
 
     __slots__ = (
         "alone",
@@ -63,6 +64,7 @@ class Job:
         "number",
         "open",
         "refused",
+        "request",
         "retry",
         "schedule",
         "size",
@@ -76,7 +78,7 @@ class Job:
         self.size = len(message.payload) + HELD_OVERHEAD_BYTES
         self.alone = self.has_returned = self.is_buried = False
         self.open = 0
-        self.error = self.refused = ""
+        self.error = self.refused = self.request = ""
         self.retry: Retry | None = None
         self.schedule = 0
         self.context = b""

@@ -13,7 +13,9 @@ Invariants:
 import asyncio
 import contextlib
 import logging
+import os
 from functools import partial
+from hashlib import blake2b
 from typing import Final
 
 from edge.config_functions import FunctionSettings
@@ -66,6 +68,8 @@ class Pool:
         self._handled = Handled(None)
         self._ended: list[int] = []
         self._call_ids = 0
+        self._life = os.urandom(16)
+        """Names what is in no inbox: unlike the inbox's own name, not that of another start."""
         self._touched: dict[Slot, None] = {}
         self._paused: set[Slot] = set()
         self._left: dict[int, int] = {}
@@ -359,6 +363,8 @@ class Pool:
             return
         self._call_ids += 1
         id_ = self._call_ids
+        if not job.request:
+            job.request = _request(self.inbox.identity, job.number) if job.number else _request(self._life, id_)
         reading = message.reading
         if job.number and self.inbox.is_from_nowhere(message):
             reading = None
@@ -375,6 +381,7 @@ class Pool:
             message.properties,
             job.schedule,
             job.context,
+            job.request,
         )
         try:
             self._crew.send(slot, call)
@@ -578,6 +585,11 @@ class Pool:
 
     def printed(self, slot: Slot, pipe: Pipe, data: bytes) -> None:
         self._lines.printed(slot, pipe, data, self._now())
+
+
+def _request(whose: bytes, number: int) -> str:
+    digits = blake2b(b"%d" % number, digest_size=16, key=whose).hexdigest()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _retry(settings: FunctionSettings) -> Retry:

@@ -87,7 +87,8 @@ class Configure(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
 class Call(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
     """Run the handler. deadline_s: how long it may take, from when the worker begins it. attempt: from 1. schedule:
     which of `Ready.schedules`, for its kind alone; in Lambda's style always 0. client: who sent the message, empty when
-    not known. context: for `invoke`, the JSON of Lambda's client context, or empty."""
+    not known. context: for `invoke`, the JSON of Lambda's client context, or empty. request: names it for good, the
+    same for all attempts, in the form of a UUID; empty when the gateway has no name for it."""
 
     id: int
     topic: str
@@ -101,6 +102,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
     properties: Properties | None = None
     schedule: int = 0
     context: bytes = b""
+    request: Name = ""
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):

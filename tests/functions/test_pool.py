@@ -723,6 +723,33 @@ def test_a_kill_between_any_two_calls_loses_nothing_and_repeats_little(tmp_path:
         assert seen == [b"%d" % number for number in range(count)]
 
 
+def test_a_request_keeps_its_name_over_retries_and_restarts_and_shares_it_with_no_other(tmp_path: Path) -> None:
+    names: dict[bytes, set[str]] = {}
+    others: list[str] = []
+
+    def script(child: FakeChild, call: Call) -> Said:
+        assert [len(part) for part in call.request.split("-")] == [8, 4, 4, 4, 12]
+        if call.kind != "message":
+            others.append(call.request)
+            return Done(call.id)
+        names.setdefault(call.payload, set()).add(call.request)
+        return failing(call)
+
+    async def life(seconds: float, *payloads: bytes) -> None:
+        rig = Rig(tmp_path, FakeSpawn(script), max_attempts=100, max_delay_s=2.0, every="1 s", handler="h")
+        rig.send(*payloads, topic=f"t{len(others)}")
+        rig.pool.invoke(Invocation("t", b"x", lambda one: None))
+        await asyncio.sleep(seconds)
+        rig.kill()
+
+    run_virtual(life(5.5, b"1"))
+    run_virtual(life(5.5, b"2"))
+    assert [len(found) for found in names.values()] == [1, 1]
+    found = [*others, *(one for some in names.values() for one in some)]
+    assert len(others) >= 10
+    assert len(set(found)) == len(found)
+
+
 def test_attempts_and_what_is_done_above_a_failing_message_survive_a_kill(tmp_path: Path) -> None:
     letters = Receiver()
 
