@@ -113,6 +113,7 @@ class Runtime:
             letters=self._outbox.dead_letters,
             shadows=Shadows(self._connections.get("cloud"), f"{config.gateway.name}-{os.getpid()}"),
             changed=self._functions_changed,
+            is_behind=lambda: self._reload.is_behind,
         )
         self._marks = marks = self._outbox.marks(lambda: self._routes, self._keeper)
         self._boards = [

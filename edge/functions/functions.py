@@ -43,7 +43,7 @@ from edge.router import Router
 
 FOLDER: Final = "functions"
 INBOX: Final = "inbox"
-WATCH_INTERVAL_S: Final = 0.5
+WATCH_INTERVAL_S: Final = 0.25
 STOP_PATIENCE_S: Final = 5.0
 LOOK_S_A_FILE, LOOK_S_MAX = 0.002, 5.0  # folders of very many files are looked at more seldom
 BEGIN_S: Final = 10.0  # an invocation waits so long for its turn
@@ -58,10 +58,12 @@ MakeSpawn = Callable[[Callable[[Coroutine[Any, Any, None]], object]], Spawn]
 class _Function:
     """One, as it is now."""
 
-    __slots__ = ("again_at", "busy", "folder", "number", "pool", "routes", "seen", "settings", "versions")
+    __slots__ = ("again_at", "busy", "folder", "looked", "number", "pool", "routes", "seen", "settings", "versions")
 
     def __init__(self, settings: FunctionSettings, folder: str, seen: Signature, pool: Pool, routes: Routes) -> None:
         self.settings, self.folder, self.seen, self.pool = settings, folder, seen, pool
+        self.looked = seen
+        """How its files were at the last look."""
         self.number = 1
         self.routes = routes
         self.versions = {1: routes}
@@ -73,7 +75,8 @@ class _Function:
 class Functions:
     """make_spawn: given what creates tasks, gives what starts processes. letters: the dead-letter stream of a name.
 
-    changed: called when inboxes or `kept_routes` came or went. Raises ConfigError."""
+    changed: called when inboxes or `kept_routes` came or went. is_behind: whether a
+    changed gateway file is not taken yet. Raises ConfigError."""
 
     def __init__(
         self,
@@ -85,10 +88,12 @@ class Functions:
         letters: Callable[[str], Target | None],
         shadows: Shadows,
         changed: Callable[[], None] = lambda: None,
+        is_behind: Callable[[], bool] = lambda: False,
         now: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
         self._config, self._router, self._metrics = config, router, metrics
+        self._is_behind = is_behind
         self._letters, self._changed, self._now, self._unix_time = letters, changed, now, unix_time
         self._group: asyncio.TaskGroup | None = None
         self._around = Surroundings(
@@ -292,9 +297,12 @@ class Functions:
         for function in self._functions.values():
             if function.busy or not function.pool.is_started or self._now() < function.again_at:
                 continue
-            seen = signature(function.settings)
+            before, seen = function.looked, signature(function.settings)
+            function.looked = seen
             function.again_at = self._now() + min(len(seen) * LOOK_S_A_FILE, LOOK_S_MAX)
-            if seen != function.seen:
+            # Code and the gateway file that are saved together go together: the file is looked at as often, and taken
+            # when it has rested as long.
+            if seen != function.seen and seen == before and not self._is_behind():
                 function.busy = True
                 renewal = self._create_task(self._renew(function, seen))
                 self._renewals.add(renewal)

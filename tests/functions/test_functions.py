@@ -50,6 +50,7 @@ class House:
     def __init__(self, folder: Path, text: str, spawn: FakeSpawn) -> None:
         self.folder, self.spawn = folder, spawn
         self.metrics = Metrics()
+        self.is_behind = False
         self.config = self.read(text)
         (folder / "state").mkdir(exist_ok=True)  # as the runtime does
         self.router = Router(self.config.all_routes, self.metrics)
@@ -64,6 +65,7 @@ class House:
             letters=self.outbox.dead_letters,
             shadows=Shadows(None, "g"),
             changed=self._reroute,
+            is_behind=lambda: self.is_behind,
         )
         self.source = Source()
         self._receipt = 0
@@ -289,6 +291,23 @@ def test_settings_that_change_while_others_are_taken_over_are_taken_over_too(tmp
         await house.until(lambda: house.functions._functions["a"].busy)
         house.apply(granting("third"))
         await house.until(lambda: bool(spawn.running) and spawn.running[-1].launch.settings.publish == ("third/#",))
+
+    lived(test, tmp_path, spawn, granting("out"))
+
+
+def test_changed_code_waits_for_a_changed_gateway_file_that_is_not_taken_yet(tmp_path: Path) -> None:
+    spawn = FakeSpawn(publishing)
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        (tmp_path / "a.py").write_text("# for the new settings")
+        await asyncio.sleep(0.1)
+        house.is_behind = True
+        await asyncio.sleep(1.0)
+        house.is_behind = False
+        house.apply(granting("other"))
+        await house.until(lambda: len(spawn.children) == 2)
+        assert [child.launch.settings.publish for child in spawn.children] == [("out/#",), ("other/#",)]
 
     lived(test, tmp_path, spawn, granting("out"))
 

@@ -1,6 +1,7 @@
 """Functions in the real gateway process beside real mosquittos."""
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -434,6 +435,29 @@ def test_grants_that_change_under_load_lose_nothing_whether_the_new_version_star
         assert until(lambda: sent <= {*world.payloads("ya/x"), *world.payloads("yb/x")})
         shown = world.function()
         assert (shown["errors"], shown["publishes_refused"], shown["denied"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("first", ["code", "file"])
+def test_code_and_gateway_file_saved_together_go_together(world: World, first: str) -> None:
+    old = world.file.read_text() + "max_attempts = 1\n"
+    world.file.write_text(old)
+    with running(world.file) as process:
+        wait_for_event(process, "function_ready")
+        world.wait_subscribed()
+        names = ["out", "second", "third", "fourth"]
+        for before, after in itertools.pairwise(names):
+            saves = {
+                "code": lambda: world.code(DOUBLE.replace("out/", f"{after}/")),  # noqa: B023
+                "file": lambda: world.file.write_text(old.replace("out/#", f"{after}/#")),  # noqa: B023
+            }
+            world.source.publish("dt/x", b"1")
+            for place in sorted(saves, key=lambda place: place != first):
+                saves[place]()
+                time.sleep(0.1)
+            assert until(lambda: world.payloads(f"{after}/x") or world.source.publish("dt/x", b"2"))  # noqa: B023
+            assert until(lambda: world.payloads(f"{before}/x"))  # noqa: B023
+        shown = world.function()
+        assert (shown["errors"], shown["denied"], shown["publishes_refused"]) == (0, 0, 0)
 
 
 def test_what_the_routes_refuse_is_listed_and_ends_as_a_dead_letter(world: World) -> None:
