@@ -45,7 +45,9 @@ def _list(args: argparse.Namespace) -> int:
         print(msgspec.json.format(msgspec.json.encode(rows)).decode())
     for row in () if args.json else rows:
         p99 = "" if row["p99_ms"] is None else f", p99 {row['p99_ms']:g} ms"
-        print(f"{row['name']}: {row['state']}, {row['calls']} calls{p99}, {row['errors']} errors")
+        lost = {"publishes refused": row["publishes_refused"], "publishes denied": row["denied"]}
+        went = "".join(f", {count:g} {what}" for what, count in lost.items() if count)
+        print(f"{row['name']}: {row['state']}, {row['calls']} calls{p99}, {row['errors']} errors{went}")
     return DONE
 
 

@@ -64,9 +64,8 @@ def _function(function: dict[str, Any]) -> str:
         state = f"backing off, started again in {function['next_start_s']:g} s"
     p99 = "" if function["p99_ms"] is None else f", p99 {function['p99_ms']:g} ms"
     parts = [f"{state}, {function['calls']} calls{p99}, {function['backlog']} messages waiting"]
-    if errors := _counted(
-        {name: function[name] for name in ("errors", "timeouts", "retries", "dead_letters", "denied")}
-    ):
+    shown = "errors", "timeouts", "retries", "dead_letters", "denied", "publishes_refused"
+    if errors := _counted({name: function[name] for name in shown}):
         parts.append(errors)
     if function["memory_bytes"]:
         parts.append(f"{function['memory_bytes'] / 1_048_576:.1f} MB")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from edge.config_functions import FunctionSettings, check_functions, function_routes, with_absolute_paths
+from edge.config_functions import FunctionSettings, check_functions, function_routes, is_shadow, with_absolute_paths
 from edge.errors import ConfigError, InputRejected
 from edge.loops import Node, find_loop
 from edge.topics import check_filter, check_topic, overlap
@@ -507,6 +507,7 @@ def _check_rules(config: Config) -> None:
 def _check_functions(config: Config) -> None:
     """Where the functions' names lead to, and that none feeds itself. Rules may lie between: edge.rules.build."""
     check_functions(config.file, config.functions)
+    sources = {route.source for route in config.all_routes} | {name for rule in config.rules for name in rule.source}
     for place, one in enumerate(config.functions, 1):
         ends = _ends(config)
         for what, named, known in (("from", one.sources, _sources(config)), ("to", one.to, ends)):
@@ -514,6 +515,10 @@ def _check_functions(config: Config) -> None:
                 if name not in known:
                     problem = f"{name!r} is nowhere in this file"
                     raise ConfigError(config.file, f"function[{place}].{what}", problem, _hint(name, sorted(known)))
+        if one.target not in sources and not all(is_shadow(topic) for topic in one.publish):
+            problem = "is empty beside publish, and nothing else takes what it publishes"
+            fix = f'Name who gets it, such as to = ["cloud"], or write a [[route]] from = "{one.target}".'
+            raise ConfigError(config.file, f"function[{place}].to", problem, fix)
         for source in one.sources:
             for topic in one.subscribe:
                 route = RouteSettings(source=source, topic=topic, to=(one.target,))

@@ -92,6 +92,12 @@ def function_routes(functions: Sequence[FunctionSettings]) -> list[tuple[int, st
     return found
 
 
+def is_shadow(topic_filter: str) -> bool:
+    """Of a device shadow: to grant it is to let a function ask for it, whether it publishes anything or not."""
+    levels = topic_filter.split("/")
+    return levels[:2] == ["$aws", "things"] and levels[3:4] == ["shadow"]
+
+
 def with_absolute_paths(functions: Sequence[FunctionSettings], base: Path) -> tuple[FunctionSettings, ...]:
     """base: the gateway file's folder. Of `exec` the program is a path where it holds a slash."""
 

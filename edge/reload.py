@@ -54,6 +54,8 @@ class Reload:
     ) -> None:
         self._config, self._prepare, self._files = config, prepare, files
         self._asked = asyncio.Event()
+        self._taken: Signature = []  # so that what changed since the start began is found
+        self._is_taking = False
         self._applied = metrics.counter("configuration_changes", outcome="applied")
         self._refused = metrics.counter("configuration_changes", outcome="refused")
         self.status = ReloadStatus()
@@ -62,9 +64,13 @@ class Reload:
         """At once, and whether anything looks changed or not."""
         self._asked.set()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether a file differs from what was taken last, or is being taken."""
+        return self._is_taking or self._signature() != self._taken
+
     async def run(self) -> None:
         """Until cancelled."""
-        taken: Signature = []  # so that what changed since the start began is found
         seen: Signature = []
         while True:
             try:
@@ -75,9 +81,12 @@ class Reload:
                 asked = True
                 self._asked.clear()
             before, seen = seen, self._signature()
-            if asked or (seen != taken and seen == before):
-                taken = seen
-                await self._take()
+            if asked or (seen != self._taken and seen == before):
+                self._taken, self._is_taking = seen, True
+                try:
+                    await self._take()
+                finally:
+                    self._is_taking = False
 
     async def _take(self) -> None:
         try:

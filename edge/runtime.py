@@ -112,7 +112,8 @@ class Runtime:
             self._processes,
             letters=self._outbox.dead_letters,
             shadows=Shadows(self._connections.get("cloud"), f"{config.gateway.name}-{os.getpid()}"),
-            changed=self._inboxes_changed,
+            changed=self._functions_changed,
+            is_behind=lambda: self._reload.is_behind,
         )
         self._marks = marks = self._outbox.marks(lambda: self._routes, self._keeper)
         self._boards = [
@@ -171,10 +172,10 @@ class Runtime:
         """Between two batches: from the next on messages go the new ways."""
         self._read = list(read)
         self._routes = [*config.all_routes, *rule_routes(read)]
-        self._router.change(self._routes)
+        self._reroute()
         self._rules.change(rules, self._routes)
         self._live = config
-        self._functions.apply(config.functions)
+        self._functions.apply(config)
         self._marks.forget_keepers()
         self._subscribe()
 
@@ -237,8 +238,12 @@ class Runtime:
         hidden.append(config.gateway.data_dir)
         return Processes(create_task, config.gateway.name, tuple(hidden))
 
-    def _inboxes_changed(self) -> None:
+    def _functions_changed(self) -> None:
         self._marks.forget_keepers()
+        self._reroute()
+
+    def _reroute(self) -> None:
+        self._router.change([*self._routes, *self._functions.kept_routes])
 
     def _keeper(self, name: str) -> Keeper | None:
         """Of a target that is no stream."""

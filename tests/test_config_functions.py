@@ -94,6 +94,23 @@ def test_functions_may_stand_wherever_a_source_or_a_target_may() -> None:
 
 
 @pytest.mark.parametrize(
+    "taken",
+    [
+        '[[route]]\nfrom = "function:mean"\ntopic = "agg/#"\nto = ["cloud"]\n',
+        '[[stream]]\nname = "late"\nfrom = ["function:mean"]\n',
+        '[[rule]]\nname = "warm"\nsql = "SELECT c FROM \'a/+\'"\nfrom = ["function:mean"]\nto = ["cloud"]\n',
+        changed(name='"next"', from_='["function:mean"]', subscribe='["agg/#"]'),
+    ],
+)
+def test_what_a_function_publishes_may_be_taken_by_others_than_its_to(taken: str) -> None:
+    assert check(changed(publish='["agg/#"]') + taken).functions[0].to == ()
+
+
+def test_the_grant_of_a_shadow_needs_no_to() -> None:
+    assert check(changed(publish='["$aws/things/g/shadow/#"]')).functions[0].to == ()
+
+
+@pytest.mark.parametrize(
     ("text", "field", "problem"),
     [
         (changed(name='"Mean"'), "function[1].name", "matching regex"),
@@ -116,6 +133,12 @@ def test_functions_may_stand_wherever_a_source_or_a_target_may() -> None:
         (changed(publish='["a"]', to='["stream:x"]'), "function[1].to", "nowhere in this file"),
         (changed(publish='["a"]', to='["rule:cold"]'), "function[1].to", "nowhere in this file"),
         (changed(publish='["a"]', to='["function:mean"]'), "function[1].to", "names the function itself"),
+        (changed(publish='["agg/#"]'), "function[1].to", "nothing else takes what it publishes"),
+        (
+            changed(publish='["$aws/things/g/shadow/get", "a"]'),
+            "function[1].to",
+            'Name who gets it, such as to = ["cloud"',
+        ),
         (changed(from_='["cloud"]', subscribe='["cmd/{board}"]'), "function[1].subscribe", "holds {board}"),
         (changed(max_delay_s="0.5"), "function[1].max_delay_s", "is below interval_s"),
         (changed(environment='{ LD_PRELOAD = "x" }'), "function[1].environment", "holds LD_PRELOAD"),

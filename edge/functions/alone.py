@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
@@ -72,7 +73,7 @@ def _route(source: str, sender: str, messages: Sequence[Message], origin: Origin
     """Nothing goes anywhere."""
 
 
-def _ask(function: str, request: Shadow | Invoke, answer: Answer) -> None:
+def _ask(grants: Grants, request: Shadow | Invoke, answer: Answer) -> None:
     answer(Reply(request.id, ok=False, error="unavailable", message="no gateway runs: only publish works"))
 
 
@@ -83,7 +84,6 @@ class _OneCall:
         self._version, self._around = version, around
         self._crew = Crew(version, around, self)
         self._crew.want = 1
-        self._grants = Grants(version.settings.publish)
         self._over = asyncio.Event()
         self._gone = asyncio.Event()
         self._invocation = Invocation(topic, payload, lambda one: self._over.set())
@@ -106,7 +106,9 @@ class _OneCall:
         one = self._invocation
         self._began_at = self._around.now()
         timeout_s = self._version.settings.timeout_s
-        self._crew.send(slot, Call(1, one.topic, one.payload, "invoke", timeout_s, context=one.context))
+        request = str(uuid.uuid4())
+        call = Call(1, one.topic, one.payload, "invoke", timeout_s, context=one.context, request=request)
+        self._crew.send(slot, call)
         self._crew.flush(slot)
         asyncio.get_running_loop().call_later(timeout_s + 1, self._late, slot)
 
@@ -122,7 +124,7 @@ class _OneCall:
                     self._publish(slot, frame)
                 case Shadow() | Invoke():
                     if frame.id:
-                        _ask("", frame, lambda reply: self._crew.send(slot, reply))
+                        _ask(slot.grants, frame, lambda reply: self._crew.send(slot, reply))
                 case _:
                     pass
         self._crew.flush(slot)
@@ -152,7 +154,7 @@ class _OneCall:
 
     def _publish(self, slot: Slot, one: Publish) -> None:
         try:
-            self._grants.check(one.topic, one.payload)
+            slot.grants.check(one.topic, one.payload)
         except Denial as denial:
             reply = Reply(one.id, ok=False, error=denial.reason, message=denial.detail)
         else:

@@ -156,6 +156,9 @@ class Gateway(Protocol):
 
     def ask(self, request: Request) -> wire.Reply: ...
 
+    def deny(self, request: Request) -> wire.Reply:
+        """As ask, of what is not granted: the gateway counts it. In an async handler too, which waits for nothing."""
+
     async def aask(self, request: Request) -> wire.Reply: ...
 
 
@@ -209,7 +212,9 @@ def publish(
     properties = _properties(content_type, response_topic, correlation_data, expiry_s, user)
     asked = _publishing(topic, payload, qos, retain, properties)
     gateway = connected()
-    if wait or not granted(gateway, topic):
+    if not granted(gateway, topic):
+        _done(gateway.deny(asked))
+    elif wait:
         _done(gateway.ask(asked))
     else:
         gateway.tell(asked)

@@ -5,24 +5,15 @@ for a named one); another function is invoked by whoever names it in `to`.
 """
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from edge.cloud.shadows import ShadowFailed, Shadows
-from edge.functions.grants import Denial
+from edge.functions.grants import Denial, Grants
 from edge.functions.invocation import Invocation
 from edge.functions.surroundings import Answer
 from edge.functions.wire import Invoke, Reply, Shadow
 
 UNDER_WAY_MAX: Final = 64
-
-
-class Asker(Protocol):
-    """A function, as far as this goes."""
-
-    def may_publish(self, topic: str) -> None:
-        """Raises Denial."""
-
-    def may_invoke(self, function: str) -> bool: ...
 
 
 class Asks:
@@ -38,14 +29,14 @@ class Asks:
         self._thing, self._shadows, self._create_task, self._invoke = thing, shadows, create_task, invoke
         self._under_way = 0
 
-    def ask(self, asker: Asker, request: Shadow | Invoke, answer: Answer) -> None:
+    def ask(self, grants: Grants, request: Shadow | Invoke, answer: Answer) -> None:
         if isinstance(request, Invoke):
-            self._ask_function(asker, request, answer)
+            self._ask_function(grants, request, answer)
             return
         thing = request.thing or self._thing
         named = f"name/{request.name}/" if request.name else ""
         try:
-            asker.may_publish(f"$aws/things/{thing}/shadow/{named}{request.action}")
+            grants.may_publish(f"$aws/things/{thing}/shadow/{named}{request.action}")
         except Denial as denial:
             answer(Reply(request.id, ok=False, error="denied", message=denial.detail))
             return
@@ -65,7 +56,7 @@ class Asks:
         finally:
             self._under_way -= 1
 
-    def _ask_function(self, asker: Asker, request: Invoke, answer: Answer) -> None:
+    def _ask_function(self, grants: Grants, request: Invoke, answer: Answer) -> None:
         def ended(one: Invocation) -> None:
             if one.error:
                 answer(Reply(request.id, ok=False, error=one.error, message=one.message))
@@ -73,6 +64,6 @@ class Asks:
                 answer(Reply(request.id, payload=one.result or b""))
 
         invocation = Invocation("", request.payload, ended, context=request.context)
-        if not asker.may_invoke(request.function) or not self._invoke(request.function, invocation):
+        if not grants.may_invoke(request.function) or not self._invoke(request.function, invocation):
             message = f"{request.function[:64]!r} is no function that stands in its `to`"
             answer(Reply(request.id, ok=False, error="denied", message=message))

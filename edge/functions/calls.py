@@ -3,6 +3,7 @@
 A job is one message (or schedule, or invocation) for a function; a lane is all jobs of one topic, in order.
 Invariants:
 - Of one lane one job is under way at a time, the first; the next follows when that one returned or was given up.
+- A job that returned and fails afterwards (`undone`) stands before all of its lane that came after it.
 - A lane that waits for a retry holds up no other.
 - Each job added ends exactly once: `returned`, or in the list of the given up.
 - What was not begun when its worker ended is offered again at once and costs no attempt. When a worker ends with
@@ -44,7 +45,9 @@ ONCE: Final = Retry(max_attempts=1)
 
 class Job:
     """number: its record in the inbox, 0 for none. message: None while only the number is kept. attempt: of the next
-    call, or of the one under way. open: its publishes that are not settled."""
+    call, or of the one under way. open: its publishes that are not settled. refused: what became of one that did not go
+    out, so that the call failed. request: its name for the
+    handler, given with its first attempt."""
 
     __slots__ = (
         "alone",
@@ -54,11 +57,14 @@ class Job:
         "error",
         "handle",
         "has_returned",
+        "is_buried",
         "kind",
         "lane",
         "message",
         "number",
         "open",
+        "refused",
+        "request",
         "retry",
         "schedule",
         "size",
@@ -70,9 +76,9 @@ class Job:
         self.lane, self.number, self.kind, self.attempt = lane, number, kind, attempt
         self.message: Message | None = message
         self.size = len(message.payload) + HELD_OVERHEAD_BYTES
-        self.alone = self.has_returned = False
+        self.alone = self.has_returned = self.is_buried = False
         self.open = 0
-        self.error = ""
+        self.error = self.refused = self.request = ""
         self.retry: Retry | None = None
         self.schedule = 0
         self.context = b""
@@ -153,10 +159,10 @@ class Calls:
         """Its handler did; the next of the lane may come."""
         lane = self._lanes[job.lane]
         lane.busy = False
-        if lane.jobs:
-            self._ready.append(job.lane)
-        else:
+        if not lane.jobs:
             del self._lanes[job.lane]
+        elif not lane.waits_until:
+            self._ready.append(job.lane)
 
     def failed(self, job: Job, now: float) -> bool:
         """True: it comes again later. False: it is given up."""
@@ -164,13 +170,29 @@ class Calls:
         if job.attempt >= retry.max_attempts:
             self.returned(job)
             return False
-        self._back(job)
-        lane = self._lanes[job.lane]
-        lane.waits_until = now + retry.delay_s(job.attempt)
+        lane = self._back(job)
+        self._wait(job, lane, now + retry.delay_s(job.attempt))
+        return True
+
+    def undone(self, job: Job, now: float) -> bool:
+        """It had returned, and fails all the same. True: it comes again later. False: it is given up."""
+        retry = job.retry or self.retry
+        if job.attempt >= retry.max_attempts:
+            return False
+        lane = self._lanes.get(job.lane)
+        if lane is None:
+            lane = self._lanes[job.lane] = _Lane()
+        elif lane.jobs and not lane.busy and not lane.waits_until:
+            self._ready.remove(job.lane)
+        self._put(job, lane)
+        self._wait(job, lane, now + retry.delay_s(job.attempt))
+        return True
+
+    def _wait(self, job: Job, lane: _Lane, until: float) -> None:
+        lane.waits_until = until
         job.attempt += 1
         self._tie += 1
-        heappush(self._waiting, (lane.waits_until, self._tie, job.lane))
-        return True
+        heappush(self._waiting, (until, self._tie, job.lane))
 
     def ended(self, begun: Sequence[Job], others: Iterable[Job], now: float) -> tuple[list[Job], list[Job]]:
         """A worker ended. begun: calls it had begun; others: those it had not. Returns (jobs to come again after a
@@ -194,7 +216,8 @@ class Calls:
             lane = self._lanes.get(name)
             if lane is not None and lane.waits_until == when:
                 lane.waits_until = 0.0
-                self._ready.append(name)
+                if not lane.busy:
+                    self._ready.append(name)
 
     def next_due(self) -> float | None:
         """When `due` has something to do."""
@@ -211,6 +234,8 @@ class Calls:
                 if job.message is not None:
                     self._held_bytes -= job.size
                 given_up.append(job)
+                if lane.busy:
+                    continue
                 if lane.jobs:
                     self._ready.append(name)
                 else:
@@ -232,12 +257,19 @@ class Calls:
     def _back(self, job: Job) -> _Lane:
         lane = self._lanes[job.lane]
         lane.busy = False
-        lane.jobs.appendleft(job)
+        self._put(job, lane)
+        return lane
+
+    def _put(self, job: Job, lane: _Lane) -> None:
+        """Before all that came after it; before those stand at most a few that were undone."""
+        at = 0
+        while at < len(lane.jobs) and lane.jobs[at].number < job.number:
+            at += 1
+        lane.jobs.insert(at, job)
         self.held += 1
         if job.message is not None:
             self._held_bytes += job.size
-        return lane
 
     def _offer_again(self, job: Job) -> None:
-        self._back(job)
-        self._ready.appendleft(job.lane)
+        if not self._back(job).waits_until:
+            self._ready.appendleft(job.lane)

@@ -190,10 +190,17 @@ class Channel:
             with self._lock:
                 del self._asking[id_]
 
-    def tell(self, request: Request) -> None:
+    def deny(self, request: Request) -> wire.Reply:
+        """As `ask`; in the thread that took over the answer is not awaited, as it is known. Raises as `ask`."""
+        if self.loop_thread != get_ident():
+            return self.ask(request)
+        self.tell(request, self.writer.next_id())
+        return wire.Reply(0, ok=False, error="denied", message="it is not in the function's `publish`")
+
+    def tell(self, request: Request, id_: int = 0) -> None:
         """Raises ValueError as `send`, RequestFailed."""
         try:
-            self.writer.send(request(0))
+            self.writer.send(request(id_))
         except Closed as closed:
             raise RequestFailed("unavailable", f"the gateway has gone: {closed}") from None
 

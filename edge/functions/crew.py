@@ -16,6 +16,7 @@ from edge.config_functions import FunctionSettings
 from edge.errors import EdgeLoopError, InputRejected
 from edge.functions.backoff import Backoff
 from edge.functions.child import Child, Launch, Pipe
+from edge.functions.grants import Grants
 from edge.functions.sandbox import Ending
 from edge.functions.slot import Slot, State
 from edge.functions.surroundings import Surroundings
@@ -179,6 +180,7 @@ class Crew:
             timeout_s=settings.timeout_s,
             start_timeout_s=START_TIMEOUT_S,
             is_program=bool(settings.exec),
+            grants=Grants(settings.publish, settings.to),
         )
         self.slots.append(slot)
         self._around.create_task(self._run(slot, version))

@@ -15,8 +15,9 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One function. state: `ready`, `starting`, `installing`, `waiting` (on demand, not needed now), `backing_off`,
     `stopping`.
 
-    p50_ms, p99_ms: of the last calls, None before the first; retrying: topics that wait for a retry; contained_by: what
-    holds it here; next_start_s: while it backs off."""
+    p50_ms, p99_ms: of the last calls, None before the first; publishes_refused: by the routes or their targets, denied:
+    by the grants; retrying: topics that wait for a retry; contained_by: what holds it here; next_start_s: while it
+    backs off."""
 
     name: str
     state: str
@@ -35,6 +36,7 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
     under_way: int = 0
     retrying: int = 0
     publishes: int = 0
+    publishes_refused: int = 0
     denied: int = 0
     next_start_s: float = 0.0
     contained_by: tuple[str, ...] = ()

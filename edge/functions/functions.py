@@ -9,27 +9,28 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from edge.cloud.shadows import Shadows
-from edge.config import Config
+from edge.config import Config, RouteSettings
 from edge.config_functions import FunctionSettings
 from edge.errors import ConfigError, EdgeLoopError, InputRejected
 from edge.functions.asks import Asks
 from edge.functions.child import Spawn
 from edge.functions.crew import Version
 from edge.functions.figures import FunctionStatus
+from edge.functions.grants import Grants
 from edge.functions.inbox import Inbox, inbox_settings
 from edge.functions.invocation import Invocation
 from edge.functions.pool import Pool
 from edge.functions.requirements import tidy
 from edge.functions.surroundings import Answer, Surroundings
 from edge.functions.versions import CodeError, Signature, forget_others, signature, take_over
-from edge.functions.wire import Invoke, Reply, Shadow
+from edge.functions.wire import Invoke, Shadow
 from edge.log import Log
 from edge.logs import log_event
 from edge.messages import Target
@@ -42,7 +43,7 @@ from edge.router import Router
 
 FOLDER: Final = "functions"
 INBOX: Final = "inbox"
-WATCH_INTERVAL_S: Final = 0.5
+WATCH_INTERVAL_S: Final = 0.25
 STOP_PATIENCE_S: Final = 5.0
 LOOK_S_A_FILE, LOOK_S_MAX = 0.002, 5.0  # folders of very many files are looked at more seldom
 BEGIN_S: Final = 10.0  # an invocation waits so long for its turn
@@ -50,17 +51,23 @@ AGAIN_S: Final = 60.0  # after requirements could not be installed
 
 _log = logging.getLogger(__name__)
 
+Routes = tuple[RouteSettings, ...]
 MakeSpawn = Callable[[Callable[[Coroutine[Any, Any, None]], object]], Spawn]
 
 
 class _Function:
     """One, as it is now."""
 
-    __slots__ = ("again_at", "busy", "folder", "number", "pool", "seen", "settings")
+    __slots__ = ("again_at", "busy", "folder", "looked", "number", "pool", "routes", "seen", "settings", "versions")
 
-    def __init__(self, settings: FunctionSettings, folder: str, seen: Signature, pool: Pool) -> None:
+    def __init__(self, settings: FunctionSettings, folder: str, seen: Signature, pool: Pool, routes: Routes) -> None:
         self.settings, self.folder, self.seen, self.pool = settings, folder, seen, pool
+        self.looked = seen
+        """How its files were at the last look."""
         self.number = 1
+        self.routes = routes
+        self.versions = {1: routes}
+        """The routes of what it publishes, by the version that was made for them."""
         self.busy = False
         self.again_at = 0.0
 
@@ -68,7 +75,8 @@ class _Function:
 class Functions:
     """make_spawn: given what creates tasks, gives what starts processes. letters: the dead-letter stream of a name.
 
-    changed: called when inboxes came or went. Raises ConfigError."""
+    changed: called when inboxes or `kept_routes` came or went. is_behind: whether a
+    changed gateway file is not taken yet. Raises ConfigError."""
 
     def __init__(
         self,
@@ -80,10 +88,12 @@ class Functions:
         letters: Callable[[str], Target | None],
         shadows: Shadows,
         changed: Callable[[], None] = lambda: None,
+        is_behind: Callable[[], bool] = lambda: False,
         now: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
         self._config, self._router, self._metrics = config, router, metrics
+        self._is_behind = is_behind
         self._letters, self._changed, self._now, self._unix_time = letters, changed, now, unix_time
         self._group: asyncio.TaskGroup | None = None
         self._around = Surroundings(
@@ -91,6 +101,7 @@ class Functions:
         )
         self._asks = Asks(config.gateway.name, shadows, self._create_task, self._invoke)
         self._functions: dict[str, _Function] = {}
+        self._leaving: list[_Function] = []
         self._stop = asyncio.Event()
         self._renewals: set[asyncio.Task[None]] = set()
         self._tell_gone()
@@ -129,12 +140,34 @@ class Functions:
         """By the name that routes know them by."""
         return {one.settings.target: one.pool.inbox.stream for one in self._functions.values()}
 
-    def apply(self, functions: Sequence[FunctionSettings]) -> None:
-        """The gateway file's functions now: called between two turns of the loop, with the router's routes. What cannot
-        be taken over is told, and stays as it was."""
+    @property
+    def kept_routes(self) -> list[RouteSettings]:
+        """Those of what still runs as the file was before: it goes on publishing until a new version is ready, for good
+        if that does not start. But for those by which a function would now feed itself."""
+        config, kept = self._config, list[RouteSettings]()
+        there, nodes = set(config.all_routes), config.function_nodes
+        for function in (*self._functions.values(), *self._leaving):
+            old = {one for routes in function.versions.values() for one in routes} - there
+            if not old:
+                continue
+            topics = tuple(one.topic for one in old)
+            said = [
+                msgspec.structs.replace(node, says=node.says + topics)
+                if node.name == function.settings.target
+                else node
+                for node in nodes
+            ]
+            if msgspec.structs.replace(config, routes=(*config.routes, *old)).find_loop(said) is None:
+                kept += old
+        return kept
+
+    def apply(self, config: Config) -> None:
+        """The gateway file is like this now: called between two turns of the loop, with the router's routes. What
+        cannot be taken over is told, and stays as it was."""
         if self._stop.is_set():
             return
-        wanted = {settings.name: settings for settings in functions}
+        self._config = config
+        wanted = {settings.name: settings for settings in config.functions}
         for name in [name for name in self._functions if name not in wanted]:
             self._remove(name)
         for name, settings in wanted.items():
@@ -142,7 +175,7 @@ class Functions:
             try:
                 if function is None:
                     self._add(settings).pool.start()
-                elif function.settings != settings:
+                else:
                     self._change(function, settings)
             except EdgeLoopError as error:
                 self._tell_refused(name, str(error))
@@ -182,11 +215,8 @@ class Functions:
             known = ", ".join(self._functions) or "none"
             raise InputRejected("no_such_function", f"{name!r}; there are {known}") from None
 
-    def _ask(self, function: str, request: Shadow | Invoke, answer: Answer) -> None:
-        if (asker := self._functions.get(function)) is not None:
-            self._asks.ask(asker.pool, request, answer)
-        else:
-            answer(Reply(request.id, ok=False, error="unavailable", message="the function is about to end"))
+    def _ask(self, grants: Grants, request: Shadow | Invoke, answer: Answer) -> None:
+        self._asks.ask(grants, request, answer)
 
     def _invoke(self, name: str, invocation: Invocation) -> bool:
         function = self._functions.get(name)
@@ -220,7 +250,7 @@ class Functions:
         pool = Pool(Version(1, launch, digest), inbox, letters, self._around)
         if settings.requirements:
             pool.is_held, seen = True, ()  # until they are installed
-        function = self._functions[settings.name] = _Function(settings, folder, seen, pool)
+        function = self._functions[settings.name] = _Function(settings, folder, seen, pool, _routes(config, settings))
         self._router.attach(settings.target, stream)
         return function
 
@@ -229,28 +259,57 @@ class Functions:
         self._router.detach(function.settings.target)
         left = function.pool.inbox.backlog
         log_event(_log, "function_removed", function=name, messages_kept=left)
-        self._create_task(function.pool.stop(STOP_PATIENCE_S))
+        self._leaving.append(function)
+        self._create_task(self._leave(function))
+
+    async def _leave(self, function: _Function) -> None:
+        try:
+            await function.pool.stop(STOP_PATIENCE_S)
+        finally:
+            self._leaving.remove(function)
+            self._changed()
 
     def _change(self, function: _Function, settings: FunctionSettings) -> None:
+        function.routes = _routes(self._config, settings)
+        version = function.pool.version
+        if version.settings == settings:  # what runs, or is being tried, is what the file says: only routes changed
+            function.versions[version.number] = function.routes
+        if function.settings == settings:
+            return
         function.pool.inbox.stream.change(inbox_settings(settings))
         function.pool.letters(self._letters(settings.dead_letter) if settings.dead_letter else None)
         function.settings = settings
         function.seen = ()  # whatever the files are now, they go with the new settings
 
+    def _forget_versions(self) -> None:
+        """Of which nothing is left: their routes end."""
+        gone = False
+        for function in (*self._functions.values(), *self._leaving):
+            alive = function.pool.versions
+            for number in [number for number in function.versions if number not in alive]:
+                del function.versions[number]
+                gone = True
+        if gone:
+            self._changed()
+
     def _watch(self) -> None:
+        self._forget_versions()
         for function in self._functions.values():
             if function.busy or not function.pool.is_started or self._now() < function.again_at:
                 continue
-            seen = signature(function.settings)
+            before, seen = function.looked, signature(function.settings)
+            function.looked = seen
             function.again_at = self._now() + min(len(seen) * LOOK_S_A_FILE, LOOK_S_MAX)
-            if seen != function.seen:
+            # Code and the gateway file that are saved together go together: the file is looked at as often, and taken
+            # when it has rested as long.
+            if seen != function.seen and seen == before and not self._is_behind():
                 function.busy = True
                 renewal = self._create_task(self._renew(function, seen))
                 self._renewals.add(renewal)
                 renewal.add_done_callback(self._renewals.discard)
 
     async def _renew(self, function: _Function, seen: Signature) -> None:
-        settings = function.settings
+        settings, routes = function.settings, function.routes
         try:
             launch, digest = await asyncio.to_thread(take_over, settings, function.folder)
             site = await self._around.spawn.install(settings, function.folder)
@@ -263,7 +322,9 @@ class Functions:
         finally:
             function.busy = False
         function.pool.problem = ""
-        function.seen, function.again_at = seen, 0.0
+        function.again_at = 0.0
+        if function.settings is settings:  # else there is more to take over
+            function.seen = seen
         pool = function.pool
         old = pool.version
         if digest == old.digest and settings == old.settings and not pool.is_held:
@@ -271,6 +332,8 @@ class Functions:
         function.number += 1
         log_event(_log, "function_changed", function=settings.name, version=digest)
         launch = msgspec.structs.replace(launch, site=site)
+        function.versions[function.number] = function.routes if function.settings == settings else routes
+        self._changed()
         pool.change(Version(function.number, launch, digest))
         await asyncio.to_thread(forget_others, function.folder, frozenset({digest, old.digest}))
         kept = [Path(one) for one in (site, old.launch.site) if one]
@@ -287,6 +350,10 @@ class Functions:
             for name in sorted(os.listdir(base)):
                 if name not in known and (left := held(f"{base}/{name}/{INBOX}")):
                     log_event(_log, "function_gone", level=logging.WARNING, function=name, messages_kept=left)
+
+
+def _routes(config: Config, settings: FunctionSettings) -> Routes:
+    return tuple(route for route in config.all_routes if route.source == settings.target)
 
 
 async def _contained(coroutine: Coroutine[Any, Any, None]) -> None:

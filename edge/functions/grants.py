@@ -19,10 +19,10 @@ class Denial(Exception):
 
 
 class Grants:
-    """filters: the function's `publish`."""
+    """What one version of a function may. filters: its `publish`; to: its `to`."""
 
-    def __init__(self, filters: Sequence[str]) -> None:
-        self._filters = filters
+    def __init__(self, filters: Sequence[str], to: Sequence[str] = ()) -> None:
+        self._filters, self._to = filters, to
         self._known: dict[str, bool] = {}
 
     def check(self, topic: str, payload: bytes) -> None:
@@ -40,6 +40,13 @@ class Grants:
             raise Denial("denied", f"{topic[:200]!r} is not in the function's `publish`")
         if len(payload) > PAYLOAD_BYTES_MAX:
             raise Denial("too_large", f"{len(payload)} bytes, at most {PAYLOAD_BYTES_MAX}")
+
+    def may_publish(self, topic: str) -> None:
+        """Raises Denial."""
+        self.check(topic, b"")
+
+    def may_invoke(self, function: str) -> bool:
+        return f"function:{function}" in self._to
 
 
 class Handled:

@@ -68,10 +68,11 @@ class IoTDataClient:
             return wire.Publish(id_, call, topic, payload)
 
         try:
-            if policy != "AllOrException" and granted(gateway, topic):
+            is_granted = granted(gateway, topic)
+            if policy != "AllOrException" and is_granted:
                 gateway.tell(asked)
                 return
-            reply = gateway.ask(asked)
+            reply = gateway.ask(asked) if is_granted else gateway.deny(asked)
             if not reply.ok:
                 raise_for(reply)
         except RequestFailed as error:

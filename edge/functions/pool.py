@@ -4,7 +4,8 @@ The straight line: inbox → `Calls` (order, retries) → `Crew` (workers) → `
 Invariants:
 - A message is settled in the inbox when its handler returned and all it published was settled by the router, or when
   its dead letter was; never before. So a kill at any time repeats calls, and loses none.
-- A publish beyond the grants goes nowhere; it is counted, and its handler told.
+- A publish beyond the grants of its worker's version goes nowhere; it is counted, and its handler told.
+- A call of which a publish went nowhere without its handler being told has failed, as if the handler had raised.
 - All work is done in turns of the loop: one turn takes what came, gives out what can be given, and writes once to each
   worker. There is one timer, for whatever is next.
 """
@@ -12,7 +13,9 @@ Invariants:
 import asyncio
 import contextlib
 import logging
+import os
 from functools import partial
+from hashlib import blake2b
 from typing import Final
 
 from edge.config_functions import FunctionSettings
@@ -22,7 +25,7 @@ from edge.functions.calls import ONCE, Calls, Job, Retry
 from edge.functions.child import Pipe
 from edge.functions.crew import Crew, Version
 from edge.functions.figures import Figures, FunctionStatus
-from edge.functions.grants import Grants, Handled
+from edge.functions.grants import Handled
 from edge.functions.inbox import Inbox
 from edge.functions.invocation import Invocation
 from edge.functions.lines import Lines, tell_failure
@@ -61,12 +64,16 @@ class Pool:
         self._burial = Burial(self.name, inbox, letters, figures, settled=self._settled, now=self._now, moved=self.wake)
         self._schedules = Schedules()
         self._lines = Lines(self.name, figures)
-        self._outgoing = Outgoing(self.name, Grants(settings.publish), self._publishes, figures)
+        self._outgoing = Outgoing(self.name, self._publishes, figures)
         self._handled = Handled(None)
         self._ended: list[int] = []
         self._call_ids = 0
+        self._life = os.urandom(16)
+        """Names what is in no inbox: unlike the inbox's own name, not that of another start."""
         self._touched: dict[Slot, None] = {}
         self._paused: set[Slot] = set()
+        self._left: dict[int, int] = {}
+        """The last publish by when a worker of that version had ended."""
         self.is_held = self.is_started = self._turn_due = self._stopped = self._stopping = self._learned = False
         self.problem = ""
         """What is wrong with the files as they are now."""
@@ -84,12 +91,13 @@ class Pool:
         """The one that runs, or is being tried."""
         return self._crew.candidate or self._crew.version
 
-    def may_publish(self, topic: str) -> None:
-        """Raises Denial."""
-        self._outgoing.grants.check(topic, b"")
-
-    def may_invoke(self, function: str) -> bool:
-        return f"function:{function}" in self._settings.to
+    @property
+    def versions(self) -> set[int]:
+        """The numbers of those of which anything is left: workers, or publishes that are not settled."""
+        crew, oldest = self._crew, self._publishes.oldest
+        for version in [one for one, last in self._left.items() if oldest is None or last < oldest]:
+            del self._left[version]
+        return {crew.version.number, self.version.number, *self._left, *(slot.version for slot in crew.slots)}
 
     def letters(self, stream: Target | None) -> None:
         """Where dead letters go from now on."""
@@ -180,6 +188,7 @@ class Pool:
             under_way=sum(len(slot.in_flight) for slot in crew.slots),
             retrying=self._calls.waiting,
             publishes=figures.publishes.value,
+            publishes_refused=figures.publishes_refused.value,
             denied=figures.denied.value,
             next_start_s=round(max(crew.backoff.until - self._now(), 0.0), 1),
             contained_by=tuple(children[-1].contained_by) if children else (),
@@ -354,6 +363,8 @@ class Pool:
             return
         self._call_ids += 1
         id_ = self._call_ids
+        if not job.request:
+            job.request = _request(self.inbox.identity, job.number) if job.number else _request(self._life, id_)
         reading = message.reading
         if job.number and self.inbox.is_from_nowhere(message):
             reading = None
@@ -370,12 +381,14 @@ class Pool:
             message.properties,
             job.schedule,
             job.context,
+            job.request,
         )
         try:
             self._crew.send(slot, call)
         except InputRejected as error:
             self._give_up(job, str(error))
             return
+        job.refused = ""
         slot.give(id_, job, now)
         self._touched[slot] = None
 
@@ -397,7 +410,7 @@ class Pool:
         now = self._now()
         for one in frames:
             if isinstance(one, Publish):
-                self._outgoing.publish(one, slot.in_flight.get(one.call), partial(self.reply, slot))
+                self._outgoing.publish(one, slot.in_flight.get(one.call), slot.grants, partial(self.reply, slot))
             elif isinstance(one, Done | Failed):
                 answered = slot.answered(one.id, now)
                 if answered is None:
@@ -406,7 +419,7 @@ class Pool:
                 self._touched[slot] = None
                 self._answer(slot, one, *answered)
             elif isinstance(one, Shadow | Invoke):
-                self._around.ask(self.name, one, partial(self.reply, slot))
+                self._around.ask(slot.grants, one, partial(self.reply, slot))
             else:
                 self._crew.break_off(slot, f"it sent {one.__class__.__name__} out of turn")
                 break
@@ -420,8 +433,14 @@ class Pool:
         figures.took(took)
         if isinstance(one, Done):
             self._crew.backoff.worked()
+            if isinstance(job.handle, Invocation):
+                self._publishes.flush()  # who invokes is told what was refused at once
+            if job.refused:
+                self._count_failure(job, job.refused, "", took)
+                self._failed(job)
+                return
             if job.kind == "request" and job.message is not None and one.result is not None:
-                self._outgoing.answer(job, job.message, one.result)
+                self._outgoing.answer(job, job.message, one.result, slot.grants)
             if isinstance(job.handle, Invocation):
                 job.handle.done(one.result, took)
             job.has_returned = True
@@ -430,16 +449,19 @@ class Pool:
             if not job.open:
                 self._settled(job)
             return
-        figures.errors.value += 1
         if one.error == "TimeoutError":
             figures.timeouts.value += 1
-        job.error = f"{one.error}: {one.message}" if one.message else one.error
-        self._crew.last_error = job.error
-        if isinstance(job.handle, Invocation):
-            job.handle.failed(one.error, one.message, one.traceback, took)
-        if job.attempt == 1 or job.attempt >= (job.retry or self._calls.retry).max_attempts:
-            tell_failure(self.name, job, one.traceback)
+        self._count_failure(job, f"{one.error}: {one.message}" if one.message else one.error, one.traceback, took)
         self._failed(job)
+
+    def _count_failure(self, job: Job, error: str, traceback: str, took: float) -> None:
+        self._figures.errors.value += 1
+        job.error = self._crew.last_error = error
+        if isinstance(job.handle, Invocation):
+            name, _, message = error.partition(": ")
+            job.handle.failed(name, message, traceback, took)
+        if job.attempt == 1 or job.attempt >= (job.retry or self._calls.retry).max_attempts:
+            tell_failure(self.name, job, traceback)
 
     def _failed(self, job: Job) -> None:
         if self._calls.failed(job, self._now()):
@@ -475,6 +497,7 @@ class Pool:
                 self._bury(job)
         else:
             self._calls.ended((), [*begun, *others], self._now())
+        self._left[slot.version] = self._publishes.newest
         self._lines.ended(slot)
         self._paused.discard(slot)
         self._touched.pop(slot, None)
@@ -486,7 +509,6 @@ class Pool:
         self._learned = True
         self._settings = self._crew.version.settings
         self._calls.retry = _retry(self._settings)
-        self._outgoing.grants = Grants(self._settings.publish)
         self._handled = Handled(None if ready.takes_all else ready.filters)
         self._schedules.configure(self._settings.every_s, self._now())
         self._schedules.learn([(one.id, one.interval_s) for one in ready.schedules], self._now())
@@ -494,14 +516,26 @@ class Pool:
     # -- the end of a job
 
     def _settled(self, job: Job) -> None:
-        """All its publishes are."""
-        if job.has_returned and job.number:
+        """All its publishes are. Where one was refused the call failed, although its handler returned."""
+        if not job.has_returned:
+            return
+        if job.refused and not job.is_buried:
+            self._undo(job)
+        elif job.number:
             self._ended.append(job.number)
-            self.wake()
+        self.wake()
+
+    def _undo(self, job: Job) -> None:
+        self._count_failure(job, job.refused, "", 0.0)
+        if self._calls.undone(job, self._now()):
+            job.has_returned = False
+            self._will_retry(job)
+        else:
+            self._bury(job)
 
     def _bury(self, job: Job) -> None:
         """It failed to the last."""
-        job.has_returned = True
+        job.has_returned = job.is_buried = True
         if not job.number:
             return
         self._burial.bury(job)
@@ -551,6 +585,11 @@ class Pool:
 
     def printed(self, slot: Slot, pipe: Pipe, data: bytes) -> None:
         self._lines.printed(slot, pipe, data, self._now())
+
+
+def _request(whose: bytes, number: int) -> str:
+    digits = blake2b(b"%d" % number, digest_size=16, key=whose).hexdigest()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _retry(settings: FunctionSettings) -> Retry:

@@ -56,6 +56,15 @@ class Publishes:
     def under_way(self) -> int:
         return len(self._open)
 
+    @property
+    def oldest(self) -> int | None:
+        """The receipt of the first that is not settled."""
+        return next(iter(self._open), None)
+
+    @property
+    def newest(self) -> int:
+        return self._receipt
+
     def add(self, message: Message, job: Job | None = None, told: Told | None = None) -> None:
         """message: its receipt is replaced. It goes out with `flush`. QoS 0 is not settled: it counts as taken."""
         if not message.qos:

@@ -11,6 +11,7 @@ from typing import Final
 from edge.functions.calls import Job
 from edge.functions.child import Child
 from edge.functions.codec import codec
+from edge.functions.grants import Grants
 from edge.functions.wire import Ready
 
 AHEAD_S: Final = 0.02  # so much work of other topics waits in the socket of a worker that is the only one
@@ -31,12 +32,21 @@ class State(Enum):
 
 class Slot:
     """version: the number of the code and settings that it runs. is_program: it speaks lines, and is given one call at
-    a time."""
+    a time. grants: those of its version, to its end."""
 
     def __init__(
-        self, number: int, version: int, now: float, *, timeout_s: float, start_timeout_s: float, is_program: bool
+        self,
+        number: int,
+        version: int,
+        now: float,
+        *,
+        timeout_s: float,
+        start_timeout_s: float,
+        is_program: bool,
+        grants: Grants | None = None,
     ) -> None:
         self.number, self.version = number, version
+        self.grants = grants or Grants(())
         self.state = State.STARTING
         self.child: Child | None = None
         self.is_program = is_program

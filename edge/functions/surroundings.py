@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import msgspec
 
 from edge.functions.child import Spawn
+from edge.functions.grants import Grants
 from edge.functions.wire import Invoke, Reply, Shadow
 from edge.messages import Message, Origin
 from edge.metrics import Metrics
@@ -14,9 +15,9 @@ Answer = Callable[[Reply], None]
 
 
 class Ask(Protocol):
-    """What workers ask for beside publishing."""
+    """What workers ask for beside publishing. grants: of the one that asks."""
 
-    def __call__(self, function: str, request: Shadow | Invoke, answer: Answer) -> None:
+    def __call__(self, grants: Grants, request: Shadow | Invoke, answer: Answer) -> None:
         """answer: called once, unless the request's id is 0."""
 
 

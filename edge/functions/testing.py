@@ -144,6 +144,9 @@ class Gateway:
             case wire.Invoke() as invoked:
                 return self._invoke(invoked)
 
+    def deny(self, request: api.Request) -> wire.Reply:
+        return self.ask(request)
+
     async def aask(self, request: api.Request) -> wire.Reply:
         return self.ask(request)
 

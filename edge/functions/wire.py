@@ -8,8 +8,8 @@ bytes of msgpack, one of the structs below. The gateway begins with `Configure`.
 - Each `Call` is answered once, by `Done` or `Failed`, in any order. A worker whose `Ready.concurrent` is False is given
   one at a time; others may come early and wait in its socket, their deadlines running from when they are begun.
 - A request whose id is not 0 is answered once, by `Reply`: to a publish when the router settled it. id 0: not answered;
-  the gateway still counts what is refused. `call` names the call that asks, 0 for code outside any call. A call is done
-  when `Done` came and all its publishes are settled.
+  a publish that is denied or refused then makes its call fail. `call` names the call that asks, 0 for code outside any
+  call. A call is done when `Done` came and all its publishes are settled.
 - `Publish` that the grants allow goes out with id 0 and waits for nothing, unless the handler asks to wait. One beyond
   the grants carries an id, so that the handler is told; only the gateway's check counts.
 - `Stop`: the worker answers what it has begun, and ends. It ends as well when the socket does; a sync call it is in
@@ -87,7 +87,8 @@ class Configure(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
 class Call(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
     """Run the handler. deadline_s: how long it may take, from when the worker begins it. attempt: from 1. schedule:
     which of `Ready.schedules`, for its kind alone; in Lambda's style always 0. client: who sent the message, empty when
-    not known. context: for `invoke`, the JSON of Lambda's client context, or empty."""
+    not known. context: for `invoke`, the JSON of Lambda's client context, or empty. request: names it for good, the
+    same for all attempts, in the form of a UUID; empty when the gateway has no name for it."""
 
     id: int
     topic: str
@@ -101,6 +102,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
     properties: Properties | None = None
     schedule: int = 0
     context: bytes = b""
+    request: Name = ""
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):

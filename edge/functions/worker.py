@@ -150,6 +150,9 @@ class _Live:
     def ask(self, request: api.Request) -> wire.Reply:
         return self._channel.ask(request)
 
+    def deny(self, request: api.Request) -> wire.Reply:
+        return self._channel.deny(request)
+
     async def aask(self, request: api.Request) -> wire.Reply:
         from edge.functions.running_async import aask
 

@@ -12,6 +12,7 @@ from edge.errors import EdgeLoopError
 from edge.functions import wire
 from edge.functions.child import Launch, Listener
 from edge.functions.crew import Version
+from edge.functions.grants import Grants
 from edge.functions.inbox import Inbox, inbox_settings
 from edge.functions.pool import Pool
 from edge.functions.sandbox import Ending
@@ -194,7 +195,7 @@ class Rig:
         self.spawn, self.out, self.letters, self.source = spawn, Receiver(), letters, Source()
         self.metrics = Metrics()
         self.folder = folder
-        self.asked: list[tuple[str, wire.Shadow | wire.Invoke]] = []
+        self.askers: list[Grants] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._receipt = 0
         stream = open_stream(
@@ -229,8 +230,8 @@ class Rig:
         assert source == "function:f"
         self.out.send(messages, origin)
 
-    def _ask(self, function: str, request: wire.Shadow | wire.Invoke, answer: Answer) -> None:
-        self.asked.append((function, request))
+    def _ask(self, grants: Grants, request: wire.Shadow | wire.Invoke, answer: Answer) -> None:
+        self.askers.append(grants)
         answer(wire.Reply(request.id, payload=b"{}"))
 
     def send(self, *payloads: bytes, topic: str = "t", **fields: Any) -> None:

@@ -22,6 +22,7 @@ class Model(RuleBasedStateMachine):
         self.numbers = 0
         self.waiting: dict[str, list[int]] = {}
         self.under_way: list[Job] = []
+        self.returned: list[Job] = []
         self.until: dict[str, float] = {}
         self.attempts: dict[int, int] = {}
         self.ended: list[int] = []
@@ -55,6 +56,22 @@ class Model(RuleBasedStateMachine):
         job = self._pick(data)
         self.calls.returned(job)
         self._end(job)
+        self.returned.append(job)
+
+    @precondition(lambda self: self.returned)
+    @rule(data=st.data())
+    def undo_one(self, data: Any) -> None:
+        """What it published was refused, after it returned."""
+        job: Job = data.draw(st.sampled_from(self.returned))
+        self.returned.remove(job)
+        if self.calls.undone(job, self.now):
+            self.ended.remove(job.number)
+            self.waiting[job.lane] = sorted([*self.waiting[job.lane], job.number])
+            self.until[job.lane] = self.now + RETRY.delay_s(self.attempts[job.number])
+            self.attempts[job.number] += 1
+            assert job.attempt == self.attempts[job.number]
+        else:
+            assert self.attempts[job.number] == RETRY.max_attempts
 
     @precondition(lambda self: self.under_way)
     @rule(data=st.data())
@@ -88,6 +105,7 @@ class Model(RuleBasedStateMachine):
         given_up = self.calls.give_up_waiting()
         assert {job.lane for job in given_up} == set(self.until)
         for job in given_up:
+            assert job.number == min(set(self.waiting[job.lane]) - {one.number for one in self.under_way})
             self._end(job)
         self.until.clear()
 
@@ -139,7 +157,7 @@ class Model(RuleBasedStateMachine):
             self._end(job)
 
     def _end(self, job: Job) -> None:
-        assert self.waiting[job.lane].pop(0) == job.number
+        self.waiting[job.lane].remove(job.number)
         self.ended.append(job.number)
 
 

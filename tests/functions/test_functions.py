@@ -17,7 +17,7 @@ from edge.errors import ConfigError, InputRejected
 from edge.functions import wire
 from edge.functions.child import Launch, Listener
 from edge.functions.functions import Functions
-from edge.functions.wire import Call, Done, FromWorker, Invoke, Ready, Shadow, StartFailed
+from edge.functions.wire import Call, Done, FromWorker, Invoke, Publish, Ready, Shadow, StartFailed
 from edge.messages import Message, Outcome
 from edge.metrics import Metrics
 from edge.outbox.outbox import Outbox
@@ -50,6 +50,7 @@ class House:
     def __init__(self, folder: Path, text: str, spawn: FakeSpawn) -> None:
         self.folder, self.spawn = folder, spawn
         self.metrics = Metrics()
+        self.is_behind = False
         self.config = self.read(text)
         (folder / "state").mkdir(exist_ok=True)  # as the runtime does
         self.router = Router(self.config.all_routes, self.metrics)
@@ -63,6 +64,8 @@ class House:
             lambda create_task: spawn,
             letters=self.outbox.dead_letters,
             shadows=Shadows(None, "g"),
+            changed=self._reroute,
+            is_behind=lambda: self.is_behind,
         )
         self.source = Source()
         self._receipt = 0
@@ -73,8 +76,10 @@ class House:
     def apply(self, text: str) -> None:
         """As the runtime does when the gateway file changed."""
         self.config = self.read(text)
-        self.router._routes = self.config.all_routes
-        self.functions.apply(self.config.functions)
+        self.functions.apply(self.config)
+
+    def _reroute(self) -> None:
+        self.router.change([*self.config.all_routes, *self.functions.kept_routes])
 
     def send(self, topic: str, *payloads: bytes) -> None:
         messages = []
@@ -183,6 +188,128 @@ def test_the_gateway_file_may_add_change_and_remove_functions_under_load_without
         assert set(house.source.outcomes.values()) == {Outcome.TAKEN}
 
     lived(test, tmp_path, spawn)
+
+
+def granting(topic: str, more: str = "") -> str:
+    return FUNCTION.format(name="a").replace("out/#", f"{topic}/#") + "max_attempts = 1\n" + more
+
+
+def publishing(child: FakeChild, call: Call) -> list[FromWorker]:
+    return [Publish(0, call.id, child.launch.settings.publish[0][:-1] + "x", call.payload), Done(call.id)]
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_a_change_of_what_a_function_may_publish_under_load_loses_nothing_whether_it_starts_or_not(
+    tmp_path: Path, *, starts: bool
+) -> None:
+    spawn = FakeSpawn(publishing)
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+
+        async def load(count: int) -> None:
+            for _ in range(count):
+                house.send("a/x", b"%d" % house._receipt)
+                await asyncio.sleep(0.001)
+
+        async def all_went() -> None:
+            await house.until(lambda: len(house.broker.taken) == house._receipt)
+            assert [message.payload for message in house.broker.taken] == [b"%d" % n for n in range(house._receipt)]
+            shown = house.functions.show("a")
+            assert (shown.errors, shown.denied, shown.publishes_refused) == (0, 0, 0)
+
+        await load(50)
+        if not starts:
+            spawn.answer = lambda launch: StartFailed("ImportError", "none")
+        house.apply(granting("other"))
+        loading = asyncio.create_task(load(800))
+        if not starts:
+            await house.until(lambda: "ImportError" in house.functions.show("a").last_error)
+            await loading
+            await all_went()
+            assert {message.topic for message in house.broker.taken} == {"out/x"}
+            spawn.answer = lambda launch: Ready(takes_all=True)
+            (tmp_path / "a.py").write_text("# mended")
+        await house.until(lambda: house.broker.taken[-1].topic == "other/x" or (loading.done() and not starts))
+        await loading
+        await house.until(lambda: len(spawn.running) == 1 and spawn.running[0] is spawn.children[-1])
+        await load(50)
+        await all_went()
+        assert house.broker.taken[-1].topic == "other/x"
+        await house.until(lambda: not house.router.named("function:a", "", "out/x"))
+        assert house.router.named("function:a", "", "other/x") == ("broker",)
+
+    lived(test, tmp_path, spawn, granting("out"))
+
+
+def test_routes_alone_change_at_once_and_those_of_a_removed_function_end_with_it(tmp_path: Path) -> None:
+    open_: list[tuple[FakeChild, Call]] = []
+    spawn = FakeSpawn(lambda child, call: open_.append((child, call)))
+    route = '[[route]]\nfrom = "function:a"\ntopic = "out/#"\nto = ["boards"]\n'
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        house.router.attach("boards", Receiver())
+        house.apply(granting("out", route))
+        assert set(house.router.named("function:a", "", "out/x")) == {"boards", "broker"}
+        house.apply(granting("out"))
+        assert house.router.named("function:a", "", "out/x") == ("broker",)
+        house.send("a/x", b"1")
+        await house.until(lambda: bool(open_))
+        house.apply("")
+        ((child, call),) = open_
+        child.say(Publish(0, call.id, "out/x", b"1"), Done(call.id))
+        assert [message.payload for message in house.broker.taken] == [b"1"]
+        await house.until(lambda: not house.router.named("function:a", "", "out/x"))
+
+    lived(test, tmp_path, spawn, granting("out"))
+
+
+def test_an_old_route_by_which_a_function_would_feed_itself_is_not_kept(tmp_path: Path) -> None:
+    spawn = FakeSpawn(publishing)
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        spawn.answer = lambda launch: StartFailed("ImportError", "none")
+        house.apply(granting("other").replace("a/#", "out/#"))
+        assert house.router.named("function:a", "", "out/x") == ()
+
+    lived(test, tmp_path, spawn, granting("out"))
+
+
+def test_settings_that_change_while_others_are_taken_over_are_taken_over_too(tmp_path: Path) -> None:
+    class Slow(FakeSpawn):
+        async def install(self, settings: FunctionSettings, folder: str) -> str:
+            await asyncio.sleep(1.0)
+            return folder
+
+    spawn = Slow(publishing)
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        house.apply(granting("second"))
+        await house.until(lambda: house.functions._functions["a"].busy)
+        house.apply(granting("third"))
+        await house.until(lambda: bool(spawn.running) and spawn.running[-1].launch.settings.publish == ("third/#",))
+
+    lived(test, tmp_path, spawn, granting("out"))
+
+
+def test_changed_code_waits_for_a_changed_gateway_file_that_is_not_taken_yet(tmp_path: Path) -> None:
+    spawn = FakeSpawn(publishing)
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        (tmp_path / "a.py").write_text("# for the new settings")
+        await asyncio.sleep(0.1)
+        house.is_behind = True
+        await asyncio.sleep(1.0)
+        house.is_behind = False
+        house.apply(granting("other"))
+        await house.until(lambda: len(spawn.children) == 2)
+        assert [child.launch.settings.publish for child in spawn.children] == [("out/#",), ("other/#",)]
+
+    lived(test, tmp_path, spawn, granting("out"))
 
 
 def test_a_removed_function_gets_nothing_more_and_goes_on_where_it_was_when_it_is_back(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Functions in the real gateway process beside real mosquittos."""
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -186,6 +187,8 @@ def test_a_function_is_listed_with_what_holds_it(world: World) -> None:
         assert shown["memory_bytes"] > 0
         listed = json.loads(edge("function", "list", "--config", str(world.file), "--json").stdout)
         assert [one["name"] for one in listed] == ["double"]
+        assert listed[0]["publishes_refused"] == 0
+        assert "publishes_refused: 0" in edge("function", "show", "double", "--config", str(world.file)).stdout
         assert "function double: ready" in edge("status", "--config", str(world.file)).stdout
         assert edge("function", "show", "none", "--config", str(world.file)).returncode == 2
 
@@ -393,3 +396,79 @@ def test_secrets_are_given_and_kept_from_other_functions(world: World) -> None:
         event.write_text(pattern)
         done = edge("invoke", "other", "--event", str(event), "--topic", "dt/x", "--config", str(world.file), "--json")
         assert json.loads(done.stdout)["result"] in {"[]", None}, done.stdout
+
+
+SAYS = """\
+import os
+from edge import on, publish
+
+@on("dt/+")
+def say(message):
+    publish(os.environ["SAYS"] + "/x", message.payload)
+"""
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_grants_that_change_under_load_lose_nothing_whether_the_new_version_starts_or_not(
+    world: World, *, starts: bool
+) -> None:
+    world.code(SAYS)
+    old = world.file.read_text().replace("out/#", "ya/#") + 'environment = { SAYS = "ya" }\n'
+    world.file.write_text(old)
+    with running(world.file) as process:
+        wait_for_event(process, "function_ready")
+        world.wait_subscribed()
+        for number in range(300):
+            world.source.publish(f"dt/t{number % 10}", b"%d" % number)
+            if number == 100:
+                if not starts:
+                    world.code("this is no Python")
+                world.file.write_text(old.replace("ya", "yb"))
+            time.sleep(0.005)
+        if not starts:
+            wait_for_event(process, "function_change_refused")
+            world.source.publish("dt/x", b"300")
+            assert until(lambda: len(world.payloads("ya/x")) == 301)
+            world.code(SAYS)
+        assert until(lambda: world.payloads("yb/x") or world.source.publish("dt/x", b"more"))
+        sent = {b"%d" % number for number in range(300)}
+        assert until(lambda: sent <= {*world.payloads("ya/x"), *world.payloads("yb/x")})
+        shown = world.function()
+        assert (shown["errors"], shown["publishes_refused"], shown["denied"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("first", ["code", "file"])
+def test_code_and_gateway_file_saved_together_go_together(world: World, first: str) -> None:
+    old = world.file.read_text() + "max_attempts = 1\n"
+    world.file.write_text(old)
+    with running(world.file) as process:
+        wait_for_event(process, "function_ready")
+        world.wait_subscribed()
+        names = ["out", "second", "third", "fourth"]
+        for before, after in itertools.pairwise(names):
+            saves = {
+                "code": lambda: world.code(DOUBLE.replace("out/", f"{after}/")),  # noqa: B023
+                "file": lambda: world.file.write_text(old.replace("out/#", f"{after}/#")),  # noqa: B023
+            }
+            world.source.publish("dt/x", b"1")
+            for place in sorted(saves, key=lambda place: place != first):
+                saves[place]()
+                time.sleep(0.1)
+            assert until(lambda: world.payloads(f"{after}/x") or world.source.publish("dt/x", b"2"))  # noqa: B023
+            assert until(lambda: world.payloads(f"{before}/x"))  # noqa: B023
+        shown = world.function()
+        assert (shown["errors"], shown["denied"], shown["publishes_refused"]) == (0, 0, 0)
+
+
+def test_what_the_routes_refuse_is_listed_and_ends_as_a_dead_letter(world: World) -> None:
+    text = world.file.read_text().replace('to = ["cloud"]', "max_attempts = 1")
+    world.file.write_text(f'{text}[[route]]\nfrom = "function:double"\ntopic = "out/taken"\nto = ["cloud"]\n')
+    with running(world.file) as process:
+        wait_for_event(process, "function_ready")
+        world.wait_subscribed()
+        world.source.publish("dt/lost", b"1")
+        world.source.publish("dt/taken", b"2")
+        assert until(lambda: world.function()["dead_letters"] == 1)
+        assert until(lambda: world.payloads("out/taken") == [b"4"])
+        assert "1 publishes refused" in edge("function", "list", "--config", str(world.file)).stdout
+        assert "publishes_refused" in edge("status", "--config", str(world.file)).stdout

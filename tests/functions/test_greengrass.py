@@ -128,15 +128,15 @@ def test_the_context_has_lambdas_fields(tmp_path: Path) -> None:
         def handler(event, context):
             again = context.client_context
             return [context.function_name, context.function_version, context.invoked_function_arn.split(":")[6],
-                    context.memory_limit_in_mb, len(context.aws_request_id), context.log_group_name,
+                    context.memory_limit_in_mb, context.aws_request_id, context.log_group_name,
                     bool(context.log_stream_name), context.identity.cognito_identity_id, again.custom, again.env,
                     again.client, event if event != b"raw" else "raw bytes"]
     """
     with worker(tmp_path, code, handler="handler", memory_bytes_max=67_108_864) as one:
         one.ready()
-        told = json.loads(one.done("a/b", b"raw", context=b"") or b"")
+        told = json.loads(one.done("a/b", b"raw", context=b"", request="0a-1b") or b"")
         assert told[:10] == [
-            "made", "$LATEST", "made", 64, 36, "/aws/lambda/made", True, None, {"subject": "a/b"}, None,
+            "made", "$LATEST", "made", 64, "0a-1b", "/aws/lambda/made", True, None, {"subject": "a/b"}, None,
         ]  # fmt: skip
         assert told[11] == "raw bytes"
         told = json.loads(one.done("", b"[1]", kind="invoke", context=b'{"custom":"c","env":{"e":1}}') or b"")
@@ -147,7 +147,8 @@ def test_the_context_has_lambdas_fields(tmp_path: Path) -> None:
 def test_a_schedule_is_the_event_that_eventbridge_sends(tmp_path: Path) -> None:
     with worker(tmp_path, "def handler(event, context): return event", handler="handler") as one:
         one.ready()
-        event = json.loads(one.done("", b"", kind="schedule", time_ms=1_700_000_000_000) or b"")
+        event = json.loads(one.done("", b"", kind="schedule", time_ms=1_700_000_000_000, request="0a-1b") or b"")
+        assert event["id"] == "0a-1b"
         assert (event["detail-type"], event["time"], event["detail"]) == ("Scheduled Event", "2023-11-14T22:13:20Z", {})
 
 

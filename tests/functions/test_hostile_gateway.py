@@ -1,4 +1,4 @@
-"""All twelve hostile functions at once in one gateway that relays: as root, and as an ordinary user.
+"""All hostile functions at once in one gateway that relays: as root, and as an ordinary user.
 
 The gateway is run once for each; the tests look at what came of it."""
 
@@ -336,3 +336,13 @@ def test_what_may_not_be_published_goes_nowhere(outcome: Outcome) -> None:
     assert outcome.of("publishes_elsewhere", "function_publish_denied")
     assert {topic for topic, _ in outcome.heard} <= {"dt/x", "out/x"}
     problem(outcome, "publishes_elsewhere")
+
+
+def test_what_may_not_be_published_from_an_async_handler_goes_nowhere(outcome: Outcome) -> None:
+    name, denied = "publishes_elsewhere_async", "RequestDenied"
+    refused = {"publish": denied, "wait": denied, "apublish": denied, "greengrass": "InvocationException"}
+    expected = [list(one) for one in {**refused, "wild": "ValueError", "system": denied}.items()]
+    assert outcome.lines(name) == [f"refused {json.dumps(expected)}"]
+    assert outcome.counter("publishes_denied", name) == 5
+    assert outcome.of(name, "function_publish_denied")
+    problem(outcome, name)

@@ -309,7 +309,7 @@ def test_a_publish_beyond_the_grants_goes_nowhere_and_is_told(tmp_path: Path) ->
         topic, id_ = said[call.payload]
         return [Publish(id_, call.id, topic, b"p"), Done(call.id)]
 
-    spawn = FakeSpawn(script)
+    spawn, letters = FakeSpawn(script), Receiver()
 
     async def test(rig: Rig) -> None:
         rig.send(*said)
@@ -317,7 +317,71 @@ def test_a_publish_beyond_the_grants_goes_nowhere_and_is_told(tmp_path: Path) ->
         assert [message.topic for message in rig.out.taken] == ["out/x"]
         found = {reply.id: (reply.ok, reply.error) for reply in spawn.replies if isinstance(reply, wire.Reply)}
         assert found == {5: (False, "denied"), 6: (False, "invalid_topic"), 7: (True, "")}
-        assert rig.count("publishes_denied") == 3
+        assert spawn.payloads() == [b"quiet", b"quiet", b"asked", b"invalid", b"good"]
+        assert rig.count("publishes_denied") == 4
+        assert [message.payload.count(b"PublishDenied") for message in letters.taken] == [1]
+
+    lived(test, tmp_path, spawn, letters=letters, max_attempts=2)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_refused_publish_fails_its_call_which_comes_again_before_what_came_after_it(
+    tmp_path: Path, *, late: bool
+) -> None:
+    spawn, letters = FakeSpawn(publishing), Receiver()
+
+    async def test(rig: Rig) -> None:
+        rig.out.answers = None if late else Outcome.REFUSED
+        rig.send(b"1")
+        await rig.until(lambda: len(rig.out.open) == 1 if late else bool(rig.count("errors")))
+        rig.out.settle(Outcome.REFUSED)
+        rig.out.answers = Outcome.TAKEN
+        rig.send(b"2")
+        await rig.done()
+        assert [message.payload for message in rig.out.taken] == [b"1", b"2"]
+        assert [(call.payload, call.attempt) for call in spawn.calls] == [(b"1", 1), (b"1", 2), (b"2", 1)]
+        status = rig.pool.status()
+        assert (status.errors, status.retries, status.publishes_refused) == (1, 1, 1)
+        assert status.last_error.startswith("PublishRefused: 'out/t'")
+        rig.out.answers = Outcome.REFUSED
+        rig.send(b"3")
+        await rig.done()
+        (letter,) = letters.taken
+        assert b"PublishRefused" in letter.payload
+        assert rig.count("publishes_refused") == 4
+
+    lived(test, tmp_path, spawn, letters=letters, max_attempts=3)
+
+
+def test_an_invocation_of_which_a_publish_was_refused_has_failed(tmp_path: Path) -> None:
+    spawn = FakeSpawn(publishing)
+    ended: list[Invocation] = []
+
+    async def test(rig: Rig) -> None:
+        rig.out.answers = Outcome.REFUSED
+        rig.pool.invoke(Invocation("t", b"x", ended.append))
+        await rig.until(lambda: len(ended) == 1)
+        assert (ended[0].error, rig.count("errors")) == ("PublishRefused", 1)
+
+    lived(test, tmp_path, spawn)
+
+
+def test_a_publish_of_an_attempt_before_that_is_refused_does_not_fail_the_one_under_way(tmp_path: Path) -> None:
+    def script(child: FakeChild, call: Call) -> Said:
+        if call.attempt == 1:
+            return [Publish(0, call.id, "out/x", b"p"), failing(call)]
+        return Done(call.id)
+
+    spawn = FakeSpawn(script)
+
+    async def test(rig: Rig) -> None:
+        rig.out.answers = None
+        rig.send(b"x")
+        await rig.until(lambda: len(spawn.calls) == 2)
+        await asyncio.sleep(0.1)
+        rig.out.settle(Outcome.REFUSED)
+        await rig.done()
+        assert len(spawn.calls) == 2
 
     lived(test, tmp_path, spawn)
 
@@ -546,6 +610,39 @@ def test_new_settings_go_with_a_new_worker(tmp_path: Path) -> None:
     lived(test, tmp_path, spawn)
 
 
+def test_workers_keep_their_grants_to_their_end_whatever_the_new_settings_say(tmp_path: Path) -> None:
+    open_: list[tuple[FakeChild, Call]] = []
+
+    def script(child: FakeChild, call: Call) -> Said:
+        if call.payload == b"slow":
+            open_.append((child, call))
+            return None
+        return [Publish(0, call.id, f"{child.launch.settings.publish[0][:-1]}x", call.payload), Done(call.id)]
+
+    spawn = FakeSpawn(script)
+
+    async def test(rig: Rig) -> None:
+        rig.send(b"slow", topic="a")
+        await rig.until(lambda: bool(open_))
+        rig.pool.change(rig.version(2, publish=("other/#",), to=("function:g",)))
+        await rig.until(lambda: rig.pool.status().version == "v2")
+        ((old, call),) = open_
+        old.say(
+            wire.Shadow(1, call.id, "get"),
+            Publish(0, call.id, "out/x", b"1"),
+            Publish(2, call.id, "other/x", b"2"),
+            Done(call.id),
+        )
+        rig.send(b"3")
+        await rig.done()
+        assert [(message.topic, message.payload) for message in rig.out.taken] == [("out/x", b"1"), ("other/x", b"3")]
+        assert rig.count("publishes_denied") == 1
+        assert rig.count("errors") == 0
+        assert [grants.may_invoke("g") for grants in rig.askers] == [False]
+
+    lived(test, tmp_path, spawn)
+
+
 def test_an_invocation_passes_the_inbox_and_tells_what_it_gave_published_and_printed(tmp_path: Path) -> None:
     def script(child: FakeChild, call: Call) -> Said:
         child.print(b"hello\n")
@@ -624,6 +721,33 @@ def test_a_kill_between_any_two_calls_loses_nothing_and_repeats_little(tmp_path:
         run_virtual(first(folder, after, seen))
         run_virtual(second(folder, seen))
         assert seen == [b"%d" % number for number in range(count)]
+
+
+def test_a_request_keeps_its_name_over_retries_and_restarts_and_shares_it_with_no_other(tmp_path: Path) -> None:
+    names: dict[bytes, set[str]] = {}
+    others: list[str] = []
+
+    def script(child: FakeChild, call: Call) -> Said:
+        assert [len(part) for part in call.request.split("-")] == [8, 4, 4, 4, 12]
+        if call.kind != "message":
+            others.append(call.request)
+            return Done(call.id)
+        names.setdefault(call.payload, set()).add(call.request)
+        return failing(call)
+
+    async def life(seconds: float, *payloads: bytes) -> None:
+        rig = Rig(tmp_path, FakeSpawn(script), max_attempts=100, max_delay_s=2.0, every="1 s", handler="h")
+        rig.send(*payloads, topic=f"t{len(others)}")
+        rig.pool.invoke(Invocation("t", b"x", lambda one: None))
+        await asyncio.sleep(seconds)
+        rig.kill()
+
+    run_virtual(life(5.5, b"1"))
+    run_virtual(life(5.5, b"2"))
+    assert [len(found) for found in names.values()] == [1, 1]
+    found = [*others, *(one for some in names.values() for one in some)]
+    assert len(others) >= 10
+    assert len(set(found)) == len(found)
 
 
 def test_attempts_and_what_is_done_above_a_failing_message_survive_a_kill(tmp_path: Path) -> None:

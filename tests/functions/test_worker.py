@@ -390,7 +390,7 @@ def test_shadows_and_other_functions_are_asked_for(tmp_path: Path) -> None:
 def test_async_handlers_run_side_by_side_with_their_own_calls(tmp_path: Path) -> None:
     code = """
         import asyncio
-        from edge import apublish, on, publish, shadow
+        from edge import RequestDenied, apublish, on, publish, shadow
 
         met = []
         both = asyncio.Event()
@@ -413,6 +413,17 @@ def test_async_handlers_run_side_by_side_with_their_own_calls(tmp_path: Path) ->
         @on("block")
         async def block():
             shadow.get()
+
+        @on("beyond")
+        async def beyond():
+            publish("elsewhere/x", b"1")
+
+        @on("caught")
+        async def caught():
+            try:
+                publish("elsewhere/x", b"1")
+            except RequestDenied as denied:
+                return denied.error
     """
 
     def answer(request: object) -> wire.Reply:
@@ -427,6 +438,11 @@ def test_async_handlers_run_side_by_side_with_their_own_calls(tmp_path: Path) ->
         assert published == {(n, f"out/{way}", b"%d" % n) for n in (7, 8) for way in ("quick", "slow")}
         assert one.done("sync") == b"2"
         assert "await the function" in one.failed("block").message
+        assert one.failed("beyond").error == "RequestDenied"
+        assert one.done("caught") == b"denied"
+        denied = [r.id for r in one.requests if isinstance(r, wire.Publish) and r.topic == "elsewhere/x"]
+        assert len(set(denied)) == 2
+        assert all(denied)
         one.send(wire.Stop())
         assert one.wait() == 0
 
