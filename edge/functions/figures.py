@@ -16,7 +16,8 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
     `stopping`.
 
     p50_ms, p99_ms: of the last calls, None before the first; retrying: topics that wait for a retry; contained_by: what
-    holds it here; next_start_s: while it backs off."""
+    holds it here; attempts: at what it is not granted, and limits reached, the last ones; next_start_s: while it
+    backs off."""
 
     name: str
     state: str
@@ -36,6 +37,7 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
     retrying: int = 0
     publishes: int = 0
     denied: int = 0
+    attempts: tuple[str, ...] = ()
     next_start_s: float = 0.0
     contained_by: tuple[str, ...] = ()
     subscribed: tuple[str, ...] = ()
