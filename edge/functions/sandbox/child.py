@@ -136,8 +136,13 @@ class Child:
     def _look_at_processes(self, pids: Collection[int] = ()) -> None:
         """The group counts what it refused; without one, how many there are must do."""
         most, group = self.sandbox.processes_max, self._group
-        count = len(pids) + (self._launcher != 0 and os.geteuid() != 0)  # in a user namespace, where it counts as well
-        if most and (count >= most or (group is not None and group.forks_refused())):
+        if group is not None and "pids" in group.folders:
+            reached = group.forks_refused() > 0
+        elif (held := self.containment.limits.get("processes")) is not None and held.but:
+            reached = bool(pids) and tree.is_full(self.pid)
+        else:  # in a user namespace the launcher, which is not reaped yet, counts as well
+            reached = len(pids) + (self._launcher != 0 and os.geteuid() != 0) >= most
+        if most and reached:
             self.reached["processes"] = f"its limit of {most} processes"
 
     def _pids(self) -> set[int]:
