@@ -70,10 +70,11 @@ class Figures:
 
         self._metrics, self._function = metrics, function
 
-    def show(self, memory_bytes: Callable[[], int]) -> None:
+    def show(self, memory_bytes: Callable[[], int], restarts: Callable[[], int]) -> None:
         """Let the gateway's metrics hold the gauges too."""
         gauge, function = self._metrics.gauge, self._function
         gauge("function_memory_bytes", memory_bytes, function=function)
+        gauge("function_restarts", restarts, function=function)
         gauge("function_call_ms_p50", lambda: self.percentile_ms(0.5) or 0.0, function=function)
         gauge("function_call_ms_p99", lambda: self.percentile_ms(0.99) or 0.0, function=function)
 

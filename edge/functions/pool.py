@@ -77,7 +77,7 @@ class Pool:
         self._note_at = self._now() + NOTE_S
         self._quiet, self._deserted = asyncio.Event(), asyncio.Event()
         inbox.when_committed(self.wake)
-        figures.show(self.memory_bytes)
+        figures.show(self.memory_bytes, lambda: self._crew.restarts)
 
     # -- from outside
 
