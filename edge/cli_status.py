@@ -67,6 +67,9 @@ def _function(function: dict[str, Any]) -> str:
     shown = "errors", "timeouts", "retries", "dead_letters", "denied", "publishes_refused"
     if errors := _counted({name: function[name] for name in shown}):
         parts.append(errors)
+    if attempts := function["attempts"]:
+        more = f" and {len(attempts) - 1} more" if len(attempts) > 1 else ""
+        parts.append(f"attempts: {attempts[-1]}{more}")
     if function["memory_bytes"]:
         parts.append(f"{function['memory_bytes'] / 1_048_576:.1f} MB")
     if function["last_error"]:

@@ -7,6 +7,7 @@ import msgspec
 from edge.boards.board import BoardStatus
 from edge.boards.gateway import ClientStatus
 from edge.cli_status import lines
+from edge.functions.figures import FunctionStatus
 from edge.runtime import ConnectionStatus, Status
 
 UP = ConnectionStatus("cloud", True, 1.0, "unreachable", "it was away", "Wait.", 0, 2)
@@ -61,3 +62,11 @@ def test_clients_beside_the_boards_themselves_are_shown() -> None:
 def test_counters_are_whole_numbers_however_large() -> None:
     assert "  stream_bytes 4194304" in text(counters={"stream_bytes": 4_194_304.0, "never": 0.0}).splitlines()
     assert "  lag_s 0.25" in text(counters={"lag_s": 0.25}).splitlines()
+
+
+def test_what_a_function_tried_beyond_its_grants_is_shown() -> None:
+    one = FunctionStatus(
+        name="f", state="ready", calls=3, attempts=("files: open /a", "network: connect to 10.0.0.1:22")
+    )
+    assert "attempts: network: connect to 10.0.0.1:22 and 1 more" in text(functions=(one,))
+    assert "attempts" not in text(functions=(msgspec.structs.replace(one, attempts=()),))

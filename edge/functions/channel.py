@@ -36,6 +36,7 @@ class Writer:
         self.forked = False
         self._writing = allocate_lock()
         self._last_id = 0
+        self._late: list[wire.FromWorker] = []
         os.register_at_fork(after_in_child=self._fork)
 
     def _fork(self) -> None:
@@ -62,11 +63,29 @@ class Writer:
             raise ValueError(str(error)) from None
         self.check()
         with self._writing:
-            try:
-                while rest:
-                    rest = rest[os.write(self.fd, rest) :]
-            except OSError as error:
-                raise Closed(str(error)) from None
+            late, self._late = self._late, []
+            self._write(memoryview(b"".join(map(wire.frame, late))))
+            self._write(rest)
+
+    def send_soon(self, struct: wire.FromWorker) -> None:
+        """Now, or with the next frame when one is being written: perhaps by the code below this call, in a destructor.
+        A fork says nothing. Raises Closed."""
+        if self.forked:
+            return
+        if not self._writing.acquire(blocking=False):
+            self._late.append(struct)
+            return
+        try:
+            self._write(memoryview(wire.frame(struct)))
+        finally:
+            self._writing.release()
+
+    def _write(self, rest: memoryview) -> None:
+        try:
+            while rest:
+                rest = rest[os.write(self.fd, rest) :]
+        except OSError as error:
+            raise Closed(str(error)) from None
 
 
 class Asking(Protocol):

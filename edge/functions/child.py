@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -50,6 +50,14 @@ class Child(Protocol):
     def pid(self) -> int: ...
     @property
     def contained_by(self) -> Sequence[str]: ...
+    @property
+    def paths(self) -> Sequence[tuple[str, str]]:
+        """What it is granted of the files, and for what each."""
+
+    @property
+    def reached(self) -> Mapping[str, str]:
+        """Limits that it came up against and that did not end it, in words; also when it has ended."""
+
     def write(self, data: bytes) -> None:
         """Never blocks; what the pipe does not take is kept."""
 
@@ -84,6 +92,8 @@ class Contained(Protocol):
 
     pid: int
 
+    @property
+    def reached(self) -> Mapping[str, str]: ...
     def kill(self) -> None: ...
     def memory_bytes(self) -> int: ...
     async def wait(self) -> Ending: ...
@@ -98,10 +108,12 @@ class Process:
         sock: socket.socket,
         outputs: Sequence[tuple[int, Pipe]],
         listener: Listener,
+        *,
         contained_by: Sequence[str] = (),
+        paths: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._contained, self._socket, self._listener = contained, sock, listener
-        self.contained_by = contained_by
+        self.contained_by, self.paths = contained_by, paths
         self._loop = asyncio.get_running_loop()
         self._unsent = b""
         self._ended = self._paused = self._finishing = False
@@ -116,6 +128,10 @@ class Process:
     @property
     def pid(self) -> int:
         return self._contained.pid
+
+    @property
+    def reached(self) -> Mapping[str, str]:
+        return self._contained.reached
 
     async def watch(self) -> None:
         """Until it has ended."""

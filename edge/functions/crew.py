@@ -218,6 +218,8 @@ class Crew:
             publish=settings.publish,
             environment=dict(settings.environment),
             secrets=dict(version.launch.secrets),
+            paths=tuple(child.paths),
+            network=settings.network,
         )
         slot.unsent.insert(0, slot.codec.write(configure))
         self.flush(slot)

@@ -16,7 +16,8 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
     `stopping`.
 
     p50_ms, p99_ms: of the last calls, None before the first; publishes_refused: by the routes or their targets, denied:
-    by the grants; retrying: topics that wait for a retry; contained_by: what holds it here; next_start_s: while it
+    by the grants; retrying: topics that wait for a retry; contained_by: what holds it here; attempts: at what it is not
+    granted, and limits reached, the last ones; next_start_s: while it
     backs off."""
 
     name: str
@@ -38,6 +39,7 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
     publishes: int = 0
     publishes_refused: int = 0
     denied: int = 0
+    attempts: tuple[str, ...] = ()
     next_start_s: float = 0.0
     contained_by: tuple[str, ...] = ()
     subscribed: tuple[str, ...] = ()
@@ -70,10 +72,11 @@ class Figures:
 
         self._metrics, self._function = metrics, function
 
-    def show(self, memory_bytes: Callable[[], int]) -> None:
+    def show(self, memory_bytes: Callable[[], int], restarts: Callable[[], int]) -> None:
         """Let the gateway's metrics hold the gauges too."""
         gauge, function = self._metrics.gauge, self._function
         gauge("function_memory_bytes", memory_bytes, function=function)
+        gauge("function_restarts", restarts, function=function)
         gauge("function_call_ms_p50", lambda: self.percentile_ms(0.5) or 0.0, function=function)
         gauge("function_call_ms_p99", lambda: self.percentile_ms(0.99) or 0.0, function=function)
 

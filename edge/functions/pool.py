@@ -20,6 +20,7 @@ from typing import Final
 
 from edge.config_functions import FunctionSettings
 from edge.errors import InputRejected
+from edge.functions.attempts import Attempts
 from edge.functions.burial import Burial
 from edge.functions.calls import ONCE, Calls, Job, Retry
 from edge.functions.child import Pipe
@@ -35,7 +36,7 @@ from edge.functions.sandbox import Ending
 from edge.functions.schedules import Schedules
 from edge.functions.slot import Slot, State
 from edge.functions.surroundings import Surroundings
-from edge.functions.wire import Call, Done, Failed, FromWorker, Invoke, Publish, Ready, Reply, Shadow
+from edge.functions.wire import Call, Done, Failed, FromWorker, Invoke, Publish, Ready, Reply, Shadow, Tried
 from edge.logs import log_event
 from edge.messages import Message, Target
 
@@ -64,6 +65,7 @@ class Pool:
         self._burial = Burial(self.name, inbox, letters, figures, settled=self._settled, now=self._now, moved=self.wake)
         self._schedules = Schedules()
         self._lines = Lines(self.name, figures)
+        self._attempts = Attempts(self.name, around.metrics)
         self._outgoing = Outgoing(self.name, self._publishes, figures)
         self._handled = Handled(None)
         self._ended: list[int] = []
@@ -82,7 +84,7 @@ class Pool:
         self._note_at = self._now() + NOTE_S
         self._quiet, self._deserted = asyncio.Event(), asyncio.Event()
         inbox.when_committed(self.wake)
-        figures.show(self.memory_bytes)
+        figures.show(self.memory_bytes, lambda: self._crew.restarts)
 
     # -- from outside
 
@@ -190,6 +192,7 @@ class Pool:
             publishes=figures.publishes.value,
             publishes_refused=figures.publishes_refused.value,
             denied=figures.denied.value,
+            attempts=self._attempts.last,
             next_start_s=round(max(crew.backoff.until - self._now(), 0.0), 1),
             contained_by=tuple(children[-1].contained_by) if children else (),
             subscribed=tuple(self._handled.filters or self._settings.subscribe),
@@ -291,6 +294,8 @@ class Pool:
                 if slot.state is State.READY and not slot.in_flight and slot.idle_since <= late:
                     self._crew.let_go(slot)
         self._lines.tell_dropped()
+        for slot in self._crew.slots:
+            self._look_at_limits(slot)
 
     # -- giving out
 
@@ -420,6 +425,8 @@ class Pool:
                 self._answer(slot, one, *answered)
             elif isinstance(one, Shadow | Invoke):
                 self._around.ask(slot.grants, one, partial(self.reply, slot))
+            elif isinstance(one, Tried):
+                self._attempts.tried(slot, one.what, one.detail)
             else:
                 self._crew.break_off(slot, f"it sent {one.__class__.__name__} out of turn")
                 break
@@ -480,6 +487,10 @@ class Pool:
         timed_out = slot.why == "timeout"
         limit = f"it did not answer within {self._settings.timeout_s:g} s, and was ended"
         error = f"TimeoutError: {limit}" if timed_out else f"WorkerEnded: {slot.why or ending.detail}"
+        last = limit if timed_out else self._crew.last_error
+        if reached := ", ".join(self._look_at_limits(slot)):
+            error, last = f"{error}; it had reached {reached}", f"{last}; it had reached {reached}"
+        self._crew.last_error = last
         for job in begun:
             job.error = error
         if begun and not slot.why.startswith(("stopped", "replaced")):
@@ -499,8 +510,16 @@ class Pool:
             self._calls.ended((), [*begun, *others], self._now())
         self._left[slot.version] = self._publishes.newest
         self._lines.ended(slot)
+        self._attempts.ended(slot)
         self._paused.discard(slot)
         self._touched.pop(slot, None)
+
+    def _look_at_limits(self, slot: Slot) -> list[str]:
+        """Those it came up against, in words."""
+        reached = slot.child.reached if slot.child is not None else {}
+        for limit, words in reached.items():
+            self._attempts.reached(slot, limit, words)
+        return list(reached.values())
 
     def changed(self) -> None:
         self.wake()

@@ -65,7 +65,7 @@ class Processes:
             for _, fd, _ in pipes:
                 os.close(fd)
         outputs = [(fd, name) for fd, _, name in pipes]
-        process = Process(child, ours, outputs, listener, describe(child.containment))
+        process = Process(child, ours, outputs, listener, contained_by=describe(child.containment), paths=child.paths)
         self._create_task(process.watch())
         return process
 

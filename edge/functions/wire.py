@@ -3,7 +3,7 @@
 Each way of the stream socket carries frames: a length (u32, little-endian, at most FRAME_BYTES_MAX), then that many
 bytes of msgpack, one of the structs below. The gateway begins with `Configure`. The worker answers `Ready` or
 `StartFailed` (and then ends); as soon as it has `Configure`, also before `Ready`, it may send requests, which are
-`Publish`, `Shadow` and `Invoke`. Then:
+`Publish`, `Shadow` and `Invoke`, and `Tried`, which is not answered. Then:
 
 - Each `Call` is answered once, by `Done` or `Failed`, in any order. A worker whose `Ready.concurrent` is False is given
   one at a time; others may come early and wait in its socket, their deadlines running from when they are begun.
@@ -32,6 +32,7 @@ FRAME_BYTES_MAX: Final = 1_048_576
 TRACEBACK_CHARACTERS_MAX: Final = 16_384
 MESSAGE_CHARACTERS_MAX: Final = 4_096
 NAME_CHARACTERS_MAX: Final = 256
+DETAIL_CHARACTERS_MAX: Final = 300
 HANDLERS_MAX: Final = 1_000
 INTERVAL_S_MIN: Final = 0.001
 INTERVAL_S_MAX: Final = 366 * 86_400.0
@@ -46,6 +47,7 @@ Trace = Annotated[str, msgspec.Meta(max_length=TRACEBACK_CHARACTERS_MAX)]
 Interval = Annotated[float, msgspec.Meta(ge=INTERVAL_S_MIN, le=INTERVAL_S_MAX)]
 Kind = Literal["message", "schedule", "request", "invoke"]
 Action = Literal["get", "update", "delete"]
+Denied = Literal["files", "network", "processes"]
 
 
 _Line = Annotated[str, msgspec.Meta(max_length=16_383, pattern=r"^[^\0]*$")]  # at most 65,535 bytes, as MQTT's strings
@@ -70,7 +72,8 @@ class PublishProperties(Properties, frozen=True, gc=False):
 class Configure(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
     """The first frame. file: a Python file, or a folder, absolute. handler: `function` or `module.function` of Lambda's
     style, empty for the decorators. site: the folder of its requirements, or empty. publish: the grants. secrets: name
-    to the file that holds it. memory_bytes_max: 0 for none."""
+    to the file that holds it. memory_bytes_max: 0 for none. paths, network: what it is granted, so that it can
+    tell what it tries beyond (`Tried`); paths with what each is granted for, none: it does not look."""
 
     name: str
     thing: str
@@ -82,6 +85,8 @@ class Configure(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
     publish: tuple[str, ...] = ()
     environment: dict[str, str] = {}
     secrets: dict[str, str] = {}
+    paths: tuple[tuple[str, str], ...] = ()
+    network: bool = True
 
 
 class Call(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
@@ -195,8 +200,15 @@ class Invoke(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=17):
     context: bytes = b""
 
 
+class Tried(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=18):
+    """The code asked for what it is not granted. For people: what held it is the sandbox. At any time."""
+
+    what: Denied
+    detail: Annotated[str, msgspec.Meta(max_length=DETAIL_CHARACTERS_MAX)]
+
+
 ToWorker = Configure | Call | Reply | Stop
-FromWorker = Ready | StartFailed | Done | Failed | Publish | Shadow | Invoke
+FromWorker = Ready | StartFailed | Done | Failed | Publish | Shadow | Invoke | Tried
 
 T = TypeVar("T")
 

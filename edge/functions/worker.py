@@ -18,6 +18,7 @@ from edge.functions.channel import Channel, Closed
 from edge.functions.failures import describe
 from edge.functions.program import Program, load
 from edge.functions.running import flush, run
+from edge.functions.watching import watch
 
 FD_VARIABLE: Final = "EDGE_FUNCTION_FD"
 
@@ -36,6 +37,7 @@ def main(long_lived_s: float = LONG_LIVED_S) -> NoReturn:
             _environment(settings)
             api.use(_Live(channel, settings))
             _offer_greengrass()
+            watch(settings, channel.writer.send_soon)
             early = _Early(channel, long_lived_s if settings.handler else 0.0)
             program = _load(channel, settings, early)
             if program is None:

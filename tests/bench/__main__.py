@@ -45,10 +45,11 @@ def run_bench(name: str, *, quick: bool, package: str = "tests.bench") -> Report
         subprocess.run([ROOT / "tools/setup", "--firmware", preset], check=True, stdout=sys.stderr)
     commit = commit_id(ROOT)
     with tempfile.TemporaryDirectory(prefix=f"edgeloop-bench-{name}-") as workdir:
-        figures = module.run(Context(ROOT, Path(workdir), quick=quick))
+        context = Context(ROOT, Path(workdir), quick=quick)
+        figures = module.run(context)
     if not figures:
         raise NoFigure("the bench gave none")
-    return Report(name, commit, host_line(), figures)
+    return Report(name, commit, "; ".join([host_line(), *context.notes]), figures)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

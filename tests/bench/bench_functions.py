@@ -5,8 +5,9 @@ The function publishes each message's payload again, so every call is seen from 
 1,000 topics: calls of one topic wait for each other. calls_per_s: the gateway and its worker share one core; everything
 waits in the local broker first. call_ms: at 1,000 messages a second, from a message's arrival at a subscriber of the
 local broker to its arrival at one of the cloud, with the gateway and its worker together on a third of a core (a
-control group; without one, on a whole core). Reference `pipe`: a round trip over a bare multiprocessing pipe with the
-same payload, one after the other. worker_pss_mb beside a bare `python3` that waits on its stdin.
+control group; without one on a whole core: the host line then says so, and there is no goal). Reference `pipe`: a round
+trip over a bare multiprocessing pipe with the same payload, one after the other. worker_pss_mb beside a bare `python3`
+that waits on its stdin.
 """
 
 import multiprocessing
@@ -43,6 +44,7 @@ from tests.bench.window import third_of_a_core
 DESCRIPTION = "calls of a function by the gateway, beside a bare pipe; its worker's memory beside a bare python3"
 TOPICS = 1000
 CALLS_PER_S = 1000
+P99_MS_GOAL = 20
 CODE = """
 from edge import on, publish
 
@@ -79,7 +81,8 @@ class Calls(msgspec.Struct, frozen=True):
 
 
 def run(context: Context) -> list[Figure]:
-    with on_the_others_core(), brokers(context, None) as (local, cloud), third_of_a_core(context) as (prefix, held):
+    share = third_of_a_core(context, "call_ms is of a whole core, and has no goal")
+    with on_the_others_core(), brokers(context, None) as (local, cloud), share as (prefix, held):
         results = context.interleaved(
             {
                 "calls": lambda: _measure(context, local, cloud, prefix, held=held),
@@ -91,11 +94,12 @@ def run(context: Context) -> list[Figure]:
     def of_pipe(field: str) -> dict[str, list[float]]:
         return {"pipe": [getattr(one, field) for one in pipe]}
 
+    goal = P99_MS_GOAL if held else None  # it is for a third of a core
     bare = {"bare_python3": [one.worker_pss_mb for one in pipe]}
     return [
         figure("calls_per_s", [one.per_s for one in ours], "1/s", "higher", references=of_pipe("per_s")),
         figure("call_ms_p50", [one.ms_p50 for one in ours], "ms", "lower", references=of_pipe("ms_p50")),
-        figure("call_ms_p99", [one.ms_p99 for one in ours], "ms", "lower", goal=20, references=of_pipe("ms_p99")),
+        figure("call_ms_p99", [one.ms_p99 for one in ours], "ms", "lower", goal=goal, references=of_pipe("ms_p99")),
         figure("worker_pss_mb", [one.worker_pss_mb for one in ours], "MB", "lower", goal=12, references=bare),
     ]
 

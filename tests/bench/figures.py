@@ -104,6 +104,7 @@ class Context:
     def __init__(self, root: Path, workdir: Path, *, quick: bool = False) -> None:
         self.root, self.workdir, self.quick = root, workdir, quick
         self.repeats = REPEATS_QUICK if quick else REPEATS
+        self.notes: list[str] = []
 
     def pick(self, full: T, quick: T) -> T:
         """The size of the work: a quick bench ends within 50 seconds."""
@@ -112,6 +113,12 @@ class Context:
     def progress(self, text: str) -> None:
         """A line for people, on stderr."""
         print(text, file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        """What a reader of the figures must know of where they were measured: it stands beside the host."""
+        self.progress(f"  {text}")
+        if text not in self.notes:
+            self.notes.append(text)
 
     def folder(self, name: str) -> Path:
         """A fresh folder under workdir."""

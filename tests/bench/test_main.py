@@ -60,6 +60,18 @@ def test_json_prints_one_object_a_bench_on_stdout_and_progress_on_stderr(capsys:
     assert "good: counts to three" in err
 
 
+def test_what_a_bench_notes_of_its_surroundings_stands_beside_the_host_once(
+    benches: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noting = "context.note('on a whole core'); context.note('on a whole core')"
+    (benches / "bench_noting.py").write_text(GOOD.replace("    return", f"    {noting}\n    return"))
+    assert runner.main(["noting", "good", "--json"]) == 0
+    out, err = capsys.readouterr()
+    hosts = [json.loads(line)["host"] for line in out.splitlines()]
+    assert hosts[0] == f"{hosts[1]}; on a whole core"
+    assert "  on a whole core\n" in err
+
+
 @pytest.mark.usefixtures("benches")
 def test_a_bench_that_lost_messages_prints_no_figure_exits_1_and_the_next_still_runs(
     capsys: pytest.CaptureFixture[str],

@@ -74,7 +74,8 @@ class _Fields(msgspec.Struct):
 def figures(context: Context) -> list[Figure]:
     windows = context.pick(40, 16)
     expected = _expected(windows)
-    with on_the_others_core(), brokers(context, None) as (local, cloud), third_of_a_core(context) as (prefix, held):
+    share = third_of_a_core(context, "the end-to-end rate is worked out from CPU time")
+    with on_the_others_core(), brokers(context, None) as (local, cloud), share as (prefix, held):
         results = context.interleaved(
             {"end_to_end": lambda: _measure(context, local, cloud, prefix, windows, expected, held=held)}
         )["end_to_end"]
@@ -89,13 +90,15 @@ def figures(context: Context) -> list[Figure]:
 
 
 @contextmanager
-def third_of_a_core(context: Context) -> Iterator[tuple[Sequence[str], bool]]:
-    """The prefix of a command, and whether it holds what it runs to that share; on the relay's core either way."""
+def third_of_a_core(context: Context, instead: str) -> Iterator[tuple[Sequence[str], bool]]:
+    """The prefix of a command, and whether it holds what it runs to that share; on the relay's core either way.
+
+    instead: what is measured where it cannot be held, for people."""
     with ExitStack() as stack:
         try:
             prefix, held = tuple(stack.enter_context(limits(MEMORY_BYTES, CORE_SHARE))), True
         except NoControl as reason:
-            context.progress(f"  without a control group, from CPU time: {reason}")
+            context.note(f"no control group to hold a third of a core ({reason}): {instead}")
             prefix, held = (), False
         yield (*prefix, *on_core(RELAY_CORE)), held
 

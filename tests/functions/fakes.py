@@ -35,10 +35,12 @@ class FakeChild:
     """Runs the script for each call, in order; what it returns is what a worker says."""
 
     contained_by = ("a fake",)
+    paths = (("/granted", "read"),)
 
     def __init__(self, spawn: "FakeSpawn", launch: Launch, listener: Listener) -> None:
         self.pid = len(spawn.children) + 1
         self.launch, self.calls = launch, list[Call]()
+        self.reached: dict[str, str] = {}
         self.is_paused = self.has_ended = self.has_stopped = False
         self._spawn, self._listener = spawn, listener
         self._reader = to_worker()

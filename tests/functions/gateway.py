@@ -32,6 +32,7 @@ class Held(msgspec.Struct):
     containment: Containment = Containment({})
     error: str = ""
     memory_bytes: int = 0
+    reached: dict[str, str] = {}
 
     def holds(self, limit: str) -> bool:
         """Whether it is said to be held, without a reserve."""
@@ -151,6 +152,7 @@ async def _held(task: Task) -> Held:
                 held.memory_bytes = child.memory_bytes()
                 child.kill()
         held.output, held.ending = output.result(), waiting.result()
+        held.reached = dict(child.reached)
     finally:
         groups.close()
     return held

@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from edge.functions.sandbox import ControlGroups, Sandbox
-from edge.functions.sandbox.groups import _bases, _pids, _started
+from edge.functions.sandbox.groups import Group, _bases, _pids, _started
 
 V1 = """\
 32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct
@@ -72,3 +74,14 @@ def test_a_process_is_named_by_its_start() -> None:
 def test_processes_of_another_namespace_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "cgroup.procs").write_text("0\n12\n0\n")
     assert _pids(tmp_path) == [12]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_a_group_refused_and_killed_is_read_from_its_events(tmp_path: Path, version: int) -> None:
+    group = Group(version, {"memory": tmp_path, "pids": tmp_path})
+    assert (group.forks_refused(), group.oom_kills()) == (0, 0)
+    (tmp_path / "pids.events").write_text("max 7\n")
+    (tmp_path / "memory.events").write_text("low 0\nmax 9\noom 3\noom_kill 2\n")
+    (tmp_path / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
+    assert (group.forks_refused(), group.oom_kills()) == (7, 2)
+    assert Group(version, {}).forks_refused() == 0

@@ -63,6 +63,11 @@ def test_a_fork_bomb_stays_within_its_processes_and_ends_as_a_whole(
     assert held.reason in {"killed", "memory"}
 
 
+def test_a_fork_bomb_is_known_to_have_reached_its_limit(user: str, place: Path, without: frozenset[str]) -> None:
+    held = let_loose("fork_bomb", place, user, without, {"budget": 60}, kill_after_s=1.5)
+    assert held.reached == {"processes": "its limit of 16 processes"}
+
+
 def test_a_memory_hog_is_ended_or_refused(user: str, place: Path, without: frozenset[str]) -> None:
     held = let_loose("memory_hog", place, user, without)
     assert "took" not in held.output

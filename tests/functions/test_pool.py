@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from edge.functions import wire
+from edge.functions.attempts import SHOWN_MAX
 from edge.functions.invocation import Invocation
-from edge.functions.wire import Call, Done, FromWorker, Publish, Ready, Schedule, StartFailed
+from edge.functions.wire import Call, Done, FromWorker, Publish, Ready, Schedule, StartFailed, Tried
 from edge.messages import Outcome, Properties
 from tests.clock import run_virtual
 from tests.functions.fakes import Crash, FakeChild, FakeSpawn, Receiver, Rig, failing
@@ -841,3 +842,47 @@ def test_a_long_backlog_of_one_topic_is_held_as_numbers_and_called_in_order(tmp_
         assert [payload for payload in spawn.payloads() if payload not in {b"bad", b"other"}] == payloads
 
     lived(test, tmp_path, spawn)
+
+
+def test_what_it_tried_beyond_its_grants_is_counted_shown_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def trying(child: FakeChild, call: Call) -> Said:
+        return [
+            *(Tried("files", f"open /secret/{number}") for number in range(100)),
+            Tried("network", "connect to 10.0.0.1:22"),
+            Done(call.id),
+        ]
+
+    async def test(rig: Rig) -> None:
+        rig.send(b"1", b"2")
+        await rig.done()
+        metrics = rig.metrics.snapshot()
+        assert metrics['function_attempts_denied{function="f",what="files"}'] == 200
+        assert metrics['function_attempts_denied{function="f",what="network"}'] == 2
+        assert "network: connect to 10.0.0.1:22" in rig.pool.status().attempts
+        assert len(rig.pool.status().attempts) == SHOWN_MAX
+        assert (rig.count("calls"), rig.count("errors")) == (2, 0)
+
+    lived(test, tmp_path, FakeSpawn(trying))
+    assert [record.getMessage() for record in caplog.records].count("function_attempt_denied") == 2
+
+
+def test_a_limit_that_a_worker_reached_is_told_and_named_when_it_is_ended(tmp_path: Path) -> None:
+    def hanging(child: FakeChild, call: Call) -> Said:
+        child.reached["processes"] = "its limit of 16 processes"
+        return None
+
+    async def test(rig: Rig) -> None:
+        rig.send(b"1")
+        await rig.until(lambda: bool(rig.pool.status().attempts))
+        assert rig.pool.status().attempts == ("processes: reached its limit of 16 processes",)
+        await rig.done()
+        assert rig.metrics.snapshot()['function_limits_reached{function="f",limit="processes"}'] == 1
+        told = "TimeoutError: it did not answer within 10 s, and was ended; it had reached its limit of 16 processes"
+        assert letters.taken
+        assert told in letters.taken[0].payload.decode()
+        assert rig.pool.status().last_error.endswith("it had reached its limit of 16 processes")
+
+    letters = Receiver()
+    lived(test, tmp_path, FakeSpawn(hanging), letters=letters, max_attempts=1)

@@ -22,7 +22,8 @@ Request = wire.Publish | wire.Shadow | wire.Invoke
 
 
 class Worker:
-    """Answers each request that carries an id by `answer`, and keeps all that were made in `requests`.
+    """Answers each request that carries an id by `answer`, and keeps all that were made in `requests`; what it tried
+    beyond its grants in `tried`.
     arguments: of the worker's main."""
 
     def __init__(
@@ -32,6 +33,7 @@ class Worker:
         arguments: str = "",
     ) -> None:
         self.requests: list[Request] = []
+        self.tried: list[wire.Tried] = []
         self.answer = answer or (lambda request: wire.Reply(request.id))
         self._said: list[wire.FromWorker] = []
         self._reader = wire.from_worker()
@@ -80,6 +82,8 @@ class Worker:
                 self.requests.append(said)
                 if said.id:
                     self.send(self.answer(said))
+            elif isinstance(said, wire.Tried):
+                self.tried.append(said)
             else:
                 self._said.append(said)
 

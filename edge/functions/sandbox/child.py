@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Collection, Sequence
 from typing import Final, Literal
 
 import msgspec
 
+from edge.functions.launch.order import Access
 from edge.functions.sandbox import tree
 from edge.functions.sandbox.groups import Group
 from edge.functions.sandbox.limits import Containment
-from edge.functions.sandbox.settings import Sandbox
+from edge.functions.sandbox.settings import Limit, Sandbox
 
 WATCH_INTERVAL_S: Final = 0.5
 _POLL_S: Final = 0.02
@@ -32,13 +34,18 @@ class Ending(msgspec.Struct, frozen=True):
 
 
 class Child:
-    """pid: of its first process. containment: what holds for it."""
+    """pid: of its first process. containment: what holds for it. paths: what it is granted of the files. reached: the
+    limits that it came up against and that did not end it, in words."""
 
-    def __init__(self, pid: int, sandbox: Sandbox, group: Group | None, uid: int) -> None:
+    def __init__(
+        self, pid: int, sandbox: Sandbox, group: Group | None, uid: int, paths: Sequence[tuple[str, Access]] = ()
+    ) -> None:
         """uid: of a user as whom nothing else runs, or 0."""
         self.pid = pid
         self.sandbox = sandbox
         self.containment = Containment({})
+        self.paths = paths
+        self.reached: dict[Limit, str] = {}
         self._group = group
         self._uid = uid
         self._launcher = 0
@@ -118,12 +125,25 @@ class Child:
         if not held and 0 < sandbox.memory_bytes_max < (used := self.memory_bytes()):
             return self.kill("memory", f"{used} bytes of memory, of {sandbox.memory_bytes_max}")
         pids = self._pids()
+        self._look_at_processes(pids)
         size, files = await asyncio.to_thread(tree.folder_size, sandbox.folder, sandbox.folder_files_max, pids)
         if 0 < sandbox.folder_bytes_max < size:
             return self.kill("disk", f"{size} bytes in its folder, of {sandbox.folder_bytes_max}")
         if 0 < sandbox.folder_files_max < files:
             self.kill("disk", f"more than {sandbox.folder_files_max} files in its folder")
         return None
+
+    def _look_at_processes(self, pids: Collection[int] = ()) -> None:
+        """The group counts what it refused; without one, how many there are must do."""
+        most, group = self.sandbox.processes_max, self._group
+        if group is not None and "pids" in group.folders:
+            reached = group.forks_refused() > 0
+        elif (held := self.containment.limits.get("processes")) is not None and held.but:
+            reached = bool(pids) and tree.is_full(self.pid)
+        else:  # in a user namespace the launcher, which is not reaped yet, counts as well
+            reached = len(pids) + (self._launcher != 0 and os.geteuid() != 0) >= most
+        if most and reached:
+            self.reached["processes"] = f"its limit of {most} processes"
 
     def _pids(self) -> set[int]:
         if self._group is not None:
@@ -151,6 +171,7 @@ class Child:
             await asyncio.sleep(_POLL_S)
         if self._group is not None and self._why is None and self._group.oom_kills():
             self._why, self._detail = "memory", f"beyond {self.sandbox.memory_bytes_max} bytes of memory"
+        self._look_at_processes()
         self._kill_rest()
         try:
             self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])  # noqa: ASYNC222  it has ended

@@ -74,14 +74,11 @@ class Group:
         return sum(int(rows.get(name, 0)) for name in names)
 
     def oom_kills(self) -> int:
-        if (folder := self.folders.get("memory")) is None:
-            return 0
-        file = "memory.events" if self.version == 2 else "memory.oom_control"
-        for line in _text(folder / file).splitlines():
-            name, _, value = line.partition(" ")
-            if name == "oom_kill":
-                return int(value)
-        return 0
+        return self._count("memory", "memory.events" if self.version == 2 else "memory.oom_control", "oom_kill")
+
+    def forks_refused(self) -> int:
+        """How often it had as many processes as it may."""
+        return self._count("pids", "pids.events", "max")
 
     def kill(self) -> None:
         """All in it, also what is begun meanwhile. Does not wait for their end."""
@@ -98,6 +95,14 @@ class Group:
                     os.kill(pid, signal.SIGKILL)
             if not pids or "pids" in self.folders:
                 return
+
+    def _count(self, controller: str, file: str, row: str) -> int:
+        if (folder := self.folders.get(controller)) is not None:
+            for line in _text(folder / file).splitlines():
+                name, _, value = line.partition(" ")
+                if name == row:
+                    return int(value)
+        return 0
 
     def remove(self) -> bool:
         """Says whether it is gone; not while a process is in it."""

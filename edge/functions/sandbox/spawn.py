@@ -83,7 +83,7 @@ async def spawn(
         raise SandboxError(f"{sandbox.name}: the launcher: {error.strerror}") from None
     finally:
         os.close(write_fd)
-    child = Child(launcher, sandbox, group, uid if alone else 0)
+    child = Child(launcher, sandbox, group, uid if alone else 0, order["paths"])
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
             report = await _report(read_fd, child)

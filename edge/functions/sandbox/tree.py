@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import stat
 import subprocess
 from collections.abc import Collection, Iterable
@@ -31,6 +32,20 @@ def descendants(pid: int) -> set[int]:
         if not more:
             return found
         found |= more
+
+
+def is_full(pid: int) -> bool:
+    """Whether the user of this process runs as many tasks as the process's rlimit lets it begin."""
+    try:
+        most, uid, count = resource.prlimit(pid, resource.RLIMIT_NPROC)[0], os.stat(f"/proc/{pid}").st_uid, 0
+    except OSError:
+        return False
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                if os.stat(f"/proc/{name}").st_uid == uid:
+                    count += len(os.listdir(f"/proc/{name}/task"))
+    return 0 <= most <= count
 
 
 def memory_bytes(pids: Collection[int], doubt_bytes: int) -> int:
