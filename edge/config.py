@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from edge.config_functions import FunctionSettings, check_functions, function_routes, is_shadow, with_absolute_paths
 from edge.errors import ConfigError, InputRejected
-from edge.loops import Node, find_loop
+from edge.loops import Loop, Node, find_loop
 from edge.topics import check_filter, check_topic, overlap
 
 DEFAULT_FILE = "/etc/edgeloop/gateway.toml"
@@ -250,12 +250,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             for one in self.functions
         )
 
-    def check_loops(self, nodes: Sequence[Node]) -> None:
-        """nodes: rules and functions that might feed themselves by the routes of this file. Raises ConfigError that
-        names what closes the loop."""
+    def find_loop(self, nodes: Sequence[Node]) -> Loop | None:
+        """nodes: rules and functions that might feed themselves by the routes of this file."""
         routes = [(route.source, route.topic.replace(SENDER, "+"), route.to) for route in self.all_routes]
         exports: dict[str, str] = {f"stream:{stream.name}": stream.export for stream in self.streams}
-        if (loop := find_loop(nodes, routes, exports)) is None:
+        return find_loop(nodes, routes, exports)
+
+    def check_loops(self, nodes: Sequence[Node]) -> None:
+        """Raises ConfigError that names what closes a loop."""
+        if (loop := self.find_loop(nodes)) is None:
             return
         kind, _, name = loop.steps[-1].node.name.partition(":")
         names = [rule.name for rule in self.rules] if kind == "rule" else [one.name for one in self.functions]
