@@ -349,6 +349,7 @@ REPORTED = {
     "memory_hog": ("function_failed", "errors", "emory"),
     "opens_a_socket": ("function_attempt_denied", "attempts_denied", "network: make a socket"),
     "publishes_elsewhere": ("function_publish_denied", "publishes_denied", "not in the function's `publish`"),
+    "publishes_elsewhere_async": ("function_publish_denied", "publishes_denied", "not in the function's `publish`"),
     "raises_much": ("function_failed", "errors", "ValueError: xxx"),
     "reads_the_keys": ("function_attempt_denied", "attempts_denied", "/keys/gateway.key"),
     "writes_anothers_folder": ("function_attempt_denied", "attempts_denied", "/good/work/planted"),
