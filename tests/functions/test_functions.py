@@ -481,15 +481,24 @@ def test_an_invocation_of_a_function_that_does_not_run_says_why(
 
 
 def test_a_stop_does_not_wait_for_requirements(tmp_path: Path) -> None:
+    begun: list[str] = []
+    broken_off: list[str] = []
+
     class Slow(FakeSpawn):
         async def install(self, settings: FunctionSettings, folder: str) -> str:
-            await asyncio.sleep(600)
+            begun.append(settings.name)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                broken_off.append(settings.name)
+                raise
             return folder
 
     (tmp_path / "r.txt").write_text("")
 
     async def test(house: House) -> None:
-        await house.until(lambda: house.functions.show("a").state == "installing")
-        await asyncio.sleep(0.2)
+        await house.until(lambda: bool(begun))
+        assert house.functions.show("a").state == "installing"
 
     lived(test, tmp_path, Slow(), FUNCTION.format(name="a") + 'requirements = "r.txt"\n')
+    assert broken_off == ["a"]

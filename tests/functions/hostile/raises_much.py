@@ -5,7 +5,7 @@ import sys
 
 
 def handler(event, context):
-    raise ValueError("x" * 10_000_000)
+    raise ValueError("much " * 2_000_000)
 
 
 if __name__ == "__main__":
