@@ -1,6 +1,7 @@
 """`edge`: run the gateway, check its file, look at what it does. stdout is data; stderr is for people."""
 
 import argparse
+import itertools
 import logging
 import os
 import sys
@@ -219,8 +220,13 @@ def _created(file: str) -> BinaryIO:
 
 
 def _record(args: argparse.Namespace) -> int:
+    """The file is made once the gateway answers: who came too early may try again."""
+    if os.path.lexists(args.output):
+        raise InputRejected("file", f"{args.output}: File exists. A recording is never written over: name another.")
+    rows = watch(_socket(args), args.filter)
+    first = next(rows, {})
     with _created(args.output) as output:
-        for row in watch(_socket(args), args.filter):
+        for row in itertools.chain([first], rows):
             if "topic" in row:
                 output.write(msgspec.json.encode(row) + b"\n")
                 output.flush()

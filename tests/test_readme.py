@@ -5,9 +5,12 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
+import tempfile
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,9 @@ from tests.readme import LIMIT_S, Command, blocks, commands
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 END_S = 10.0
+# What the README and its gateway files name, and what stands for it here, so that two runs on a machine do not meet.
+FOLDER = "/tmp/edgeloop"
+PORT = "18830"
 
 # Runs one command in the shell that all share. What talks to something just started in the background may come too
 # early, as for a person: it is tried again until its time is up. `timeout` ends a command that never does by itself.
@@ -190,9 +196,21 @@ def test_every_proof_that_a_promise_names_is_there() -> None:
                 assert list(ROOT.glob(pattern.rstrip("/"))), place
 
 
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A short name: a Unix socket's path has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="readme-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.system
-def test_the_commands_of_the_readme_work_as_printed(tmp_path: Path) -> None:
+def test_the_commands_of_the_readme_work_as_printed(tmp_path: Path, scratch: Path) -> None:
+    copy = copy_of_checkout(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    for file in (copy / "README.md", *(copy / "device_configs").rglob("*.toml")):
+        file.write_text(file.read_text().replace(FOLDER, str(scratch / "edgeloop")).replace(PORT, port))
     home = tmp_path / "home"
     home.mkdir()
-    code, output = run_as_printed(commands(README.read_text()), copy_of_checkout(tmp_path), home)
+    code, output = run_as_printed(commands((copy / "README.md").read_text()), copy, home)
     assert code == 0, output[-10_000:]

@@ -109,6 +109,15 @@ def test_record_never_writes_over_a_file(folder: Path, capsys: pytest.CaptureFix
     assert "File exists" in err
 
 
+def test_a_recording_begun_before_the_gateway_answers_can_be_tried_again(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = edge(capsys, folder, "record", "dt/#", "--output", str(folder / "new.jsonl"))
+    assert code == 1
+    assert "No gateway answers" in err
+    assert not (folder / "new.jsonl").exists()
+
+
 @pytest.mark.parametrize("argv", [("try", "mean", "--input"), ("replay",)])
 def test_a_minus_is_stdin(folder: Path, argv: tuple[str, ...]) -> None:
     recording = folder / "day.jsonl"
