@@ -14,7 +14,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from edge.config_functions import FunctionSettings
-from edge.functions.sandbox import Ending
+from edge.functions.sandbox import Ending, Refused
 
 READ_BYTES: Final = 256 * 1024
 OUTPUT_READ_BYTES: Final = 64 * 1024
@@ -40,6 +40,9 @@ class Listener(Protocol):
 
     def received(self, data: bytes) -> None: ...
     def printed(self, pipe: Pipe, data: bytes) -> None: ...
+    def tried(self, what: Refused, detail: str) -> None:
+        """The kernel refused it, and said so."""
+
     def ended(self, ending: Ending) -> None: ...
 
 
@@ -53,6 +56,10 @@ class Child(Protocol):
     @property
     def paths(self) -> Sequence[tuple[str, str]]:
         """What it is granted of the files, and for what each."""
+
+    @property
+    def sockets_told(self) -> bool:
+        """Whether its listener hears from the kernel of sockets that it is refused."""
 
     @property
     def reached(self) -> Mapping[str, str]:
@@ -111,9 +118,10 @@ class Process:
         *,
         contained_by: Sequence[str] = (),
         paths: Sequence[tuple[str, str]] = (),
+        sockets_told: bool = False,
     ) -> None:
         self._contained, self._socket, self._listener = contained, sock, listener
-        self.contained_by, self.paths = contained_by, paths
+        self.contained_by, self.paths, self.sockets_told = contained_by, paths, sockets_told
         self._loop = asyncio.get_running_loop()
         self._unsent = b""
         self._ended = self._paused = self._finishing = False

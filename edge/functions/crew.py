@@ -17,7 +17,7 @@ from edge.errors import EdgeLoopError, InputRejected
 from edge.functions.backoff import Backoff
 from edge.functions.child import Child, Launch, Pipe
 from edge.functions.grants import Grants
-from edge.functions.sandbox import Ending
+from edge.functions.sandbox import Ending, Refused
 from edge.functions.slot import Slot, State
 from edge.functions.surroundings import Surroundings
 from edge.functions.wire import Configure, FromWorker, Ready, StartFailed, Stop, ToWorker
@@ -48,6 +48,9 @@ class Team(Protocol):
         """All but `Ready` and `StartFailed`."""
 
     def printed(self, slot: Slot, pipe: Pipe, data: bytes) -> None: ...
+    def tried(self, slot: Slot, what: Refused, detail: str) -> None:
+        """Something that the kernel refused it."""
+
     def lost(self, slot: Slot, ending: Ending) -> None:
         """It has ended; its calls are still in the slot."""
 
@@ -220,6 +223,7 @@ class Crew:
             secrets=dict(version.launch.secrets),
             paths=tuple(child.paths),
             network=settings.network,
+            sockets_told=child.sockets_told,
         )
         slot.unsent.insert(0, slot.codec.write(configure))
         self.flush(slot)
@@ -333,6 +337,9 @@ class _Ear:
 
     def printed(self, pipe: Pipe, data: bytes) -> None:
         self._crew._team.printed(self._slot, pipe, data)
+
+    def tried(self, what: Refused, detail: str) -> None:
+        self._crew._team.tried(self._slot, what, detail)
 
     def ended(self, ending: Ending) -> None:
         self._crew.ended(self._slot, ending)

@@ -32,7 +32,7 @@ from edge.functions.invocation import Invocation
 from edge.functions.lines import Lines, tell_failure
 from edge.functions.outgoing import Outgoing
 from edge.functions.publishes import Publishes
-from edge.functions.sandbox import Ending
+from edge.functions.sandbox import Ending, Refused
 from edge.functions.schedules import Schedules
 from edge.functions.slot import Slot, State
 from edge.functions.surroundings import Surroundings
@@ -604,6 +604,9 @@ class Pool:
 
     def printed(self, slot: Slot, pipe: Pipe, data: bytes) -> None:
         self._lines.printed(slot, pipe, data, self._now())
+
+    def tried(self, slot: Slot, what: Refused, detail: str) -> None:
+        self._attempts.tried(slot, what, detail)
 
 
 def _request(whose: bytes, number: int) -> str:

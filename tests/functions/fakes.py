@@ -36,6 +36,7 @@ class FakeChild:
 
     contained_by = ("a fake",)
     paths = (("/granted", "read"),)
+    sockets_told = False
 
     def __init__(self, spawn: "FakeSpawn", launch: Launch, listener: Listener) -> None:
         self.pid = len(spawn.children) + 1
