@@ -75,6 +75,9 @@ class Child(Protocol):
         """Read no more of it, for now."""
 
     def resume(self) -> None: ...
+    def rest(self, seconds: float) -> None:
+        """Read no more of it for so long, paused or not."""
+
     def kill(self) -> None:
         """The whole tree, at once; `ended` follows."""
 
@@ -124,7 +127,7 @@ class Process:
         self.contained_by, self.paths, self.sockets_told = contained_by, paths, sockets_told
         self._loop = asyncio.get_running_loop()
         self._unsent = b""
-        self._ended = self._paused = self._finishing = False
+        self._ended = self._at_end = self._paused = self._resting = self._finishing = False
         self._outputs = dict(outputs)
         self._reads = dict.fromkeys(self._outputs, (OUTPUT_READS_BURST, self._loop.time()))
         sock.setblocking(False)
@@ -164,13 +167,27 @@ class Process:
                 self._socket.shutdown(socket.SHUT_WR)
 
     def pause(self) -> None:
-        if not self._paused and not self._ended:
+        if not self._ended:
             self._paused = True
             self._loop.remove_reader(self._socket)
 
     def resume(self) -> None:
-        if self._paused and not self._ended:
+        if self._paused:
             self._paused = False
+            self._read_again()
+
+    def rest(self, seconds: float) -> None:
+        if not self._resting and not self._ended:
+            self._resting = True
+            self._loop.remove_reader(self._socket)
+            self._loop.call_later(seconds, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._read_again()
+
+    def _read_again(self) -> None:
+        if not self._paused and not self._resting and not self._ended and not self._at_end:
             self._loop.add_reader(self._socket, self._readable)
 
     def kill(self) -> None:
@@ -209,7 +226,7 @@ class Process:
             self._listener.received(data)
         else:
             self._loop.remove_reader(self._socket)
-            self._paused = True
+            self._at_end = True
 
     def _printed(self, fd: int) -> None:
         try:

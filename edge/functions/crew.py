@@ -25,6 +25,7 @@ from edge.logs import log_event
 
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 5.0
+LAST_WORDS_CHARACTERS_MAX: Final = 400
 
 _log = logging.getLogger(__name__)
 
@@ -155,6 +156,12 @@ class Crew:
             data, slot.unsent = b"".join(slot.unsent), []
             slot.child.write(data)
 
+    def charge(self, slot: Slot, units: float) -> None:
+        """For what it says beside its work. Who says too much is not heard for a while, nor are its answers."""
+        wait_s = slot.asides.spend(units, self._now())
+        if wait_s and slot.child is not None:
+            slot.child.rest(wait_s)
+
     def break_off(self, slot: Slot, why: str) -> None:
         """It did what no worker does."""
         self._end(slot, why)
@@ -237,8 +244,9 @@ class Crew:
             self._end(slot, f"it sent what is none of the protocol: {error}")
             return
         finally:
-            for line in slot.codec.take_text():
-                self._team.printed(slot, "stdout", f"{line}\n".encode())
+            if text := slot.codec.take_text():
+                self._team.printed(slot, "stdout", text)
+                self.charge(slot, len(text) / 1024)
         others: list[FromWorker] = []
         for one in frames:
             if isinstance(one, Ready):
@@ -278,6 +286,7 @@ class Crew:
         never_ready = slot.ready is None
         slot.state = State.ENDED
         self.slots.remove(slot)
+        ending = _with_last_words(slot, ending)
         if not was_leaving:
             now = self._now()
             problem = slot.error or slot.why or ending.detail
@@ -321,6 +330,14 @@ class Crew:
         slot.why = slot.why or why
         if slot.child is not None:
             slot.child.kill()
+
+
+def _with_last_words(slot: Slot, ending: Ending) -> Ending:
+    """A program that ends by itself has no other way to say why."""
+    words = " | ".join(line.strip() for line in slot.last_words if line.strip())[:LAST_WORDS_CHARACTERS_MAX]
+    if not slot.is_program or not words or ending.reason not in {"exited", "signal"}:
+        return ending
+    return msgspec.structs.replace(ending, detail=f"{ending.detail}; last on its stderr: {words}")
 
 
 class _Ear:

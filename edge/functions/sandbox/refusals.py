@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable
 from typing import Final, Literal
 
+from edge.functions.allowance import Allowance
 from edge.functions.launch.machine import machine
 from edge.functions.launch.seccomp import refusal
 
@@ -39,7 +40,7 @@ class Refusals:
         self._fd, self._tell = fd, tell
         self._told: set[str] = set()
         self._loop = asyncio.get_running_loop()
-        self._left, self._at = CALLS_BURST, self._loop.time()
+        self._allowance = Allowance(self._loop.time(), per_s=CALLS_PER_S, burst=CALLS_BURST)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
         self._loop.add_reader(fd, self._readable)
@@ -71,16 +72,10 @@ class Refusals:
             self.close()
         what: Refused = "network" if name == "socket" else "privileges"
         self._say(what, f"make a socket of {_family(argument & 0xFFFF_FFFF)}" if what == "network" else name)
-        self._look_at_rate(what)
-        return None
-
-    def _look_at_rate(self, what: Refused) -> None:
-        now = self._loop.time()
-        self._left = min(self._left + (now - self._at) * CALLS_PER_S, CALLS_BURST) - 1
-        self._at = now
-        if self._left < 0:
+        if self._allowance.spend(1, self._loop.time()):
             self.close()
             self._tell(what, f"ask more than {CALLS_PER_S:g} times a second: the rest is refused and not told")
+        return None
 
     def _say(self, what: Refused, detail: str) -> None:
         if detail not in self._told and len(self._told) < TOLD_MAX:
