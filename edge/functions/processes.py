@@ -70,7 +70,7 @@ class Processes:
             ours,
             outputs,
             listener,
-            contained_by=describe(child.containment),
+            contained_by=(*describe(child.containment), told_by(child)),
             paths=child.paths,
             sockets_told=child.refusals is not None,
         )
@@ -123,6 +123,15 @@ def describe(containment: Containment) -> tuple[str, ...]:
         but = f" ({held.but})" if held.but else ""
         rows.append(f"{limit}: {held.by or 'not held'}{but}")
     return tuple(rows)
+
+
+def told_by(child: Child) -> str:
+    """A line as well: from whom its attempts are known."""
+    if child.refusals is not None:
+        return "attempts: told by the kernel and, of Python code, by its worker"
+    missed = child.containment.missed
+    why = missed.get("listener") or missed.get("seccomp") or "it does not tell"
+    return f"attempts: told by the worker, of Python code alone (the kernel: {why})"
 
 
 def _sandbox(launch: Launch, hidden: tuple[str, ...]) -> Sandbox:

@@ -166,6 +166,11 @@ def test_no_socket_reached_anybody_and_silence_does_not_hide_it(outcome: Outcome
     assert set(tried) == {f"network: make a socket of AF_{one}" for one in ("INET", "INET6", "PACKET", "NETLINK")}
 
 
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"exits_at_start"}))
+def test_who_tells_of_each_is_shown(outcome: Outcome, name: str) -> None:
+    assert outcome.contained_by[name][-1] == "attempts: told by the kernel and, of Python code, by its worker"
+
+
 def test_native_code_in_a_python_function_is_told_as_well(outcome: Outcome) -> None:
     assert outcome.lines(NATIVE) == ["reached [-1, -1] -1"]
     assert "privileges: ptrace" in outcome.attempts(NATIVE, "privileges")
