@@ -5,8 +5,9 @@ import errno
 import pytest
 
 from edge.functions.sandbox.refusals import CALLS_BURST
-from tests.functions.gateway import USERS, Held, hold, open_folder
+from tests.functions.gateway import USERS, Held, begun, hold, open_folder
 from tests.functions.test_spawn import sandbox
+from tests.test_runtime import until
 
 EVERY_WAY = {
     "all": frozenset[str](),
@@ -94,6 +95,27 @@ print(call('socket', 10, 1, 0) > 0)
     assert held.output == "True\n"
     assert held.reason == "exited"
     assert INET in held.refused
+
+
+def test_when_the_gateway_is_killed_what_outlives_it_is_refused_by_the_kernel(user: str) -> None:
+    code = """
+import time
+if os.fork() == 0:
+    parent = os.getppid()
+    open('begun', 'w').close()
+    while os.getppid() == parent: time.sleep(0.01)
+    found = f"{call('socket', 2, 1, 0)}"
+    open('found.new', 'w').write(found); os.rename('found.new', 'found')
+    os._exit(0)
+time.sleep(60)
+"""
+    with open_folder() as place:
+        alone = sandbox(place, without=frozenset({"groups", "namespaces"}))
+        with begun(alone, CALL + code, user=user) as gateway:
+            assert until((place / "work" / "begun").exists)
+            gateway.kill()
+            assert until((place / "work" / "found").exists)
+        assert (place / "work" / "found").read_text() == f"{errno.ENOSYS}"
 
 
 def test_the_descriptor_that_answers_is_not_the_programs(user: str) -> None:
