@@ -24,6 +24,7 @@ from typing import Any
 from edge.cloud import failures
 from edge.cloud.connection import REQUEST_TIMEOUT_S, SUBSCRIBE_QOS, ConnectionState, Payload
 from edge.cloud.exchange import Exchange, call_later, loop_time
+from edge.cloud.held import HeldFilters
 from edge.cloud.inbox import Receive
 from edge.cloud.reconnect import Reconnect
 from edge.cloud.refusals import HELD_S, Refusals
@@ -48,6 +49,7 @@ class AwsConnection:
         *,
         name: str = "cloud",
         reply_topic: str = "",
+        held: HeldFilters | None = None,
         file: str = "the gateway file",
         random: Callable[[], float] = random_module.random,
     ) -> None:
@@ -65,6 +67,7 @@ class AwsConnection:
             reply_topic=reply_topic,
             properties=True,
             random=random,
+            held=held,
         )
         self._queue, self._inbox = exchange.queue, exchange.inbox
         self._in, self._out, self._taken = exchange.received, exchange.sent, exchange.taken
@@ -109,6 +112,10 @@ class AwsConnection:
         new = self._exchange.subscribe(filters, receive)
         if new and self._ready:
             self._ask(new)
+
+    def unsubscribe(self, filters: Sequence[str], receive: Receive) -> None:
+        self._exchange.unsubscribe(filters, receive)
+        self._let_go()
 
     async def granted(self, topic_filter: str) -> None:
         """Return as soon as the broker has granted this subscription."""
@@ -282,6 +289,7 @@ class AwsConnection:
         if self._careful:
             call_later(HELD_S, functools.partial(self._try_alone, self._attempt))
         self._ask(self._exchange.opened(session_present=session_present))
+        self._let_go()
         self._pump()
 
     def _failed(self, data: Any) -> None:
@@ -348,6 +356,23 @@ class AwsConnection:
             return  # the connection ended; the next one asks again
         codes = [0x80 if code is None else int(code) for code in done.result().reason_codes]
         self._exchange.answered(number, codes, _hex)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """As CodecConnection's."""
+        attempt = self._attempt
+        if attempt is None or not self._ready:
+            return
+        for some in packets(self._exchange.subscriptions.due()):
+            number = next(self._numbers)
+            self._exchange.subscriptions.asked_to_let_go(number, some)
+            future = attempt.client.unsubscribe(self._mqtt5.UnsubscribePacket(topic_filters=list(some)))
+            future.add_done_callback(lambda done, number=number: attempt.post(self._unsubscribed, number, done))
+
+    def _unsubscribed(self, number: int, done: Any) -> None:
+        if done.exception() is None:
+            codes = [0x80 if code is None else int(code) for code in done.result().reason_codes]
+            self._exchange.let_go(number, codes, _hex)
 
     def _acknowledge(self, receipts: Sequence[int], outcome: Outcome) -> None:
         if self._attempt is not None:

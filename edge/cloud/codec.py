@@ -17,6 +17,7 @@ import msgspec
 from edge.cloud import failures
 from edge.cloud.connection import REQUEST_TIMEOUT_S, SUBSCRIBE_QOS, ConnectionState, Payload
 from edge.cloud.exchange import Exchange, call_later, loop_time
+from edge.cloud.held import HeldFilters
 from edge.cloud.inbox import Receive
 from edge.cloud.reconnect import Reconnect
 from edge.cloud.refusals import HELD_S, Refusals
@@ -52,7 +53,8 @@ OpenTransport = Callable[[Callable[[], asyncio.BufferedProtocol], ssl.SSLContext
 
 class CodecConnection:
     """name: of the connection in logs and metrics. no_local: the broker returns nothing that we published ourselves
-    (MQTT 5 only). reply_topic: the stem of response topics, by default `reply/CLIENT_ID`. open_transport: for tests.
+    (MQTT 5 only). reply_topic: the stem of response topics, by default `reply/CLIENT_ID`. held: where the filters are
+    kept over a restart. open_transport: for tests.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class CodecConnection:
         name: str = "cloud",
         no_local: bool = False,
         reply_topic: str = "",
+        held: HeldFilters | None = None,
         random: Callable[[], float] = random_module.random,
         open_transport: OpenTransport | None = None,
     ) -> None:
@@ -81,6 +84,7 @@ class CodecConnection:
             reply_topic=reply_topic,
             properties=settings.protocol == "5",
             random=random,
+            held=held,
         )
         self._queue, self._inbox = exchange.queue, exchange.inbox
         self._in, self._out, self._taken = exchange.received, exchange.sent, exchange.taken
@@ -118,6 +122,10 @@ class CodecConnection:
         new = self._exchange.subscribe(filters, receive)
         if new and self._session.connected:
             self._ask(new)
+
+    def unsubscribe(self, filters: Sequence[str], receive: Receive) -> None:
+        self._exchange.unsubscribe(filters, receive)
+        self._let_go()
 
     async def granted(self, topic_filter: str) -> None:
         """Return as soon as the broker has granted this subscription."""
@@ -192,7 +200,7 @@ class CodecConnection:
             case Subscribed():
                 self._subscribed(event)
             case Unsubscribed():
-                pass
+                self._exchange.let_go(event.packet_id, event.codes, name_of)
             case Refused():
                 self._end(failures.refused(event.code, event.text or event.name))
             case Disconnected():
@@ -245,6 +253,7 @@ class CodecConnection:
     def _opened(self, event: Connected) -> None:
         self._reconnect.opened(session_present=event.session_present)
         self._ask(self._exchange.opened(session_present=event.session_present))
+        self._let_go()
         if self._link is not None:
             self._link.arm()
             if self._careful:
@@ -260,6 +269,15 @@ class CodecConnection:
 
     def _subscribed(self, event: Subscribed) -> None:
         self._exchange.answered(event.packet_id, event.codes, name_of)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Give up at the broker what nothing wants any more and nothing needs until its successor stands."""
+        if self._link is None or not self._session.connected:
+            return
+        for some in packets(self._exchange.subscriptions.due()):
+            self._exchange.subscriptions.asked_to_let_go(self._session.unsubscribe(some), some)
+            self._link.dirty()
 
     def _can_write(self, can: bool) -> None:
         self._ready = can and self._link is not None and self._session.connected

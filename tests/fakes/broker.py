@@ -174,6 +174,9 @@ class _Client(asyncio.Protocol):
                 for entry in packet.subscriptions:
                     self._session.filters[entry.topic_filter] = entry.qos
                 self.say(packets.Suback(packet.packet_id, tuple(entry.qos for entry in packet.subscriptions)))
+            case packets.Unsubscribe():
+                known = [self._session.filters.pop(one, None) is not None for one in packet.filters]
+                self.say(packets.Unsuback(packet.packet_id, tuple(0 if one else 0x11 for one in known)))
             case packets.Puback():
                 self._session.open.pop(packet.packet_id, None)
             case packets.Pingreq():

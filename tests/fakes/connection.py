@@ -11,6 +11,7 @@ import msgspec
 
 from edge.cloud.connection import REQUEST_TIMEOUT_S, ConnectionState, Payload
 from edge.cloud.exchange import Exchange
+from edge.cloud.held import HeldFilters
 from edge.cloud.inbox import Receive
 from edge.config import ConnectionSettings
 from edge.messages import Message, Origin, Outcome
@@ -115,6 +116,7 @@ class FakeConnection:
         *,
         metrics: Metrics | None = None,
         name: str = "cloud",
+        held: HeldFilters | None = None,
         queue_messages_max: int = 10_000,
         queue_bytes_max: int = 4 * 1024 * 1024,
     ) -> None:
@@ -136,6 +138,7 @@ class FakeConnection:
             reply_topic="",
             properties=True,
             random=lambda: 0.5,
+            held=held,
         )
         self._queue, self._inbox = self._exchange.queue, self._exchange.inbox
         self._in_flight: dict[int, tuple[Message, Origin]] = {}
@@ -167,6 +170,10 @@ class FakeConnection:
     def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
         self._exchange.subscribe(filters, receive)
         self._subscribe_all()
+
+    def unsubscribe(self, filters: Sequence[str], receive: Receive) -> None:
+        self._exchange.unsubscribe(filters, receive)
+        self._let_go()
 
     async def granted(self, topic_filter: str) -> None:
         await self._exchange.subscriptions.granted(topic_filter)
@@ -221,6 +228,15 @@ class FakeConnection:
             for topic_filter in self._exchange.subscriptions.missing(session_present=True):
                 self._session.filters[topic_filter] = None
                 self._exchange.subscriptions.grant(topic_filter)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._session is not None:
+            for topic_filter in self._exchange.subscriptions.due():
+                self._number += 1
+                self._exchange.subscriptions.asked_to_let_go(self._number, [topic_filter])
+                self._session.filters.pop(topic_filter, None)
+                self._exchange.let_go(self._number, [0], str)
 
     def _pump(self) -> None:
         while self._queue and self._session is not None:
