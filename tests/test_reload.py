@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,56 @@ def test_rules_change_under_load_and_no_message_is_lost(tmp_path: Path) -> None:
         assert first == list(range(first[0], first[-1] + 1))  # none was missed between the versions
         last = [row["n"] for row in load.rows("extra") if row["version"] == 3]
         assert last == list(range(last[0], there + 1))
+
+
+def test_filters_change_at_the_broker_with_the_routes_and_nothing_is_lost_or_stays_behind(tmp_path: Path) -> None:
+    """Live, and over a kill: then the broker has kept the session, and sends twice what two of its filters take."""
+    route = '[[route]]\nfrom = "broker"\ntopic = "{}"\nto = ["cloud"]\n'
+    with Mosquitto(tmp_path / "c") as cloud, Mosquitto(tmp_path / "b") as broker:
+        file = tmp_path / "gateway.toml"
+        base = CONFIG.format(cloud=cloud.port, broker=broker.port)
+        file.write_text(base + route.format("raw/+"))
+        device, judge = Device(broker.port, "none"), Device(cloud.port, "raw/#")
+        sent = 0
+
+        def numbers() -> list[int]:
+            return [int(payload) for _, payload in list(judge.heard)]
+
+        def let_go(topic_filter: str) -> bool:
+            """Publishes until the broker has given the filter up, and a little longer."""
+            nonlocal sent
+            device.publish("raw/x", b"%d" % sent)
+            sent += 1
+            return (
+                re.search(rf"Received UNSUBSCRIBE from g\n.*{re.escape(topic_filter)}\n", broker.log_text()) is not None
+            )
+
+        def each_comes_once() -> bool:
+            nonlocal sent
+            device.publish("raw/x", b"%d" % sent)
+            sent += 1
+            return until(lambda: sent - 1 in numbers()) and numbers().count(sent - 1) == 1
+
+        try:
+            with running(file) as process:
+                wait_for_event(process, "connected", times=2)
+                broker.wait_log("Sending SUBACK to g")
+                for old, new in (("raw/+", "raw/#"), ("raw/#", "raw/x")):
+                    file.write_text(base + route.format(new))
+                    assert until(lambda old=old: let_go(old))
+                    assert until(each_comes_once)
+                process.kill()
+            file.write_text(base + route.format("raw/+"))
+            device.publish("raw/x", b"%d" % sent)  # while it is away
+            sent += 1
+            with running(file):
+                assert until(lambda: let_go("raw/x"))
+                assert until(each_comes_once)
+        finally:
+            device.close()
+            judge.close()
+        assert list(dict.fromkeys(numbers())) == list(range(sent))
+        assert json.loads((tmp_path / "state" / "broker.subscribed").read_bytes()) == ["dt/#", "raw/+"]
 
 
 def test_what_needs_a_restart_is_named_as_the_file_names_it() -> None:
