@@ -208,7 +208,9 @@ def watch(folder: Path, story: Any) -> None:
 def test_a_table_that_changes_is_looked_at_as_the_file_is(tmp_path: Path) -> None:
     async def story(watched: Watched) -> None:
         watched.table.write_text("a,b\n1,2\n")
-        await watched.seen(lambda: watched.applied == [0, 0])
+        await watched.seen(lambda: len(watched.applied) == 2)
+        assert watched.prepared == watched.applied == [0, 0]
+        assert watched.reload.status == ReloadStatus(2)
 
     watch(tmp_path, story)
 

@@ -286,7 +286,8 @@ def test_a_receipt_of_a_lost_connection_acknowledges_nothing(world: World) -> No
         again, second = Inbound(), world.connection()
         second.subscribe(["cmd/gateway-1/#"], again)
         async with running(second):
-            await until(lambda: again.payloads == [b"1"])
+            await until(lambda: len(again.payloads) > 0)
+        assert again.payloads == [b"1"]
 
     asyncio.run(main())
 
