@@ -22,10 +22,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from edge.cloud import failures
-from edge.cloud.connection import REQUEST_TIMEOUT_S, SUBSCRIBE_QOS, ConnectionState, Payload
-from edge.cloud.exchange import Exchange, call_later, loop_time
+from edge.cloud.connection import SUBSCRIBE_QOS, ConnectionState
+from edge.cloud.exchange import Exchange, OnExchange, call_later, loop_time
 from edge.cloud.held import HeldFilters
-from edge.cloud.inbox import Receive
 from edge.cloud.reconnect import Reconnect
 from edge.cloud.refusals import HELD_S, Refusals
 from edge.cloud.subscriptions import packets
@@ -39,7 +38,7 @@ STOP_S = 3.0  # for the SDK to say goodbye and end
 _NEVER_MS = 24 * 3600 * 1000  # the SDK is not to reconnect by itself: we do, with credentials read again
 
 
-class AwsConnection:
+class AwsConnection(OnExchange):
     """The arguments are CodecConnection's; file: the gateway file, for messages. Raises ConfigError without the SDK."""
 
     def __init__(
@@ -107,32 +106,6 @@ class AwsConnection:
                 return
             messages = messages[room:]
         self._queue.put(messages, origin)
-
-    def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
-        new = self._exchange.subscribe(filters, receive)
-        if new and self._ready:
-            self._ask(new)
-
-    def unsubscribe(self, filters: Sequence[str], receive: Receive) -> None:
-        self._exchange.unsubscribe(filters, receive)
-        self._let_go()
-
-    async def granted(self, topic_filter: str) -> None:
-        """Return as soon as the broker has granted this subscription."""
-        await self._exchange.subscriptions.granted(topic_filter)
-
-    async def request(
-        self,
-        topic: str,
-        payload: Payload,
-        *,
-        answers: Sequence[str] = (),
-        is_answer: Callable[[Message], bool] | None = None,
-        timeout_s: float = REQUEST_TIMEOUT_S,
-    ) -> Message:
-        return await self._exchange.requests.request(
-            topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s
-        )
 
     async def _once(self) -> None:
         """One SDK client from its start to its end, which it raises."""
@@ -343,7 +316,8 @@ class AwsConnection:
 
     def _ask(self, filters: Sequence[str]) -> None:
         attempt, mqtt5 = self._attempt, self._mqtt5
-        assert attempt is not None
+        if attempt is None or not self._ready:
+            return
         for some in packets(filters):
             wanted = [mqtt5.Subscription(topic_filter=one, qos=mqtt5.QoS(SUBSCRIBE_QOS)) for one in some]
             number = next(self._numbers)
@@ -359,7 +333,6 @@ class AwsConnection:
         self._let_go()
 
     def _let_go(self) -> None:
-        """As CodecConnection's."""
         attempt = self._attempt
         if attempt is None or not self._ready:
             return

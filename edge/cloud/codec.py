@@ -15,10 +15,9 @@ from typing import assert_never
 import msgspec
 
 from edge.cloud import failures
-from edge.cloud.connection import REQUEST_TIMEOUT_S, SUBSCRIBE_QOS, ConnectionState, Payload
-from edge.cloud.exchange import Exchange, call_later, loop_time
+from edge.cloud.connection import SUBSCRIBE_QOS, ConnectionState
+from edge.cloud.exchange import Exchange, OnExchange, call_later, loop_time
 from edge.cloud.held import HeldFilters
-from edge.cloud.inbox import Receive
 from edge.cloud.reconnect import Reconnect
 from edge.cloud.refusals import HELD_S, Refusals
 from edge.cloud.subscriptions import packets
@@ -51,7 +50,7 @@ WRITE_BUFFER_BYTES_MAX = 256 * 1024  # above it the broker reads too slowly, and
 OpenTransport = Callable[[Callable[[], asyncio.BufferedProtocol], ssl.SSLContext | None], Awaitable[object]]
 
 
-class CodecConnection:
+class CodecConnection(OnExchange):
     """name: of the connection in logs and metrics. no_local: the broker returns nothing that we published ourselves
     (MQTT 5 only). reply_topic: the stem of response topics, by default `reply/CLIENT_ID`. held: where the filters are
     kept over a restart. open_transport: for tests.
@@ -117,32 +116,6 @@ class CodecConnection:
                 return
             messages = messages[taken:]
         self._queue.put(messages, origin)
-
-    def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
-        new = self._exchange.subscribe(filters, receive)
-        if new and self._session.connected:
-            self._ask(new)
-
-    def unsubscribe(self, filters: Sequence[str], receive: Receive) -> None:
-        self._exchange.unsubscribe(filters, receive)
-        self._let_go()
-
-    async def granted(self, topic_filter: str) -> None:
-        """Return as soon as the broker has granted this subscription."""
-        await self._exchange.subscriptions.granted(topic_filter)
-
-    async def request(
-        self,
-        topic: str,
-        payload: Payload,
-        *,
-        answers: Sequence[str] = (),
-        is_answer: Callable[[Message], bool] | None = None,
-        timeout_s: float = REQUEST_TIMEOUT_S,
-    ) -> Message:
-        return await self._exchange.requests.request(
-            topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s
-        )
 
     async def _once(self) -> None:
         """One connection from its opening to its end, which it raises."""
@@ -261,6 +234,8 @@ class CodecConnection:
         self._can_write(True)
 
     def _ask(self, filters: Sequence[str]) -> None:
+        if not self._session.connected:
+            return
         for some in packets(filters):
             wanted = [Subscription(one, qos=SUBSCRIBE_QOS, no_local=self._no_local) for one in some]
             self._exchange.subscriptions.asked(self._session.subscribe(wanted), some)
@@ -272,7 +247,6 @@ class CodecConnection:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Give up at the broker what nothing wants any more and nothing needs until its successor stands."""
         if self._link is None or not self._session.connected:
             return
         for some in packets(self._exchange.subscriptions.due()):

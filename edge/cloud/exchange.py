@@ -6,11 +6,12 @@ It knows no transport and no packet. A connection takes the parts it needs for e
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import msgspec
 
-from edge.cloud.connection import ConnectionState
+from edge.cloud.connection import REQUEST_TIMEOUT_S, ConnectionState, Payload
 from edge.cloud.held import HeldFilters
 from edge.cloud.inbox import Acknowledge, Inbox, Receive
 from edge.cloud.queue import Queue
@@ -18,7 +19,7 @@ from edge.cloud.requests import Carrier, Requests
 from edge.cloud.subscriptions import Subscriptions
 from edge.config import ConnectionSettings
 from edge.logs import log_event
-from edge.messages import Outcome
+from edge.messages import Message, Outcome
 from edge.metrics import Metrics
 from edge.topics import check_filter
 
@@ -126,6 +127,45 @@ class Exchange:
         """Count what the broker refused, or had no room for."""
         name = "refused" if outcome is Outcome.REFUSED else "congested"
         self._metrics.counter(f"connection_messages_{name}", connection=self._name, reason=reason).value += count
+
+
+class OnExchange(ABC):
+    """What every Connection does alike with what it has in hand. Both of a client's own do nothing while it has no
+    connection: as it opens they are called for all that is due."""
+
+    _exchange: Exchange
+
+    @abstractmethod
+    def _ask(self, filters: Sequence[str]) -> None:
+        """Subscribe to these."""
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """Give up at the broker what nothing wants any more and nothing needs until its successor stands."""
+
+    def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
+        if new := self._exchange.subscribe(filters, receive):
+            self._ask(new)
+
+    def unsubscribe(self, filters: Sequence[str], receive: Receive) -> None:
+        self._exchange.unsubscribe(filters, receive)
+        self._let_go()
+
+    async def granted(self, topic_filter: str) -> None:
+        await self._exchange.subscriptions.granted(topic_filter)
+
+    async def request(
+        self,
+        topic: str,
+        payload: Payload,
+        *,
+        answers: Sequence[str] = (),
+        is_answer: Callable[[Message], bool] | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Message:
+        return await self._exchange.requests.request(
+            topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s
+        )
 
 
 def loop_time() -> float:

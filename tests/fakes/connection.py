@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from edge.cloud.connection import REQUEST_TIMEOUT_S, ConnectionState, Payload
-from edge.cloud.exchange import Exchange
+from edge.cloud.connection import ConnectionState
+from edge.cloud.exchange import Exchange, OnExchange
 from edge.cloud.held import HeldFilters
-from edge.cloud.inbox import Receive
 from edge.config import ConnectionSettings
 from edge.messages import Message, Origin, Outcome
 from edge.metrics import Metrics
@@ -108,7 +107,7 @@ class FakeCloud:
         return session, present
 
 
-class FakeConnection:
+class FakeConnection(OnExchange):
     def __init__(
         self,
         cloud: FakeCloud,
@@ -167,30 +166,6 @@ class FakeConnection:
         if self._session is not None:
             self._pump()
 
-    def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
-        self._exchange.subscribe(filters, receive)
-        self._subscribe_all()
-
-    def unsubscribe(self, filters: Sequence[str], receive: Receive) -> None:
-        self._exchange.unsubscribe(filters, receive)
-        self._let_go()
-
-    async def granted(self, topic_filter: str) -> None:
-        await self._exchange.subscriptions.granted(topic_filter)
-
-    async def request(
-        self,
-        topic: str,
-        payload: Payload,
-        *,
-        answers: Sequence[str] = (),
-        is_answer: Callable[[Message], bool] | None = None,
-        timeout_s: float = REQUEST_TIMEOUT_S,
-    ) -> Message:
-        return await self._exchange.requests.request(
-            topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s
-        )
-
     def deliver(self, message: Message) -> None:
         assert self._session is not None
         if message.qos:
@@ -217,18 +192,17 @@ class FakeConnection:
             return
         self._session, present = self._cloud.open_session(self._client_id, self)
         self._state = ConnectionState(connected=True, session_present=present)
-        self._exchange.opened(session_present=present)
-        self._subscribe_all()
+        self._ask(self._exchange.opened(session_present=present))
         while self._session.waiting:
             self.deliver(self._session.waiting.popleft())
         self._pump()
 
-    def _subscribe_all(self) -> None:
+    def _ask(self, filters: Sequence[str]) -> None:
         if self._session is not None:
-            for topic_filter in self._exchange.subscriptions.missing(session_present=True):
+            for topic_filter in filters:
                 self._session.filters[topic_filter] = None
                 self._exchange.subscriptions.grant(topic_filter)
-        self._let_go()
+            self._let_go()
 
     def _let_go(self) -> None:
         if self._session is not None:
