@@ -17,8 +17,7 @@ import pytest
 
 from edge_tools.mosquitto import Mosquitto
 from tests.functions.gateway import NOBODY, ROOT, USERS
-from tests.functions.test_gateway import Client
-from tests.test_runtime import until
+from tests.processes import Client, until
 
 HOSTILE = Path(__file__).with_name("hostile")
 NAMES = sorted(path.stem for path in HOSTILE.glob("[a-z]*.py"))
