@@ -6,9 +6,15 @@ Everything moves in batches: one call carries what one read of a port or socket 
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
+
+NAMES: Final = frozenset({"thing", "boot", "seq", "t"})
+"""The user properties that name a reading and say when it was taken."""
+
+_PAIR_BYTES: Final = 12  # of a user property beside its texts, on the wire or in a record, at most
+_PROPERTIES_BYTES: Final = 128  # of the others beside theirs
 
 
 class Properties(msgspec.Struct, frozen=True, gc=False):
@@ -44,6 +50,27 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     time_ms: int = 0
 
 
+def others(user: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+    """The user properties that may stand beside a reading's own name. Those that name another are left out: whoever
+    publishes says by what it is named, so that nobody speaks for another's board."""
+    return [pair for pair in user if pair[0] not in NAMES] if any(name in NAMES for name, _ in user) else user
+
+
+def properties_bytes(properties: Properties | None) -> int:
+    """How many bytes they take at most, on the wire and in a record."""
+    if properties is None:
+        return 0
+    size = _PROPERTIES_BYTES + len(properties.correlation_data or b"")
+    size += text_bytes(properties.response_topic or "") + text_bytes(properties.content_type or "")
+    for name, value in properties.user:
+        size += _PAIR_BYTES + text_bytes(name) + text_bytes(value)
+    return size
+
+
+def text_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
 class Outcome(Enum):
     """What became of a message, told to its origin."""
 
@@ -62,3 +89,28 @@ class Target(Protocol):
     """Who takes a batch. Never blocks; may settle before it returns, or much later. QoS 0 is never settled."""
 
     def send(self, messages: Sequence[Message], origin: Origin) -> None: ...
+
+
+@runtime_checkable
+class Packer(Origin, Protocol):
+    """An origin whose messages hold many records each: it can make smaller ones of one that is refused."""
+
+    def too_large(self, receipts: Sequence[int], *, surely: bool) -> None:
+        """Instead of `settled` with REFUSED. surely: for their size, which otherwise is only likely."""
+
+
+@runtime_checkable
+class Limited(Target, Protocol):
+    """A target that knows how much it takes."""
+
+    @property
+    def packet_bytes_max(self) -> int | None:
+        """Of a PUBLISH packet, as the other side said last; None: it said nothing."""
+
+
+def refuse(origin: Origin, receipts: Sequence[int], *, too_large: bool | None) -> None:
+    """Settle what will never be taken as it is. too_large: for its size; None: perhaps."""
+    if too_large is not False and isinstance(origin, Packer):
+        origin.too_large(receipts, surely=bool(too_large))
+    else:
+        origin.settled(receipts, Outcome.REFUSED)

@@ -44,7 +44,7 @@ class Batches:
     def __init__(self, settings: StreamSettings, topic: str) -> None:
         self._settings, self._topic = settings, settings.batch_topic or topic
         self._packets = Packets()
-        self._held: list[Message] = []
+        self._held: list[bytes] = []
         self._room = settings.batch_bytes_max
         self._since = 0.0
 
@@ -59,13 +59,13 @@ class Batches:
     def add(self, message: Message, now: float) -> None:
         """now: seconds; the time that batches wait by."""
         self.pass_time(now)
-        size = formats.size(message)
-        if self._held and size > self._room:
+        row = formats.row(message, self._settings.format)
+        if self._held and len(row) > self._room:
             self.finish()
         if not self._held:
             self._since = now
-        self._held.append(message)
-        self._room -= size
+        self._held.append(row)
+        self._room -= len(row)
         if len(self._held) >= self._settings.batch_records_max:
             self.finish()
 

@@ -7,13 +7,14 @@ Invariants:
 
 from collections.abc import Iterable, Iterator
 
-from edge.messages import Message
+from edge.messages import Message, properties_bytes
 from edge.metrics import Counter
 from edge.topics import matches
 
 
 class Retained:
-    """dropped: counts what was not kept. A topic costs its own bytes and those of its payload."""
+    """dropped: counts what was not kept. A topic costs its own bytes and those of its payload
+    and properties."""
 
     def __init__(self, messages_max: int, bytes_max: int, dropped: Counter) -> None:
         self._kept: dict[tuple[str, str], Message] = {}
@@ -49,4 +50,4 @@ class Retained:
 
 
 def _size(message: Message) -> int:
-    return len(message.topic) + len(message.payload)
+    return len(message.topic) + len(message.payload) + properties_bytes(message.properties)

@@ -31,8 +31,9 @@ from edge.cloud.subscriptions import packets
 from edge.cloud.tls import alpn_of, read_password, require_usable
 from edge.config import ConnectionSettings
 from edge.errors import ConfigError, ConnectionFailed
-from edge.messages import Message, Origin, Outcome, Properties
+from edge.messages import Message, Origin, Outcome, Properties, others, refuse
 from edge.metrics import Metrics
+from edge.mqtt.codes import PACKET_TOO_LARGE
 
 STOP_S = 3.0  # for the SDK to say goodbye and end
 _NEVER_MS = 24 * 3600 * 1000  # the SDK is not to reconnect by itself: we do, with credentials read again
@@ -80,6 +81,7 @@ class AwsConnection(OnExchange):
         self._careful = False
         self._window = settings.window  # less on a careful connection: see refusals.py
         self._oldest: Message | None = None
+        self.packet_bytes_max: int | None = None
         self._bootstrap: Any = None
 
     @property
@@ -231,7 +233,12 @@ class AwsConnection(OnExchange):
         properties, reading = message.properties, message.reading
         user: list[tuple[str, str]] = list(properties.user) if properties is not None else []
         if reading is not None:
-            user += [("thing", reading.thing), ("boot", str(reading.boot)), ("seq", str(reading.sequence))]
+            user = [
+                *others(user),
+                ("thing", reading.thing),
+                ("boot", str(reading.boot)),
+                ("seq", str(reading.sequence)),
+            ]
             if message.time_ms:
                 user.append(("t", str(message.time_ms)))
         packet.user_properties = [mqtt5.UserProperty(name=name, value=value) for name, value in user]
@@ -257,6 +264,7 @@ class AwsConnection(OnExchange):
         if self._attempt is None:
             return  # it is being stopped
         session_present = bool(data.connack_packet.session_present)
+        self.packet_bytes_max = data.connack_packet.maximum_packet_size
         self._reconnect.opened(session_present=session_present)
         self._ready = True
         if self._careful:
@@ -289,7 +297,7 @@ class AwsConnection(OnExchange):
         if error is None:
             code = int(done.result().puback.reason_code or 0)
         elif "VALIDATION" in str(getattr(error, "name", error)):
-            code = 0x95
+            code = PACKET_TOO_LARGE
         else:
             return  # the connection ends, and it goes back to the queue
         message, origin = self._in_flight.pop(number)
@@ -302,7 +310,9 @@ class AwsConnection(OnExchange):
             self._refusals.refused(message.topic, code, _hex(code))
         if self._careful and message.qos:
             self._acquit()
-        if message.qos:
+        if message.qos and outcome is Outcome.REFUSED:
+            refuse(origin, [message.receipt], too_large=code == PACKET_TOO_LARGE)
+        elif message.qos:
             origin.settled([message.receipt], outcome)
         self._pump()
 

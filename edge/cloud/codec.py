@@ -24,9 +24,9 @@ from edge.cloud.subscriptions import packets
 from edge.cloud.tls import open_context, read_password
 from edge.config import ConnectionSettings
 from edge.errors import ConnectionFailed
-from edge.messages import Message, Origin, Outcome
+from edge.messages import Message, Origin, Outcome, Packer, refuse
 from edge.metrics import Metrics
-from edge.mqtt.codes import NOT_AUTHORIZED, UNSPECIFIED_ERROR, V5, V311, name_of
+from edge.mqtt.codes import NOT_AUTHORIZED, PACKET_TOO_LARGE, UNSPECIFIED_ERROR, V5, V311, name_of
 from edge.mqtt.events import (
     AuthChallenge,
     Connected,
@@ -92,6 +92,7 @@ class CodecConnection(OnExchange):
         self._refusals = Refusals(name, metrics, loop_time)
         self._careful = False
         self._oldest: Message | None = None
+        self.packet_bytes_max: int | None = None
 
     @property
     def state(self) -> ConnectionState:
@@ -195,7 +196,16 @@ class CodecConnection(OnExchange):
             if event.topic and self._link is not None:
                 self._refusals.refused(event.topic, event.reason_code, reason)
         if event.origin is not None:
-            event.origin.settled(event.receipts, event.outcome)
+            if event.outcome is Outcome.REFUSED:
+                # Given up for the broker's hanging up on it: its size may be why, all that MQTT 3.1.1 can say of it.
+                given_up = self._link is None and event.reason_code == UNSPECIFIED_ERROR
+                refuse(
+                    event.origin,
+                    event.receipts,
+                    too_large=event.reason_code == PACKET_TOO_LARGE or (None if given_up else False),
+                )
+            else:
+                event.origin.settled(event.receipts, event.outcome)
         if self._careful and self._link is not None:
             self._acquit()
 
@@ -208,11 +218,22 @@ class CodecConnection(OnExchange):
         """A connection that had opened is over: take out of the way what the broker ended it for."""
         oldest, self._oldest = self._oldest, None
         if self._refusals.ended(failure, oldest):
-            self._handle(self._session.refuse(lambda message: message is oldest, UNSPECIFIED_ERROR))
+            assert oldest is not None
+            code = PACKET_TOO_LARGE if failure.cause == "packet_too_large" else UNSPECIFIED_ERROR
+            given_up = self._session.refuse(lambda message: message is oldest, code)
+            self._handle(given_up)
+            if any(isinstance(event, Settled) and isinstance(event.origin, Packer) for event in given_up):
+                self._hand_back(oldest.topic)
         if self._refusals.held:
             self._handle(self._session.refuse(self._refusals.holds, NOT_AUTHORIZED))
             for messages, origin in self._queue.take_out(self._refusals.holds):
                 self._refusals.settle(messages, origin)
+
+    def _hand_back(self, topic: str) -> None:
+        """The other batches that go there may be as large: they are to be made smaller before they are sent again."""
+        self._handle(self._session.refuse(lambda message: message.topic == topic, 0, Outcome.CONGESTED))
+        for messages, origin in self._queue.take_out(lambda message: message.topic == topic and message.qos > 0):
+            origin.settled([message.receipt for message in messages], Outcome.CONGESTED)
 
     def _try_alone(self, link: "_Link") -> None:
         """The broker stayed while nothing was published: now the message under suspicion."""
@@ -224,6 +245,7 @@ class CodecConnection(OnExchange):
             link.dirty()
 
     def _opened(self, event: Connected) -> None:
+        self.packet_bytes_max = event.packet_bytes_max
         self._reconnect.opened(session_present=event.session_present)
         self._ask(self._exchange.opened(session_present=event.session_present))
         self._let_go()

@@ -44,9 +44,14 @@ class Connection(Protocol):
         """Connect, and connect again with jittered backoff, for ever. Ends when cancelled: says goodbye to the broker,
         and settles what is still here as CONGESTED."""
 
+    @property
+    def packet_bytes_max(self) -> int | None:
+        """The largest PUBLISH packet, as the broker of the last connection said it (MQTT 5); None: it said nothing."""
+
     def send(self, messages: Sequence[Message], origin: Origin) -> None:
         """Publish, or queue while there is no connection or no room in its window. QoS 1 and 2 are TAKEN when the
-        broker acknowledged, CONGESTED when the queue is full, REFUSED when the broker never will take them."""
+        broker acknowledged, CONGESTED when the queue is full, REFUSED when the broker never will take them; a Packer is
+        told what is too large instead, and what may be."""
 
     def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
         """Receive what matches, at QoS 1, on every connection from now on. receive is given each batch and its origin,

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from edge.messages import Message, Origin, Outcome
+from edge.messages import Message, Origin, Outcome, properties_bytes
 from edge.metrics import Counter
 
-_OVERHEAD_BYTES = 64  # of a message beside its topic and payload, about
+_OVERHEAD_BYTES = 64  # of a message beside its topic, payload and properties, about
 
 
 class _Batch:
@@ -168,8 +168,9 @@ def _older(message: Message, waited_s: int) -> Message:
 
 
 def _size_of(messages: Sequence[Message]) -> int:
-    return sum([len(one.topic) + len(one.payload) for one in messages]) + _OVERHEAD_BYTES * len(messages)
+    size = sum([len(one.topic) + len(one.payload) for one in messages]) + _OVERHEAD_BYTES * len(messages)
+    return size + sum([properties_bytes(one.properties) for one in messages if one.properties is not None])
 
 
 def _size(message: Message) -> int:
-    return len(message.topic) + len(message.payload) + _OVERHEAD_BYTES
+    return len(message.topic) + len(message.payload) + properties_bytes(message.properties) + _OVERHEAD_BYTES

@@ -28,7 +28,9 @@ TOPICS_MAX = 1000  # remembered at most, of each kind
 
 _BY_THE_BROKER = frozenset({"broker_closed", "refused_not_authorized", "packet_too_large", "packet_refused"})
 _BY_ACL = frozenset({0x80, 0x83, 0x87})  # unspecified, implementation specific, not authorized
+_TOO_LARGE = 0x95
 _REMEDY = "Allow this client to publish to it, or take it out of the routes."
+_REMEDY_TOO_LARGE = "Raise the broker's limit on packets; batches are made smaller by themselves."
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +64,8 @@ class Refusals:
             if len(self._told) >= TOPICS_MAX:
                 self._told.clear()
             self._told.add(topic)
-            self._event("publish_refused", topic, reason=reason, remedy=_REMEDY)
+            remedy = _REMEDY_TOO_LARGE if code == _TOO_LARGE else _REMEDY
+            self._event("publish_refused", topic, reason=reason, remedy=remedy)
 
     def answered(self) -> None:
         """The message under trial was answered: it is not to blame."""

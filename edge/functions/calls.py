@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from edge.functions.wire import Kind
-from edge.messages import Message
+from edge.messages import Message, properties_bytes
 
 HELD_BYTES_MAX: Final = 1024 * 1024  # of messages in memory; of more only their numbers are kept
 HELD_OVERHEAD_BYTES: Final = 400
@@ -75,7 +75,7 @@ class Job:
     ) -> None:
         self.lane, self.number, self.kind, self.attempt = lane, number, kind, attempt
         self.message: Message | None = message
-        self.size = len(message.payload) + HELD_OVERHEAD_BYTES
+        self.size = len(message.payload) + properties_bytes(message.properties) + HELD_OVERHEAD_BYTES
         self.alone = self.has_returned = self.is_buried = False
         self.open = 0
         self.error = self.refused = self.request = ""

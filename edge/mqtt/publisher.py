@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from edge.errors import InputRejected
-from edge.messages import Message, Reading
+from edge.messages import Message, Reading, others
 from edge.mqtt import codes, properties, wire
 from edge.mqtt.codes import PACKET_TOO_LARGE, QOS_NOT_SUPPORTED, RETAIN_NOT_SUPPORTED, V5, V311, ProtocolError
 from edge.mqtt.properties import NONE, PacketProperties
@@ -155,7 +155,7 @@ class Publisher:
         known[1][topic] = Named(form.topic, alias + self._things[reading.thing][1], {})
 
     def _properties(self, message: Message) -> bytes:
-        """The properties without their length."""
+        """The properties without their length. What names a reading is this gateway's word alone."""
         given, reading = message.properties, message.reading
         block = b""
         if given is not None:
@@ -167,7 +167,7 @@ class Publisher:
                 content_type=given.content_type,
                 response_topic=given.response_topic,
                 correlation_data=given.correlation_data,
-                user=given.user,
+                user=given.user if reading is None else tuple(others(given.user)),
             )
             block = properties.encode(found, codes.PUBLISH) if found != NONE else b"\0"
             _, start = wire.read_varint(block, 0, len(block), "property length")

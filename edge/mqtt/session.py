@@ -156,15 +156,17 @@ class Session:
         self._settle(given_up, outcome, 0)
         return self.events()
 
-    def refuse(self, unwanted: Callable[[Message], bool], reason: int) -> list[Event]:
-        """Between two connections: never send these of the messages in flight again; they are settled REFUSED. One
-        whose PUBREC came is the server's already, and stays."""
+    def refuse(
+        self, unwanted: Callable[[Message], bool], reason: int, outcome: Outcome = Outcome.REFUSED
+    ) -> list[Event]:
+        """Between two connections: never send these of the messages in flight again; they are settled so. One whose
+        PUBREC came is the server's already, and stays."""
         found = [
             packet_id
             for packet_id, (message, _) in self._in_flight.items()
             if packet_id not in self._released and unwanted(message)
         ]
-        self._settle([self._in_flight.pop(packet_id) for packet_id in found], Outcome.REFUSED, reason)
+        self._settle([self._in_flight.pop(packet_id) for packet_id in found], outcome, reason)
         return self.events()
 
     # Time

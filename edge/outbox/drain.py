@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from edge.logs import log_event
-from edge.messages import Outcome, Target
+from edge.messages import Limited, Outcome, Target
 from edge.outbox.uploader import Uploader
 
 CHUNK: Final = 256
@@ -37,6 +37,8 @@ class Drain:
         self._uploaders.append(uploader)
         self._uploaders.sort(key=lambda one: -one.stream.settings.priority)
         uploader.moved = self._moved
+        if isinstance(target := self._target, Limited):
+            uploader.packet_bytes_max = lambda: target.packet_bytes_max
         uploader.stream.committed = self.pump
 
     def pump(self) -> None:

@@ -1,5 +1,7 @@
 """Batches of records as one message: newline-delimited JSON or a CBOR sequence (RFC 8742), gzipped or not. Pure.
 
+A batch is its rows one after the other, so that its size before gzip is the sum of theirs.
+
 A row is {"topic", "thing", "boot", "seq", "t", "payload" | "payload_base64"}: `t` is Unix time in ms and is there when
 it is known; `payload` is the payload's text (what is not UTF-8 is `payload_base64` instead), in CBOR a byte string.
 """
@@ -16,7 +18,6 @@ from edge.messages import Message, Properties
 NDJSON_TYPE: Final = "application/x-ndjson"
 CBOR_TYPE: Final = "application/cbor-seq"
 GZIP_PROPERTY: Final = ("encoding", "gzip")
-ROW_OVERHEAD_BYTES: Final = 64
 _GZIP_WINDOW = 31  # zlib's word for a gzip header and trailer around it
 _GZIP_LEVEL = 1
 
@@ -31,24 +32,26 @@ class _Row(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     payload_base64: str | None = None
 
 
-_json_lines = msgspec.json.Encoder().encode_lines
+_json = msgspec.json.Encoder().encode
 
 
-def build(messages: Sequence[Message], form: str, *, gzip: bool) -> tuple[bytes, Properties]:
-    """messages: each with a reading. form: `ndjson` or `cbor`. Returns the payload and what tells of it."""
-    if form == "ndjson":
-        data, kind = _json_lines([_row(message) for message in messages]), NDJSON_TYPE
-    else:
-        data, kind = b"".join([_cbor_row(message) for message in messages]), CBOR_TYPE
+def row(message: Message, form: str) -> bytes:
+    """message: with a reading. form: `ndjson` or `cbor`."""
+    return _json(_row(message)) + b"\n" if form == "ndjson" else _cbor_row(message)
+
+
+def build(rows: Sequence[bytes], form: str, *, gzip: bool) -> tuple[bytes, Properties]:
+    """The payload and what tells of it. gzip: it is larger by no more than `gzip_bytes` where nothing shrinks."""
+    data, kind = b"".join(rows), NDJSON_TYPE if form == "ndjson" else CBOR_TYPE
     if not gzip:
         return data, Properties(content_type=kind)
     packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
     return packer.compress(data) + packer.flush(), Properties(content_type=kind, user=(GZIP_PROPERTY,))
 
 
-def size(message: Message) -> int:
-    """About how many bytes its row has."""
-    return len(message.payload) + len(message.topic) + ROW_OVERHEAD_BYTES
+def gzip_bytes(size: int) -> int:
+    """What gzip adds at most (zlib's compressBound)."""
+    return (size >> 12) + (size >> 14) + 64
 
 
 def _row(message: Message) -> _Row:

@@ -69,6 +69,11 @@ class Ledger:
                 found[entry.reason] = found.get(entry.reason, 0) + entry.count
         return found
 
+    @property
+    def is_changed(self) -> bool:
+        """There is something that no commit took along."""
+        return bool(self._changed)
+
     def add(self, thing: str, boot: int, sequence: int, reason: str, count: int = 1) -> None:
         """count: of the readings that end with this sequence."""
         self.take(thing, Shed(boot, max(sequence - count + 1, 0), sequence, count, reason))

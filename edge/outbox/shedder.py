@@ -216,8 +216,10 @@ class Shedder:
         self._commit()
 
 
-def count_refused(log: Log, ledger: Ledger, own: tuple[str, int], first: int, last: int) -> None:
-    """Enter these records as `refused`: whoever they go to will never take them. own: thing and boot of the stream."""
+def count_refused(
+    log: Log, ledger: Ledger, own: tuple[str, int], first: int, last: int, *, reason: str = "refused"
+) -> None:
+    """Enter these records: whoever they go to will never take them. own: thing and boot of the stream."""
     number = first
     try:
         while number <= last and (rows := log.read(number, records_max=SLICE_RECORDS, bytes_max=SLICE_BYTES)):
@@ -225,7 +227,7 @@ def count_refused(log: Log, ledger: Ledger, own: tuple[str, int], first: int, la
                 if number > last:
                     return
                 record = decode(data)
-                ledger.add(*(name_of(record, number, own[0]) if record else UNREADABLE), "refused")
+                ledger.add(*(name_of(record, number, own[0]) if record else UNREADABLE), reason)
             number += 1
     except OSError:
-        ledger.add(*own, last, "refused", last - number + 1)
+        ledger.add(*own, last, reason, last - number + 1)

@@ -6,7 +6,8 @@ Invariants:
 - What belongs together commits together: records, their sources' marks, the cursor of the export, what was shed.
 - One commit is in the air at a time; what arrives meanwhile is the next one.
 - Of a batch that does not fit, all from the first that does not on is turned away, so that a source's order holds.
-- The cursor, and what it frees, is committed with the next records, or CURSOR_S after it moved when none come.
+- The cursor and what it frees, and what was shed, are committed with the next records, or CURSOR_S later when none
+  come. What is too large for ever is REFUSED to a QoS 1 or 2 sender only after the commit that counts it.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from typing import Final
 from edge.config import StreamSettings
 from edge.log import Batch, Log, Replacement
 from edge.logs import log_event
-from edge.messages import Message, Origin, Outcome, Reading
+from edge.messages import Message, Origin, Outcome, Reading, properties_bytes, text_bytes
 from edge.metrics import Metrics
 from edge.outbox.clock import Clock
 from edge.outbox.damages import Damages
@@ -35,15 +36,17 @@ from edge.outbox.shedder import Shedder, count_refused
 from edge.outbox.tail import Tail
 from edge.outbox.worker import Worker
 
-PAYLOAD_BYTES_MAX: Final = 128 * 1024
+PAYLOAD_BYTES_MAX: Final = 128 * 1024  # with the properties
 GATHER_S: Final = 0.002  # commits begin no closer together: a hop and a sync each, they would eat the processor
 GATHER_BUSY_S: Final = 0.005  # when there is much to gather
 BUSY_RECORDS: Final = 64
 CURSOR_S: Final = 1.0
 BUFFER_BYTES_MAX: Final = 4 * 1024 * 1024
-RECORD_OVERHEAD_BYTES: Final = 96  # of a record beside topic, payload and properties, at most about
+RECORD_OVERHEAD_BYTES: Final = 96  # of a record beside topic, payload and properties, unless the thing's name is long
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 5.0
 TICK_S: Final = 1.0
+
+Waiting = tuple[Origin, list[int], Outcome]  # for a commit
 
 _log = logging.getLogger(__name__)
 
@@ -116,8 +119,8 @@ class Stream:
         self._gathered: list[Message] = []
         self._gathered_bytes = 0
         self._fresh = 0  # messages taken since the last seal, whatever became of them
-        self._waiting: list[tuple[Origin, list[int]]] = []
-        self._air: tuple[Batch, list[Message], list[tuple[Origin, list[int]]]] | None = None
+        self._waiting: list[Waiting] = []
+        self._air: tuple[Batch, list[Message], list[Waiting]] | None = None
         self._relief: Batch | None = None  # goes first, while what is in the air finds no room
         self._begun_at = float("-inf")
         self._gather_s = GATHER_S
@@ -149,9 +152,9 @@ class Stream:
             return Sent(first, first, 0, 0)
         return self._sent()
 
-    def refused(self, first: int, last: int) -> None:
+    def refused(self, first: int, last: int, reason: str = "refused") -> None:
         """These records will never be taken where they go."""
-        count_refused(self.log, self.ledger, (self.own, self.boot), first, last)
+        count_refused(self.log, self.ledger, (self.own, self.boot), first, last, reason=reason)
 
     def start(self) -> None:
         """On the running loop."""
@@ -180,6 +183,7 @@ class Stream:
         first = max(first, self.marks.sequence(thing, boot) + 1)
         if first <= last:
             self.ledger.add_once(thing, boot, first, last, BY_BOARD)
+            self._commit_later()
 
     def send(self, messages: Sequence[Message], origin: Origin) -> None:
         if self._closed:  # who sends may end later: it keeps what it has
@@ -187,10 +191,12 @@ class Stream:
             return
         size = sum([len(message.payload) + len(message.topic) for message in messages])
         size += RECORD_OVERHEAD_BYTES * len(messages)
+        for message in [one for one in messages if one.properties is not None or not one.topic.isascii()]:
+            size += properties_bytes(message.properties) + text_bytes(message.topic) - len(message.topic)
         if (
             size > self._room
             or self._gathered_bytes + size > BUFFER_BYTES_MAX
-            or (size > PAYLOAD_BYTES_MAX and max([len(message.payload) for message in messages]) > PAYLOAD_BYTES_MAX)
+            or (size > PAYLOAD_BYTES_MAX and max(map(_content_bytes, messages)) > PAYLOAD_BYTES_MAX)
         ):
             messages, size = self._fitting(messages, origin)
         now = self._now()
@@ -258,6 +264,10 @@ class Stream:
 
     def cursor_moved(self) -> None:
         """The export is further: free what is behind it before long."""
+        self._commit_later()
+
+    def _commit_later(self) -> None:
+        """What came without records is committed with the next, or after CURSOR_S."""
         if self._timer is None and not self.is_writing and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(CURSOR_S, self._commit)
             self._timer_is_for_cursor = True
@@ -317,6 +327,7 @@ class Stream:
             self._in.value += len(records)
             self.log.append(records)
             self._gathered += taken
+            size = max(size, sum(map(len, records)))
             self._gathered_bytes += size
             self._room -= size
         if receipts:
@@ -324,38 +335,44 @@ class Stream:
         if fresh:
             self._schedule(now)
 
-    def _wait_for(self, origin: Origin, receipts: list[int]) -> None:
+    def _wait_for(self, origin: Origin, receipts: list[int], outcome: Outcome = Outcome.TAKEN) -> None:
         if self._fresh:
             waiting = self._waiting
         elif self._air is not None:
             waiting = self._air[2]
         else:
-            origin.settled(receipts, Outcome.TAKEN)
+            origin.settled(receipts, outcome)
             return
-        if waiting and waiting[-1][0] is origin:
+        if waiting and waiting[-1][0] is origin and waiting[-1][2] is outcome:
             waiting[-1][1].extend(receipts)
         else:
-            waiting.append((origin, receipts))
+            waiting.append((origin, receipts, outcome))
 
     def _fitting(self, messages: Sequence[Message], origin: Origin) -> tuple[Sequence[Message], int]:
         """Turn away what is too large for ever, and from the first that finds no room on all."""
-        refused = [message for message in messages if len(message.payload) > PAYLOAD_BYTES_MAX]
+        refused = [message for message in messages if _content_bytes(message) > PAYLOAD_BYTES_MAX]
         if refused:
-            self._refused.value += len(refused)
-            for message in refused:
-                self._shed(message, "too_large")
-            messages = [message for message in messages if len(message.payload) <= PAYLOAD_BYTES_MAX]
-            if receipts := [message.receipt for message in refused if message.qos]:
-                origin.settled(receipts, Outcome.REFUSED)
+            messages = [message for message in messages if _content_bytes(message) <= PAYLOAD_BYTES_MAX]
+            self._refuse(refused, origin)
         room = min(self._room, BUFFER_BYTES_MAX - self._gathered_bytes)
         size = 0
         for place, message in enumerate(messages):
-            more = len(message.payload) + len(message.topic) + RECORD_OVERHEAD_BYTES
+            more = _content_bytes(message) + text_bytes(message.topic) + RECORD_OVERHEAD_BYTES
             if size + more > room:
                 self._turn_away(messages[place:], origin)
                 return messages[:place], size
             size += more
         return messages, size
+
+    def _refuse(self, messages: Sequence[Message], origin: Origin) -> None:
+        """Too large for ever. Told when it is counted on disk, for nobody will offer it again."""
+        self._refused.value += len(messages)
+        for message in messages:
+            self._shed(message, "too_large")
+        if receipts := [message.receipt for message in messages if message.qos]:
+            self._fresh += len(receipts)
+            self._wait_for(origin, receipts, Outcome.REFUSED)
+            self._schedule(self._now())
 
     def _turn_away(self, messages: Sequence[Message], origin: Origin) -> None:
         receipts = [message.receipt for message in messages if message.qos]
@@ -416,8 +433,8 @@ class Stream:
             self._air = batch, self._gathered, waiting
             self._gathered, self._gathered_bytes = [], 0
             return batch
-        for origin, receipts in waiting:  # nothing came of them, and nothing is to be remembered
-            origin.settled(receipts, Outcome.TAKEN)
+        for origin, receipts, outcome in waiting:  # nothing came of them, and nothing is to be remembered
+            origin.settled(receipts, outcome)
         return None
 
     def _write(self, batch: Batch) -> None:
@@ -448,8 +465,8 @@ class Stream:
             self._commit_soon()
         elif self._fresh:
             self._schedule(self._now())
-        elif self._sent_state is not None and self._sent_state() != self._sent_kept:
-            self.cursor_moved()
+        elif self.ledger.is_changed or (self._sent_state is not None and self._sent_state() != self._sent_kept):
+            self._commit_later()
 
     def _write_later(self) -> None:
         assert self._air is not None
@@ -540,8 +557,8 @@ class Stream:
         self.log.settle(batch)
         self._find_room()
         self.tail.put(batch.first, messages)
-        for origin, receipts in waiting:
-            origin.settled(receipts, Outcome.TAKEN)
+        for origin, receipts, outcome in waiting:
+            origin.settled(receipts, outcome)
 
     def _tell_failure(self, error: OSError) -> None:
         self._failures.value += 1
@@ -568,8 +585,13 @@ class Stream:
         reading = message.reading
         name = (reading.thing, reading.boot, reading.sequence) if reading is not None else (self.own, self.boot, 0)
         self.ledger.add(*name, reason)
+        self._commit_later()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _content_bytes(message: Message) -> int:
+    return len(message.payload) + properties_bytes(message.properties)

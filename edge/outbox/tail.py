@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from edge.messages import Message
+from edge.messages import Message, properties_bytes
 
 MESSAGES_MAX: Final = 8192
 BYTES_MAX: Final = 2 * 1024 * 1024
@@ -28,6 +28,7 @@ class Tail:
         if not messages:
             return
         size = sum([len(message.payload) for message in messages]) + _OVERHEAD_BYTES * len(messages)
+        size += sum([properties_bytes(message.properties) for message in messages if message.properties is not None])
         if first != self.next:
             self.clear()
         self._chunks.append((first, messages, size))

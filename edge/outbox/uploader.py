@@ -2,6 +2,10 @@
 
 The straight line: `next` (from the tail in memory, or from the log) -> target -> `settled` -> the stream's cursor.
 Invariants: what is sent is committed; what is sent again carries the same names; the order is Cursor's.
+
+How large a batch is: at most `batch_bytes_max` before gzip, at most what the target says it takes, and half of what was
+ever refused as too large, until the next start. Refused so, a batch of several records goes again in smaller ones; a
+record alone is given up, and counted as `too_large`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +13,7 @@ from typing import Final, Protocol
 
 from edge.config import StreamSettings
 from edge.log import Log
-from edge.messages import Message, Outcome
+from edge.messages import Message, Outcome, properties_bytes, text_bytes
 from edge.metrics import Metrics
 from edge.outbox import formats
 from edge.outbox.clock import Clock
@@ -24,6 +28,8 @@ READ_RECORDS: Final = 512
 READ_BYTES: Final = 256 * 1024
 BATCHES_UNDER_WAY_MAX: Final = 8
 MESSAGE_OVERHEAD_BYTES: Final = 64
+PACKET_OVERHEAD_BYTES: Final = 128  # of a batch's PUBLISH beside topic and payload, at most
+BATCH_BYTES_LEAST: Final = 1024  # smaller ones are sent record by record where one is refused
 
 
 class Source(Protocol):
@@ -43,14 +49,15 @@ class Source(Protocol):
     def exported(self, sent: Callable[[], Sent], state: Callable[[], bytes], given_up: Callable[[int], None]) -> None:
         """Who exports it. sent: how far; state: to keep of it; given_up(number): nothing below is there any more."""
 
-    def refused(self, first: int, last: int) -> None:
+    def refused(self, first: int, last: int, reason: str = "refused") -> None:
         """These records will never be taken where they go."""
 
     def cursor_moved(self) -> None: ...
 
 
 class Uploader:
-    """Of one stream. moved: called when something was settled or turned away, to send more."""
+    """Of one stream. moved: called when something was settled or turned away, to send more. packet_bytes_max: what the
+    target takes, where it says so."""
 
     def __init__(self, stream: Source, metrics: Metrics, batch_topic: str, now: float) -> None:
         self.stream = stream
@@ -62,8 +69,13 @@ class Uploader:
         self._messages = Bucket(settings.rate_messages_per_s, now)
         self._bytes = Bucket(settings.rate_bytes_per_s, now)
         self._limited = bool(settings.rate_messages_per_s or settings.rate_bytes_per_s)
+        self.packet_bytes_max: Callable[[], int | None] = lambda: None
         self._batch_since = now
         self._batch_at = 0
+        self._batches: dict[int, tuple[int, int]] = {}  # receipt -> records, bytes before gzip
+        self._bytes_max = settings.batch_bytes_max
+        self._again_until = 0  # records below were in a batch too large: smaller ones wait for nothing
+        self._alone_until = 0  # these go each by itself
         self._out = metrics.counter("stream_records_out", stream=stream.name)
         self._out_bytes = metrics.counter("stream_bytes_out", stream=stream.name)
         self._unknown = metrics.counter("stream_records_unreadable", stream=stream.name)
@@ -118,6 +130,9 @@ class Uploader:
         lanes = self._lanes
         before = lanes.backlog.cursor
         given = list(receipts)
+        if self._batches:
+            for receipt in given:
+                self._batches.pop(receipt, None)
         if outcome is Outcome.CONGESTED:
             lanes.turned_away(given)
         elif outcome is Outcome.REFUSED:
@@ -129,6 +144,29 @@ class Uploader:
         if lanes.backlog.cursor != before:
             self.stream.cursor_moved()
         self.moved(outcome)
+
+    def too_large(self, receipts: Sequence[int], *, surely: bool) -> None:
+        """As a Packer."""
+        lanes = self._lanes
+        before = lanes.backlog.cursor
+        again: list[int] = []
+        for receipt in receipts:
+            last = lanes.of(receipt).last_of(receipt)
+            records, size = self._batches.pop(receipt, (1, 0))
+            if records == 1:
+                self.stream.refused(receipt, last, "too_large" if surely else "refused")
+                continue
+            again.append(receipt)
+            self._again_until = max(self._again_until, last + 1)
+            if size < 2 * BATCH_BYTES_LEAST:
+                self._alone_until = max(self._alone_until, last + 1)
+            else:
+                self._bytes_max = min(self._bytes_max, size // 2)
+        lanes.turned_away(again)
+        lanes.settled([receipt for receipt in receipts if receipt not in again])
+        if lanes.backlog.cursor != before:
+            self.stream.cursor_moved()
+        self.moved(Outcome.REFUSED)
 
     def _fetch(self, position: int, count: int) -> tuple[Sequence[Message], int]:
         """Messages from position on, and the number after them."""
@@ -152,6 +190,8 @@ class Uploader:
         spent = 0.0
         for place, message in enumerate(messages):
             size = len(message.payload) + len(message.topic) + MESSAGE_OVERHEAD_BYTES
+            if message.properties is not None:
+                size += properties_bytes(message.properties)
             if spent and spent + size > room:
                 messages, after = messages[:place], message.receipt
                 break
@@ -165,6 +205,8 @@ class Uploader:
         settings = self._settings
         if end - lane.position >= settings.batch_records_max or end < self.stream.log.next:
             return 0.0
+        if lane.position < self._again_until:
+            return 0.0
         if self._batch_at != lane.position:
             self._batch_at, self._batch_since = lane.position, now
         return max(self._batch_since + settings.batch_wait_s - now, 0.0)
@@ -174,29 +216,41 @@ class Uploader:
         if self.under_way >= BATCHES_UNDER_WAY_MAX or self._batch_wait_s(lane, end, now) > 0:
             return ()
         start = position = lane.position
-        batch: list[Message] = []
-        room = settings.batch_bytes_max
-        while position < end and len(batch) < settings.batch_records_max:
-            messages, after = self._fetch(position, min(settings.batch_records_max - len(batch), end - position))
-            fits = len(messages)
-            for place, message in enumerate(messages):
-                room -= formats.size(message)
-                if room < 0 and (batch or place):
-                    fits, after = place, message.receipt
+        most, room = settings.batch_records_max, self._batch_bytes_max()
+        if start < self._alone_until:
+            most = 1
+        rows: list[bytes] = []
+        size = 0
+        is_full = False
+        while position < end and len(rows) < most and not is_full:
+            messages, position = self._fetch(position, min(most - len(rows), end - position))
+            for message in messages:
+                row = formats.row(message, settings.format)
+                if size + len(row) > room and rows:
+                    is_full, position = True, message.receipt
                     break
-            batch += messages[:fits]
-            position = after
-            if room < 0:
-                break
-        if not batch:
+                rows.append(row)
+                size += len(row)
+        if not rows:
             lane.skip_to(position)
             return ()
-        payload, properties = formats.build(batch, settings.format, gzip=settings.gzip)
-        self._messages.spend(len(batch))
+        payload, properties = formats.build(rows, settings.format, gzip=settings.gzip)
+        self._batches[start] = len(rows), size
+        self._messages.spend(len(rows))
         self._bytes.spend(len(payload))
         self._out_bytes.value += len(payload)
         lane.sent_as_one(start, position)
         return (Message(self._batch_topic, payload, 1, False, start, properties),)
+
+    def _batch_bytes_max(self) -> int:
+        """Of the rows of the next batch, before gzip."""
+        packet = self.packet_bytes_max()
+        if packet is None:
+            return self._bytes_max
+        room = packet - PACKET_OVERHEAD_BYTES - text_bytes(self._batch_topic)
+        if self._settings.gzip:
+            room -= formats.gzip_bytes(room)
+        return min(self._bytes_max, room)
 
 
 def _nothing(outcome: Outcome) -> None:

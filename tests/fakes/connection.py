@@ -120,6 +120,7 @@ class FakeConnection(OnExchange):
         queue_bytes_max: int = 4 * 1024 * 1024,
     ) -> None:
         self.metrics = metrics = metrics or Metrics()
+        self.packet_bytes_max: int | None = None
         self._cloud, self._client_id = cloud, client_id
         settings = ConnectionSettings(
             host="fake",

@@ -9,6 +9,7 @@ from edge.mqtt.codes import V5
 from edge.mqtt.packets import Publish
 from edge.mqtt.publisher import Publisher
 from edge.mqtt.reader import Parser
+from edge_tools.fleet.decode import Decoder
 
 
 def parsed(data: bytes) -> Publish:
@@ -46,3 +47,17 @@ def test_a_name_goes_beside_other_properties(dup: bool) -> None:
     packet = parsed(publisher.build(message, 7, dup=dup))
     assert packet.properties.content_type == "a/b"
     assert [key for key, _ in packet.properties.user] == ["thing", "boot", "seq", "t"]
+
+
+def test_what_a_message_says_of_its_name_gives_way_to_what_the_gateway_says() -> None:
+    """As it comes through a second gateway, or from whoever would speak for another's board."""
+    publisher = Publisher(V5, 0, 1 << 20, 2, True)
+    own = (("thing", "b9"), ("unit", "C"), ("boot", "9"), ("seq", "99"), ("t", "999"), ("unit", "K"))
+    for time_ms, stamp in ((5, [("t", "5")]), (0, [])):
+        message = Message("dt/x", b"p", 1, False, 0, Properties(user=own), Reading("t", 1, 2), time_ms)
+        user = parsed(publisher.build(message, 7, dup=False)).properties.user
+        assert list(user) == [("unit", "C"), ("unit", "K"), ("thing", "t"), ("boot", "1"), ("seq", "2"), *stamp]
+        found = Decoder(()).decode("dt/x", b"p", "", user, received=7)
+        assert [(one.thing, one.boot, one.seq) for one in found.records] == [("t", 1, 2)]
+    plain = parsed(publisher.build(Message("dt/x", b"p", 1, properties=Properties(user=own)), 7, dup=False))
+    assert plain.properties.user == own  # what is not named here goes as it came

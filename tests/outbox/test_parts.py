@@ -169,7 +169,7 @@ def test_every_row_of_a_json_batch_says_its_record(given_rows: list[tuple[str, s
         Message(topic, payload.encode(), 1, False, place, None, Reading("g/s", 2**31, place + 1), 5)
         for place, (topic, payload) in enumerate(given_rows)
     ]
-    data, properties = formats.build(messages, "ndjson", gzip=packed)
+    data, properties = formats.build([formats.row(message, "ndjson") for message in messages], "ndjson", gzip=packed)
     assert properties.content_type == "application/x-ndjson"
     assert (properties.user == (("encoding", "gzip"),)) is packed
     lines = (gzip.decompress(data) if packed else data).split(b"\n")
@@ -181,7 +181,7 @@ def test_every_row_of_a_json_batch_says_its_record(given_rows: list[tuple[str, s
 
 
 def test_a_row_of_cbor_is_the_map_that_the_standard_says() -> None:
-    data, properties = formats.build([SOME], "cbor", gzip=False)
+    data, properties = formats.build([formats.row(SOME, "cbor")], "cbor", gzip=False)
     assert properties.content_type == "application/cbor-seq"
     assert data == bytes.fromhex(
         "a6 65746f706963 6464742f78 657468696e67 626231 64626f6f74 03 63736571 07"
@@ -190,7 +190,7 @@ def test_a_row_of_cbor_is_the_map_that_the_standard_says() -> None:
 
 
 def test_a_row_of_json_says_bytes_that_are_no_text_in_base64() -> None:
-    data, _ = formats.build([SOME], "ndjson", gzip=True)
+    data, _ = formats.build([formats.row(SOME, "ndjson")], "ndjson", gzip=True)
     row = json.loads(gzip.decompress(data))
     assert row == {
         "topic": "dt/x",
