@@ -14,8 +14,8 @@ from tests.faults.receivers import FakeCloud
 from tests.faults.sources import Boards
 from tests.faults.waiting import comes_about, wait_until
 
-DRAIN_S = 60.0
-ARRIVE_S = 10.0
+DRAIN_S = 240.0
+ARRIVE_S = 60.0
 
 
 class Cloud(Protocol):
