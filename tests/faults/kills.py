@@ -10,12 +10,14 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from tests.faults.gateways import Gateway, gateway_file
+from tests.faults.mounts import small_disk
 from tests.faults.oracle import Books, Shed, Verdict, judge
 from tests.faults.receivers import FakeCloud
 from tests.faults.sources import Boards
@@ -73,16 +75,20 @@ class Run:
         payload_bytes: int = 0,
         numeric: bool = False,
         offline: bool = False,
+        disk_bytes: int = 0,
         **stream: Any,
     ) -> None:
         """backlog: of so many records from an earlier life, which ended by kill -9 while the cloud was away. offline:
-        it stays away until all is acknowledged, so that the stream fills and its policy acts."""
+        it stays away until all is acknowledged, so that the stream fills and its policy acts. disk_bytes: of a file
+        system of its own for the data folder."""
         folder.mkdir(parents=True, exist_ok=True)
+        self._mounts = ExitStack()
+        data = self._mounts.enter_context(small_disk(folder / "disk", disk_bytes)) / "data" if disk_bytes else None
         self.folder, self.records, self.burst, self.offline = folder, records, burst, offline
         self.sheds = SHEDS.get(stream.get("when_full", ""), ())
         self.boards = Boards(folder / "ports", 1, payload_bytes=payload_bytes, numeric=numeric)
         self.cloud = FakeCloud()
-        self.gateway = Gateway(gateway_file(folder, self.boards.ports, self.cloud.port, **stream))
+        self.gateway = Gateway(gateway_file(folder, self.boards.ports, self.cloud.port, data=data, **stream), data)
         if backlog or offline:
             self.cloud.stop()
         if backlog:
@@ -97,6 +103,7 @@ class Run:
         self.gateway.close()
         self.boards.close()
         self.cloud.close()
+        self._mounts.close()
 
     def live(self) -> None:
         """Until all is acknowledged, or the gateway is dead; offline it lives again."""
@@ -189,13 +196,16 @@ def strike(folder: Path, kill: Kill, fault: str = KILL, make: Callable[..., Run]
 
 # Streams that fill while the cloud is away, so that their policies act; found by trying: too little, and nothing is
 # shed. With `thin` numeric readings are averaged, of others some are kept.
+_MB = 1024 * 1024
+_THIN_BYTES = 2 * _MB + 5 * 256 * 1024 // 4  # with what is kept back to thin
 FULL: dict[str, dict[str, Any]] = {
-    "averages": {"when_full": "thin", "numeric": True, "records": 1900},
-    "every tenth": {"when_full": "thin", "records": 2000},
-    "drop_oldest": {"when_full": "drop_oldest", "records": 2000},
+    "averages": {"when_full": "thin", "numeric": True, "records": 1900, "bytes_max": _THIN_BYTES},
+    "every tenth": {"when_full": "thin", "records": 2000, "bytes_max": _THIN_BYTES},
+    "drop_oldest": {"when_full": "drop_oldest", "records": 2000, "bytes_max": 2 * _MB},
+    "a full disk": {"when_full": "thin", "records": 4000, "bytes_max": 64 * _MB, "disk_bytes": 4 * _MB},
 }
 for _options in FULL.values():
-    _options |= {"burst": 1000, "payload_bytes": 1700, "offline": True, "bytes_max": 2 * 1024 * 1024}
+    _options |= {"burst": 1000, "payload_bytes": 1700, "offline": True}
 
 
 def spread(kills: Sequence[Kill], most: int) -> list[Kill]:
