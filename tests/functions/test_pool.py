@@ -11,6 +11,7 @@ import pytest
 from edge.functions import wire
 from edge.functions.attempts import SHOWN_MAX
 from edge.functions.invocation import Invocation
+from edge.functions.publishes import HELD_MAX
 from edge.functions.wire import Call, Done, FromWorker, Publish, Ready, Schedule, StartFailed, Tried
 from edge.messages import Outcome, Properties
 from tests.clock import run_virtual
@@ -325,6 +326,25 @@ def test_a_publish_beyond_the_grants_goes_nowhere_and_is_told(tmp_path: Path) ->
     lived(test, tmp_path, spawn, letters=letters, max_attempts=2)
 
 
+def test_who_asks_for_what_is_denied_without_end_is_not_heard_for_a_while(tmp_path: Path) -> None:
+    topics = {b"granted": "out/x", b"denied": "secret/x"}
+
+    def script(child: FakeChild, call: Call) -> Said:
+        return [*(Publish(0, call.id, topics[call.payload], b"") for _ in range(5_000)), Done(call.id)]
+
+    spawn = FakeSpawn(script)
+
+    async def test(rig: Rig) -> None:
+        rig.send(b"granted")
+        await rig.done()
+        assert spawn.children[0].rests == []
+        rig.send(b"denied")
+        await rig.done()
+        assert spawn.children[0].rests
+
+    lived(test, tmp_path, spawn, max_attempts=1)
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_a_refused_publish_fails_its_call_which_comes_again_before_what_came_after_it(
     tmp_path: Path, *, late: bool
@@ -418,24 +438,31 @@ def test_publishes_stay_in_order_when_the_next_hop_is_congested(tmp_path: Path) 
 
 
 def test_a_function_that_publishes_without_end_is_not_read_from_while_nobody_takes_it(tmp_path: Path) -> None:
-    def script(child: FakeChild, call: Call) -> Said:
-        for _ in range(30):
-            if not child.is_paused:
-                child.say(*[Publish(0, call.id, "out/x", b"p")] * 100)
-        return None
+    said = 0
 
-    spawn = FakeSpawn(script)
+    def speak(child: FakeChild, call: Call) -> None:
+        """100 publishes with each read."""
+        nonlocal said
+        if not child.is_paused and said < 100 * HELD_MAX:
+            child.say(*[Publish(0, call.id, "out/x", b"p")] * 100)
+            said += 100
+            asyncio.get_running_loop().call_later(0.001, speak, child, call)
+
+    spawn = FakeSpawn(speak)
 
     async def test(rig: Rig) -> None:
         rig.out.answers = None
         rig.send(b"x")
         await rig.until(lambda: bool(spawn.running) and spawn.running[0].is_paused)
         (child,) = spawn.running
+        await asyncio.sleep(1)
+        assert len(rig.out.open) == said <= HELD_MAX + 100, "what was read before the pause, and no more"
         rig.out.answers = Outcome.TAKEN
         rig.out.settle(Outcome.TAKEN)
         await rig.until(lambda: not child.is_paused)
         child.say(Done(child.calls[0].id))
         await rig.done()
+        assert len(rig.out.taken) == said
 
     lived(test, tmp_path, spawn)
 
