@@ -124,7 +124,7 @@ def _print(args: argparse.Namespace, found: Any) -> None:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return
     for row in found if isinstance(found, list) else [found]:
-        told = {key: value for key, value in row.items() if value not in (None, "", {}, [])}
+        told = {key: value for key, value in row.items() if value is not False and value not in (None, "", {}, [])}
         print(", ".join(f"{key} {_text(value)}" for key, value in told.items() if key != "shed" or "marks" not in row))
         if "marks" in row:
             for one in row["shed"]:
