@@ -432,7 +432,8 @@ class Stream:
         if failure is not None:
             self._tell_failure(failure)
             if failure.errno == errno.ENOSPC:
-                self._bytes_max = min(self._bytes_max, self.log.bytes_held)
+                if not self.log.bytes_kept:  # else shortage says how much less is enough
+                    self._bytes_max = min(self._bytes_max, self.log.bytes_held)
                 self.shortage.found(self._now())
                 if self._relieve():
                     return
