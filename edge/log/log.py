@@ -17,11 +17,12 @@ from edge.log.files import DiskFiles, Files
 from edge.log.format import Row
 from edge.log.reader import Reader, Stretch
 from edge.log.recovery import Recovery
-from edge.log.writer import Batch, LogOptions, Records, Replacement, Writer, grown
+from edge.log.writer import Batch, LogOptions, Records, Replacement, Writer, grown, narrow
 from edge.metrics import Metrics
 
 _HEAD_BYTES_LEAST = 2 * 4096
 _ALL_BYTES = 1 << 62
+_BATCH_OVERHEAD_BYTES = 512
 
 
 class Segment(msgspec.Struct):
@@ -60,6 +61,7 @@ class Log:
         self._records: list[bytes] = []
         self._changes: dict[str, bytes | None] = {}
         self._buffered_bytes = 0
+        self._bytes_max = _ALL_BYTES
         self._work: Batch | Replacement | None = None
         self._aside: Batch | None = None  # what waits until a relief is settled
         self._work_bytes = 0
@@ -169,14 +171,46 @@ class Log:
         """The last few hundred, oldest first."""
         return tuple(self._damages.told)
 
+    @property
+    def bytes_reserved(self) -> int:
+        """What `room` leaves for commits without records: for a segment of theirs, and the one that follows it."""
+        return 2 * narrow(self._options.segment_bytes, self._head_bytes)
+
     def room(self, bytes_max: int) -> int:
-        """How many bytes of records may still be appended so that bytes_held stays within bytes_max, even if nothing
-        shrinks. What is buffered or sealed is taken off. Count about 60 bytes a commit and 4 a record on top."""
-        head = max(_HEAD_BYTES_LEAST, 2 * (4096 + self._state_bytes))
+        """How many bytes of records the next batch may have so that bytes_held stays within bytes_max, even if nothing
+        shrinks, and however many commits without records follow. What is buffered or sealed is taken off. Where the
+        state has made segments larger there is room for something as long as nothing is held.
+
+        bytes_max is also what commits without records keep to from now on.
+        """
+        self._bytes_max = bytes_max
+        head, slack = self._head_bytes, self._options.slack_bytes
         size = grown(self._options.segment_bytes, head)
-        free = max(bytes_max - self._options.kept_bytes - self._bytes_live, 0)
-        fresh = free // size * max(size - head - self._options.slack_bytes, 0)
-        return max(self._room + fresh - self._buffered_bytes - self._work_bytes, 0)
+        free = self._free
+        rest = self._room if free >= 0 else 0
+        if self._work_bytes > rest:  # it begins a segment
+            made = max(size, head + self._work_bytes + slack)
+            free, rest = free - made, made - head - slack
+        rest -= self._work_bytes
+        most = max(rest, free - head - slack) if free >= size else rest
+        if size > self._options.segment_bytes and self._keep_wanted == self._next_given:
+            most = max(most, size - head - slack)
+        return max(most - self._batch_bytes, 0)
+
+    @property
+    def _head_bytes(self) -> int:
+        """Of a segment's head and twin, at most."""
+        return max(_HEAD_BYTES_LEAST, 2 * (4096 + self._state_bytes))
+
+    @property
+    def _free(self) -> int:
+        """Of the bound, without what is reserved."""
+        return self._bytes_max - self._options.kept_bytes - self._bytes_live - self.bytes_reserved
+
+    @property
+    def _batch_bytes(self) -> int:
+        """What is buffered, as a batch: with the lengths of its records and the changes to the state, at most about."""
+        return self._buffered_bytes + 4 * len(self._records) + self._state_bytes + _BATCH_OVERHEAD_BYTES
 
     def append(self, records: Sequence[bytes]) -> int:
         """Buffer. Returns the first number given."""
@@ -206,9 +240,17 @@ class Log:
         self._check_idle()
         if not (self._records or self._changes or self._keep_wanted > self._keep):
             return None
-        batch = Batch(self._next, self._records, self._changes, self._keep_wanted, regains=self._regains)
+        is_narrow = not self._records and self._free < grown(self._options.segment_bytes, self._head_bytes)
+        batch = Batch(
+            self._next,
+            self._records,
+            self._changes,
+            self._keep_wanted,
+            is_narrow=is_narrow,
+            regains=self._regains,
+        )
         self._regains = False
-        self._work, self._work_bytes = batch, self._buffered_bytes
+        self._work, self._work_bytes = batch, self._batch_bytes
         self._records, self._changes, self._buffered_bytes = [], {}, 0
         return batch
 

@@ -54,6 +54,11 @@ class Spares:
         """To become a segment although it was kept back: the disk is full."""
         return self._paths.pop() if self._paths else None
 
+    def drop(self) -> None:
+        """Give up one that is not kept back, for what takes less room."""
+        if len(self._paths) > self._keeps_room:
+            self._delete(self._paths.pop())
+
     def put(self, path: str, number: int, size: int) -> bool:
         """Keep a freed segment. False: it is to be deleted. Raises OSError."""
         if size != self._size or len(self._paths) >= self._most or (self.is_short and self._paths):

@@ -85,9 +85,10 @@ class Outcome(msgspec.Struct):
 
 class Batch:
     """Everything buffered when it was sealed. first: the number of its first record; keep: records below are freed;
-    is_relief: it may use what segments keep free for that; regains: what was kept back and used is to be made again."""
+    is_relief: it may use what segments keep free for that; is_narrow: a segment begun for it is to be a narrow one;
+    regains: what was kept back and used is to be made again."""
 
-    __slots__ = ("changes", "first", "is_relief", "keep", "outcome", "packed", "records", "regains")
+    __slots__ = ("changes", "first", "is_narrow", "is_relief", "keep", "outcome", "packed", "records", "regains")
 
     def __init__(
         self,
@@ -97,10 +98,11 @@ class Batch:
         keep: int,
         *,
         is_relief: bool = False,
+        is_narrow: bool = False,
         regains: bool = False,
     ) -> None:
         self.first, self.records, self.changes, self.keep = first, records, changes, keep
-        self.is_relief, self.regains = is_relief, regains
+        self.is_relief, self.is_narrow, self.regains = is_relief, is_narrow, regains
         self.packed: tuple[int, bytes, int] | None = None
         self.outcome: Outcome | None = None
 
@@ -290,9 +292,11 @@ class Writer:
             self._packer,
         )
         content += build_batch(head, body, salt) + body
-        capacity = max(grown(options.segment_bytes, segment.data), len(content) + self._slack)
+        least = len(content) + self._slack
+        capacity = max(grown(options.segment_bytes, segment.data), least)
+        less = max(narrow(options.segment_bytes, segment.data), least) if batch.is_narrow else capacity
         target = segment_path(self._folder, number)
-        path, file, capacity, recycled = self._blank(number, capacity, len(content) if batch.is_relief else 0)
+        path, file, capacity, recycled = self._blank(number, capacity, less, len(content) if batch.is_relief else 0)
         try:
             file.pwrite(content, 0)
             if options.sync:
@@ -317,12 +321,17 @@ class Writer:
         self._recount = True
         return (number, batch.first, capacity), len(content)
 
-    def _blank(self, number: int, capacity: int, relief_bytes: int) -> tuple[str, File, int, bool]:
+    def _blank(self, number: int, capacity: int, less: int, relief_bytes: int) -> tuple[str, File, int, bool]:
         """A file to become a segment, with blocks for all of it: its path, its size, and whether something else was in
-        it. relief_bytes: one that holds no more than a relief is better than none."""
+        it. less: its size rather, where the disk has room for that. relief_bytes: one that holds no more than a relief
+        is better than none."""
+        path = os.path.join(self._folder, f"{number:010d}{TMP_SUFFIX}")
+        if less < capacity:
+            self._spares.drop()
+            with contextlib.suppress(OSError):  # the disk may be full: then what is kept back for that
+                return path, self._allocated(path, less), less, False
         fits = capacity == self._options.segment_bytes
         spare = self._spares.take() if fits else None
-        path = os.path.join(self._folder, f"{number:010d}{TMP_SUFFIX}")
         if spare is None:
             try:
                 return path, self._allocated(path, capacity), capacity, False
@@ -439,6 +448,13 @@ def grown(segment_bytes: int, head_bytes: int) -> int:
     """A segment's size: where the state fills its head there is still room for records, else each batch would begin a
     segment of its own."""
     return 2 * head_bytes if head_bytes > max(segment_bytes // 2, _LARGE_HEAD_BYTES) else segment_bytes
+
+
+def narrow(segment_bytes: int, head_bytes: int) -> int:
+    """The size of a segment begun for a commit without records where room is short: two, the one that is full and the
+    one that follows it, take no more than one of those for records, unless the state is large."""
+    half = segment_bytes // 2
+    return half if head_bytes <= half // 2 else grown(segment_bytes, head_bytes)
 
 
 class SegmentScan:

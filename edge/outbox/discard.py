@@ -2,13 +2,17 @@
 
 Invariants: without `--discard NAME` nothing held and not exported is given up by a change of the file; with it, what is
 given up is counted and told, and of a stream that stays it is in its ledger as `discarded`.
+A file that says no less than the one before takes nothing away, whatever is held.
 """
 
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from typing import Final
+
+import msgspec
 
 from edge.config import Config, StreamSettings
 from edge.errors import ConfigError
@@ -23,7 +27,12 @@ from edge.outbox.shedder import UNREADABLE
 IMPLIED: Final = "implied"
 """In the state of a stream that no file declared: it may stay when nobody asks for it any more."""
 
+BYTES_MAX: Final = "bytes_max"
+"""In the state: what the file allowed last."""
+
 _log = logging.getLogger(__name__)
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(int).decode
 
 
 def check_removed(config: Config, discard: Sequence[str]) -> None:
@@ -53,10 +62,18 @@ def check_removed(config: Config, discard: Sequence[str]) -> None:
 
 
 def check_shrunk(config: Config, settings: StreamSettings, log: Log, own: str, discard: Sequence[str]) -> None:
-    """log: opened, and not used yet. Raises ConfigError when it holds more than the file allows now."""
+    """log: opened, and not used yet. Raises ConfigError when it holds more than the file allows now, and did not
+    before."""
     held = sum(segment.bytes for segment in log.segments)
-    if held <= settings.bytes_max:
-        return
+    if held > settings.bytes_max and settings.bytes_max < _allowed(log):
+        _discard(config, settings, log, own, discard, held)
+    if settings.bytes_max != _allowed(log):
+        log.put_state(BYTES_MAX, _encode(settings.bytes_max))
+
+
+def _discard(
+    config: Config, settings: StreamSettings, log: Log, own: str, discard: Sequence[str], held: int
+) -> None:  # fmt: skip
     place = 1 + config.all_streams.index(settings)
     sent = Lanes(log.state.get(CURSOR), log.first, live_first=False).sent
     backlog = log.next - max(sent.cursor, log.first)
@@ -85,6 +102,14 @@ def check_shrunk(config: Config, settings: StreamSettings, log: Log, own: str, d
     log.commit()
     if count:
         _tell(settings.name, count)
+
+
+def _allowed(log: Log) -> int:
+    """What the file before allowed; without bounds where that is not known."""
+    try:
+        return _decode(log.state[BYTES_MAX])
+    except (KeyError, msgspec.DecodeError):
+        return sys.maxsize
 
 
 def _tell(name: str, count: int) -> None:

@@ -329,7 +329,7 @@ class Stream:
             self._in.value += len(records)
             self.log.append(records)
             self._gathered += taken
-            size = max(size, sum(map(len, records)))
+            size = max(size, sum(map(len, records)) + 4 * len(records))
             self._gathered_bytes += size
             self._room -= size
         if receipts:
@@ -434,6 +434,7 @@ class Stream:
         if batch is not None:
             self._air = batch, self._gathered, waiting
             self._gathered, self._gathered_bytes = [], 0
+            self._find_room()
             return batch
         for origin, receipts, outcome in waiting:  # nothing came of them, and nothing is to be remembered
             origin.settled(receipts, outcome)
@@ -450,7 +451,7 @@ class Stream:
             self._tell_failure(failure)
             if failure.errno == errno.ENOSPC:
                 if not self.log.bytes_kept:  # else shortage says how much less is enough
-                    self._bytes_max = min(self._bytes_max, self.log.bytes_held)
+                    self._bytes_max = min(self._bytes_max, self.log.bytes_held + self.log.bytes_reserved)
                 self.shortage.found(self._now())
                 if self._relieve():
                     return
@@ -560,8 +561,8 @@ class Stream:
             self._commit_soon()
 
     def _find_room(self) -> None:
-        room = 0 if self._shedder.too_old else self.log.room(self._bytes_max)
-        self._room = room - RECORD_OVERHEAD_BYTES * len(self._gathered)
+        room = self.log.room(self._bytes_max)
+        self._room = 0 if self._shedder.too_old else room
 
     def _settle(self) -> None:
         assert self._air is not None

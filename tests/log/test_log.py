@@ -215,6 +215,45 @@ def test_the_room_told_is_enough_for_that_many_bytes() -> None:
     assert log.room(bytes_max) > before + 3 * 64 * 1024
 
 
+@pytest.mark.parametrize("state_bytes", [10, 3000, 12_000])
+@pytest.mark.parametrize("piece", [50, 1500, 40_000])
+def test_commits_without_records_keep_to_the_bound_of_a_full_log_whatever_their_number(
+    state_bytes: int, piece: int
+) -> None:
+    disk = Disk()
+    log = Log.open(FOLDER, disk, options=options(64 * 1024))
+    bytes_max = 12 * 64 * 1024
+    rng = random.Random(piece)
+
+    def commit() -> None:
+        log.commit()
+        assert disk.used(FOLDER) == log.bytes_held <= bytes_max
+
+    def spend(commits: int) -> None:
+        log.room(bytes_max)
+        for number in range(commits):
+            log.put_state(f"key{number % 3}", rng.randbytes(state_bytes))
+            commit()
+
+    spend(5)
+    for _ in range(2):
+        while (room := log.room(bytes_max)) > piece + 8:
+            for _ in range(min(room // (piece + 8), 3)):
+                log.append([rng.randbytes(piece)])
+            log.put_state("mark", rng.randbytes(20))
+            commit()
+        held = log.next - log.first
+        assert held * piece > (4 * 64 * 1024 if state_bytes < 1000 else 0)
+        spend(40 * 64 * 1024 // (state_bytes + 100))
+        log.close()
+        log = Log.open(FOLDER, disk, options=options(64 * 1024))
+        assert log.next - log.first == held
+        spend(3)
+        log.release(log.first + held // 2)
+        spend(3)
+    log.close()
+
+
 def test_a_retained_backlog_costs_next_to_no_memory() -> None:
     """100,000 records, then 300,000 more: what stays in memory is the table of segments."""
     disk = Disk()

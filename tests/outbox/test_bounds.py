@@ -176,3 +176,29 @@ def test_the_backlog_of_a_higher_priority_goes_before_that_of_a_lower(tmp_path: 
             rig.stop()
 
     asyncio.run(run())
+
+
+def test_a_full_stream_takes_any_number_of_commits_without_records_and_of_starts_within_its_bound(
+    tmp_path: Path,
+) -> None:
+    bytes_max = 2 << 20
+
+    async def run() -> None:
+        for begin in range(1, 301, 100):
+            rig = Rig(tmp_path, Cloud(None), bytes_max=bytes_max)
+            rig.start()
+            sequence = 10_000 * begin
+            while not rig.source.receipts(Outcome.CONGESTED):
+                sequence += 50
+                rig.readings(range(sequence, sequence + 50), size=600)
+                await rig.taken()
+            for number in range(begin, begin + 100):
+                rig.stream.board_shed(f"b{number % 50}", number, 10 * number + 1, 10 * number + 3)
+                rig.stream._commit()
+                await until(lambda rig=rig: not rig.stream.is_writing)  # type: ignore[misc]
+                assert rig.stream.log.bytes_held <= bytes_max
+            assert rig.stream.ledger.totals["shed_by_board"] > 0
+            rig.stop()
+        assert sum(entry.stat().st_size for entry in (tmp_path / "s").iterdir() if entry.is_file()) <= bytes_max
+
+    asyncio.run(run())

@@ -1,12 +1,14 @@
 """All streams of a gateway as `edge stream list` shows them."""
 
 import asyncio
+import random
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from edge.config import parse_config
+from edge.errors import ConfigError
 from edge.messages import Message, Outcome
 from edge.metrics import Metrics
 from edge.outbox.outbox import Outbox
@@ -60,5 +62,39 @@ def test_a_status_tells_backlog_oldest_bytes_rates_and_how_long_the_drain_takes(
         assert outbox.status()[0].drain_s == 0.0
         assert msgspec.json.decode(msgspec.json.encode(going))["drain_s"] == going.drain_s
         outbox.close()
+
+    asyncio.run(run())
+
+
+def test_what_a_stream_holds_is_only_too_much_where_the_file_says_less_than_before(tmp_path: Path) -> None:
+    """Segments of what was written before may exceed a bound by something: that is nobody's to mend by hand."""
+
+    def opened(bytes_max: int) -> Outbox:
+        text = FILE.format(tmp_path) + f"bytes_max = {bytes_max}\n"
+        return Outbox(parse_config(text, "g.toml"), Metrics(), {"cloud": Cloud(None)})
+
+    async def fill(outbox: Outbox) -> int:
+        outbox.start()
+        stream = outbox.streams["s"]
+        stream._bytes_max = 3 << 20
+        stream._find_room()
+        for number in range(1, 60):
+            stream.send([Message("dt/x", random.Random(number).randbytes(40_000), 1, False, number)], Source())
+            await until(lambda: not stream.is_busy)
+        outbox.close()
+        return stream.log.bytes_held
+
+    async def run() -> None:
+        assert await fill(opened(2 << 20)) > 2 << 20
+        for _ in range(2):
+            outbox = opened(2 << 20)
+            outbox.start()
+            outbox.close()
+        outbox = opened(5 << 19)
+        outbox.start()
+        outbox.close()
+        with pytest.raises(ConfigError, match="less than what stream 's' holds"):
+            opened(2 << 20)
+        opened(5 << 19).close()
 
     asyncio.run(run())

@@ -1,6 +1,7 @@
 """What a stream counts by bytes is what it costs: payload, topic, name and properties; and what it never stores."""
 
 import asyncio
+import random
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from edge.outbox.stream import CURSOR_S, PAYLOAD_BYTES_MAX
 from edge.outbox.tail import BYTES_MAX, Tail
 from tests.outbox.rig import Cloud, Rig, until
 
-LARGE = Properties(user=tuple((f"k{n}", "ä" * 10_000) for n in range(3)))
+NOISE = "".join(map(chr, random.Random(3).choices(range(0x100, 0x800), k=30_000)))
+LARGE = Properties(user=tuple((f"k{n}", NOISE[n * 10_000 : n * 10_000 + 10_000]) for n in range(3)))
 TOO_LARGE = Properties(user=tuple((f"k{n}", "v" * 33_000) for n in range(4)))
 
 
@@ -33,6 +35,25 @@ def test_properties_are_never_larger_than_they_are_counted(properties: Propertie
     publisher = Publisher(V5, 0, 1 << 20, 2, True)
     sizes = [len(publisher.build(Message("dt/x", b"p", 1, properties=one), 1, dup=False)) for one in (None, properties)]
     assert sizes[1] - sizes[0] <= counted + 6  # property length and remaining length
+
+
+def test_a_stream_full_of_properties_keeps_its_bound_and_tells_its_source(tmp_path: Path) -> None:
+    async def run() -> None:
+        rig = Rig(tmp_path, Cloud(None), bytes_max=2 << 20)
+        rig.start()
+        for number in range(1, 200):
+            rig.stream.send([Message("dt/x", b"x", 1, False, number, LARGE)], rig.source)
+            if number % 7 == 0:
+                await rig.taken()
+            assert rig.stream.log.bytes_held <= 2 << 20
+        await rig.taken()
+        taken, turned_away = (rig.source.receipts(one) for one in (Outcome.TAKEN, Outcome.CONGESTED))
+        assert 15 < len(taken) < 100
+        assert taken + turned_away == list(range(1, 200))
+        assert rig.stream.log.bytes_held <= 2 << 20
+        rig.stop()
+
+    asyncio.run(run())
 
 
 def test_properties_too_large_for_a_record_are_refused_and_counted(tmp_path: Path) -> None:
