@@ -66,18 +66,17 @@ def check_shrunk(config: Config, settings: StreamSettings, log: Log, own: str, d
     before."""
     held = sum(segment.bytes for segment in log.segments)
     if held > settings.bytes_max and settings.bytes_max < _allowed(log):
-        _discard(config, settings, log, own, discard, held)
+        _discard(config, settings, log, own, by_name=settings.name in discard)
     if settings.bytes_max != _allowed(log):
         log.put_state(BYTES_MAX, _encode(settings.bytes_max))
 
 
-def _discard(
-    config: Config, settings: StreamSettings, log: Log, own: str, discard: Sequence[str], held: int
-) -> None:  # fmt: skip
+def _discard(config: Config, settings: StreamSettings, log: Log, own: str, *, by_name: bool) -> None:
+    held = sum(segment.bytes for segment in log.segments)
     place = 1 + config.all_streams.index(settings)
     sent = Lanes(log.state.get(CURSOR), log.first, live_first=False).sent
     backlog = log.next - max(sent.cursor, log.first)
-    if settings.name not in discard and backlog:
+    if backlog and not by_name:
         problem = f"{settings.bytes_max} is less than what stream {settings.name!r} holds, {held} bytes"
         fix = f"Allow more until it is exported, or start once with `edge run --discard {settings.name}`."
         raise ConfigError(config.file, f"stream[{place}].bytes_max", problem, fix)
