@@ -6,7 +6,17 @@ from typing import Any
 
 from edge.rules.aggregates import INIT, NUMERIC, add_lines, bucket, parts, percentile, result
 from edge.rules.plan import AGGREGATES, Call, Expression, Field, Plan, Value
-from edge.rules.values import FUNCTIONS, OPERATORS, encode_raw, get, mqtt_property, number, user_properties
+from edge.rules.values import (
+    FUNCTIONS,
+    OPERATORS,
+    encode_raw,
+    get,
+    is_null,
+    is_undefined,
+    mqtt_property,
+    number,
+    user_properties,
+)
 from edge.rules.windows import START, Memory
 
 Tables = dict[str, dict[Any, dict[str, Any]]]
@@ -368,6 +378,11 @@ class Code:
                 return f"mqtt_property(m, {self._value(wanted_property)})"
             case Call("get_user_properties", (wanted_property,)):
                 return f"user_properties(m, {self._value(wanted_property)})"
+            case Call("isnull" | "isundefined", (Field((_, *_) as path),)) if (
+                not self._emitting and not self._plan.join
+            ):
+                work = is_null if expression.name == "isnull" else is_undefined
+                return f"{self._constant(work)}({self._field(())}, {self._constant(path)})"
             case Call("encode", (Field(()), form)):
                 return f"encode_raw(m.payload, {self._value(form)})"
             case Call("window_start"):
@@ -398,7 +413,11 @@ class Code:
                 left, right = self._value(args[0]), self._constant(value)
                 if isinstance(value, int | float) and not isinstance(value, bool):
                     real = f"({left}.__class__ is float or {left}.__class__ in NUM)"
-                    return f"({real} and {left} {_SIGNS[name]} {right})"
+                    plain = f"{left} {_SIGNS[name]} {right}"
+                    if name == "=":
+                        return f"({real} and {plain})"
+                    written = f"{left}.__class__ is str and {self._constant(OPERATORS[name])}({left}, {right}) is True"
+                    return f"({plain} if {real} else {written})"
                 if isinstance(value, str):
                     return f"({left}.__class__ is str and {left} {_SIGNS[name]} {right})"
         return f"({self._value(expression)} is True)"
