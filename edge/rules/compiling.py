@@ -22,6 +22,8 @@ from edge.rules.windows import START, Memory
 Tables = dict[str, dict[Any, dict[str, Any]]]
 
 FUTURE_MS_MAX = 3_600_000
+"""How far an event may be ahead of the gateway's clock. Windows do not close before that clock has passed their end:
+one source whose clock is ahead waits for its own rows, and makes no other's late."""
 _TOPICS_MAX = 4096  # remembered
 _SIGNS = {"<": "<", "<=": "<=", ">": ">", ">=": ">=", "=": "=="}
 _EXACT = 2**53
@@ -176,17 +178,18 @@ class Code:
         if plan.window is None:
             return [*lines, f"out.append((m, {self._row()}))"]
         if plan.window.kind != "count":
-            ahead = f"t - {memory.lateness_ms}" if memory.lateness_ms else "t"
+            ahead = f"mark - {memory.lateness_ms}" if memory.lateness_ms else "mark"
+            advance = "t if t <= now else max(mark, now)" if self._time else "t"
             if plan.window.kind == "tumbling":
                 lines += [
                     "if t > mark:",
-                    "    mark = t",
+                    f"    mark = {advance}",
                     f"    if {ahead} >= close_at: memory.close({ahead}, out); last = end = START",
                 ]
             else:
                 lines += [
                     "if t > mark:",
-                    "    mark = memory.watermark = t",
+                    f"    mark = memory.watermark = {advance}",
                     f"    if {ahead} >= memory.close_at: memory.close({ahead}, out)",
                 ]
         size = plan.window.size

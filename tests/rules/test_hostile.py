@@ -85,6 +85,7 @@ def test_bad_payloads_between_good_ones_change_no_row(kind: str, tmp_path: Path)
         more = 'to = ["cloud"]'
         bad.remove(b'{"t":"soon","g":"a","c":1}')
     clean, dirty = (House(section("r", KINDS[kind], more), tmp_path) for _ in range(2))
+    clean.now = dirty.now = 1000
     for at, payload in enumerate(good):
         clean.send(("x", payload))
         dirty.send(("x", bad[at % len(bad)]), ("x", payload), ("x", bad[(at * 5) % len(bad)]))
