@@ -325,7 +325,8 @@ def _digest(name: str) -> Callable[[str], str]:
 
 
 def nanvl(value: Any, other: Any) -> Any:
-    return other if number(value) is None else value
+    unfit = value is None or (isinstance(value, float) and not math.isfinite(value))
+    return other if unfit else value
 
 
 def coalesce(*values: Any) -> Any:

@@ -147,7 +147,20 @@ def test_keys_and_values_that_are_long_are_not_kept(kind: str) -> None:
 
 
 SMALL = [None, True, 0, 1, 2, -1, 7.5, 10**9, 10**12, 2**70, 10**400, "", "a", "%", "9" * 60, "base64", "hex", "int"]
-ANYTHING = [*SMALL, "string", "yyyy", float("inf"), float("nan"), [], ["a"], {}, {"a": None}, [[]], "\ud800", b"\xff"]
+ANYTHING: list[Any] = [
+    *SMALL,
+    "string",
+    "yyyy",
+    float("inf"),
+    float("nan"),
+    [],
+    ["a"],
+    {},
+    {"a": None},
+    [[]],
+    "\ud800",
+    b"\xff",
+]
 LARGE = [
     "a" * 131_000, "ab" * 65_000, "a" * 65_000 + "b", "%" + "a" * 20_000 + "b", "%a_a" * 255, "%" + "a" * 500 + "_b",
     "9" * 131_000, "ff" * 65_000, " " * 131_000, "\u0390" * 65_000, "a/" * 65_000, "((a+)+)+$", ["a"] * 60_000,

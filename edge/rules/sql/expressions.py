@@ -110,14 +110,15 @@ class Expressions:
 
     def _like(self, node: exp.Like, escape: Any, depth: int) -> Call:
         args = [self.read(node.this, depth), self.read(node.expression, depth)]
+        mark, pattern = "", args[1].value if isinstance(args[1], Value) else None
         if escape is not None:
-            args.append(self.read(escape, depth))
-            if not (isinstance(args[2], Value) and isinstance(args[2].value, str) and len(args[2].value) == 1):
+            if not (type(escape) is exp.Literal and escape.is_string and len(str(escape.this)) == 1):
                 raise Wrong(escape, "ESCAPE takes one character in quotes", "c LIKE '5!%' ESCAPE '!'")
-        pattern = args[1].value if isinstance(args[1], Value) else None
+            mark = str(escape.this)
+            args.append(Value(mark))
         if isinstance(pattern, str):
             try:
-                pieces(pattern, str(args[2].value) if isinstance(args[-1], Value) and len(args) > 2 else "")
+                pieces(pattern, mark)
             except ValueError as error:
                 raise Wrong(node.expression, f"the pattern {error}", "% for any text, _ for one character") from None
         call = Call("like", tuple(args))

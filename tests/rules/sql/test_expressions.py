@@ -109,6 +109,7 @@ from tests.rules.making import rows, rule, value
         ("get(a, 'b')", {"a": {"b": 1}}, 1),
         ("get(a, b)", {"a": [7, 8], "b": 1}, 8),
         ("nanvl(a, 0)", {}, 0),
+        ("nanvl(a, 0)", {"a": "x"}, "x"),
         ("coalesce(a, b, 3)", {"b": 2}, 2),
         ("to_number(a)", {"a": " 2.5 "}, 2.5),
         ("replace(a, 'x', 'yy')", {"a": "axa"}, "ayya"),
