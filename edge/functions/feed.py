@@ -54,7 +54,6 @@ class Feed:
         self._call_ids = 0
         self._life = os.urandom(16)
         """Names what is in no inbox: unlike the inbox's own name, not that of another start."""
-        self._paused: set[Slot] = set()
         self.is_learned = False
         """Whether a worker has said what it listens to."""
 
@@ -119,21 +118,14 @@ class Feed:
             if slot.state is State.READY and not slot.in_flight and slot.idle_since <= late:
                 self._crew.let_go(slot)
 
-    def look_at_pauses(self) -> None:
+    def look_at_pauses(self, now: float) -> None:
         """Who publishes faster than it is taken is not read from."""
-        if self._is_full():
-            for slot in self._crew.slots:
-                if slot.child is not None and slot not in self._paused:
-                    slot.child.pause()
-                    self._paused.add(slot)
-        elif self._paused:
-            for slot in self._paused:
-                if slot.child is not None:
-                    slot.child.resume()
-            self._paused.clear()
-
-    def ended(self, slot: Slot) -> None:
-        self._paused.discard(slot)
+        is_full = self._is_full()
+        for slot in self._crew.slots:
+            if is_full:
+                slot.pause(now)
+            else:
+                slot.resume(now)
 
     # -- giving out
 

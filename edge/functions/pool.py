@@ -221,7 +221,7 @@ class Pool:
         for slot in self._touched:
             self._crew.flush(slot)
         self._touched.clear()
-        self._feed.look_at_pauses()
+        self._feed.look_at_pauses(now)
         self._look_for_quiet()
 
     def _touch(self, slot: Slot) -> None:
@@ -310,7 +310,6 @@ class Pool:
         self._left[slot.version] = self._publishes.newest
         self._lines.ended(slot)
         self._attempts.ended(slot)
-        self._feed.ended(slot)
         self._touched.pop(slot, None)
 
     def _look_at_limits(self, slot: Slot) -> list[str]:

@@ -46,6 +46,7 @@ class FakeChild:
         self.reached: dict[str, str] = {}
         self.is_paused = self.has_ended = self.has_stopped = False
         self._spawn, self._listener = spawn, listener
+        self._said = b""
         self._reader = to_worker()
         self._loop = asyncio.get_running_loop()
 
@@ -54,14 +55,20 @@ class FakeChild:
             self._loop.call_soon(self._take, struct)
 
     def say(self, *frames: FromWorker) -> None:
-        if not self.has_ended:
-            self._listener.received(b"".join(map(frame, frames)))
+        """It is heard as soon as it is read from."""
+        self._said += b"".join(map(frame, frames))
+        if not self.has_ended and not self.is_paused:
+            said, self._said = self._said, b""
+            self._listener.received(said)
 
     def print(self, data: bytes) -> None:
         self._listener.printed("stdout", data)
 
     def end(self, ending: Ending) -> None:
+        """What it said last is heard all the same."""
         if not self.has_ended:
+            self.is_paused = False
+            self.say()
             self.has_ended = True
             self._loop.call_soon(self._listener.ended, ending)
 
@@ -76,6 +83,8 @@ class FakeChild:
 
     def resume(self) -> None:
         self.is_paused = False
+        if self._said:
+            self._loop.call_soon(self.say)
 
     def memory_bytes(self) -> int:
         return 10_000_000

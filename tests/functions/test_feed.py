@@ -213,3 +213,46 @@ def test_a_long_backlog_of_one_topic_is_held_as_numbers_and_called_in_order(tmp_
         assert [payload for payload in spawn.payloads() if payload not in {b"bad", b"other"}] == payloads
 
     lived(test, tmp_path, spawn)
+
+
+def test_who_is_not_read_from_because_nothing_takes_what_it_publishes_misses_no_deadline(tmp_path: Path) -> None:
+    def script(child: FakeChild, call: Call) -> Said:
+        child.say(*[Publish(0, call.id, "out/x", call.payload)] * 600)
+        asyncio.get_running_loop().call_later(0.5 * call.id, child.say, Done(call.id))
+        return None
+
+    spawn = FakeSpawn(script)
+
+    async def test(rig: Rig) -> None:
+        rig.out.answers = Outcome.CONGESTED
+        rig.send(b"1", topic="a")
+        rig.send(b"2", topic="b")
+        await rig.until(lambda: bool(spawn.running) and spawn.running[0].is_paused)
+        rig.pool.change(rig.version(2))
+        await asyncio.sleep(300)
+        assert (rig.count("timeouts"), rig.count("retries"), rig.pool.status().restarts) == (0, 0, 0)
+        rig.out.answers = Outcome.TAKEN
+        await rig.until(lambda: rig.pool.status().version == "v2")
+        await rig.done()
+        assert [(call.payload, call.attempt) for call in spawn.calls] == [(b"1", 1), (b"2", 1)]
+        assert len(rig.out.taken) == 1200
+
+    lived(test, tmp_path, spawn, timeout_s=10.0)
+
+
+def test_a_worker_that_hangs_is_ended_however_often_it_was_not_read_from(tmp_path: Path) -> None:
+    def script(child: FakeChild, call: Call) -> Said:
+        return [Publish(0, call.id, "out/x", b"p")] * 1000 if call.attempt == 1 else Done(call.id)
+
+    spawn = FakeSpawn(script)
+
+    async def test(rig: Rig) -> None:
+        rig.out.answers = Outcome.CONGESTED
+        rig.send(b"1")
+        await rig.until(lambda: bool(spawn.running) and spawn.running[0].is_paused)
+        await asyncio.sleep(60)
+        rig.out.answers = Outcome.TAKEN
+        await rig.done()
+        assert (rig.count("timeouts"), len(spawn.calls)) == (1, 2)
+
+    lived(test, tmp_path, spawn, timeout_s=10.0)
