@@ -8,6 +8,7 @@ Invariants:
 
 from collections.abc import Callable, Sequence
 
+from edge.errors import InputRejected
 from edge.functions.burial import Burial
 from edge.functions.calls import ONCE, Calls, Job
 from edge.functions.crew import Crew
@@ -38,6 +39,7 @@ class Endings:
         self._now, self._wake = now, wake
         self.burial = Burial(function, inbox, letters, figures, settled=self.settled, now=now, moved=wake)
         self._ended: list[int] = []
+        self._given_up: list[int] = []
 
     # -- what became of a call
 
@@ -73,10 +75,12 @@ class Endings:
         else:
             self._bury(job)
 
-    def give_up(self, job: Job, error: str) -> None:
+    def give_up(self, job: Job, error: InputRejected) -> None:
         """It would not go better another time."""
-        job.error = error
+        job.error = str(error)
         job.retry = ONCE
+        if isinstance(job.handle, Invocation):
+            job.handle.failed(error.reason, error.detail, "", 0.0)
         self._calls.returned(job)
         self._bury(job)
 
@@ -120,7 +124,7 @@ class Endings:
         if job.refused and not job.is_buried:
             self._undo(job)
         elif job.number:
-            self._ended.append(job.number)
+            (self._given_up if job.is_given_up else self._ended).append(job.number)
         self._wake()
 
     def _undo(self, job: Job) -> None:
@@ -138,8 +142,8 @@ class Endings:
         if self._ended:
             ended, self._ended = self._ended, []
             self._inbox.done(ended)
-        if self.burial.given_up:
-            given_up, self.burial.given_up = self.burial.given_up, []
+        if self._given_up:
+            given_up, self._given_up = self._given_up, []
             self._inbox.give_up(given_up)
 
     def _count(self, job: Job, error: str, traceback: str, took: float) -> None:
@@ -162,4 +166,5 @@ class Endings:
         if not job.number:
             return
         self.burial.bury(job)
-        self._wake()
+        if not job.open:
+            self.settled(job)

@@ -26,6 +26,7 @@ from edge.logs import log_event
 from edge.messages import Message
 
 TAKE: Final = 64
+INVOCATIONS_MAX, INVOCATIONS_BYTES_MAX = 64, 4 * 1024 * 1024
 LOOK_AHEAD: Final = 256  # messages behind busy topics, among which others are looked for; more when a topic waits
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ class Feed:
         self._call_ids = 0
         self._life = os.urandom(16)
         """Names what is in no inbox: unlike the inbox's own name, not that of another start."""
+        self._invoked: list[Invocation] = []
+        self._is_unreadable = False
         self.is_learned = False
         """Whether a worker has said what it listens to."""
 
@@ -87,12 +90,23 @@ class Feed:
             self._calls.add(job)
 
     def invoke(self, invocation: Invocation) -> None:
-        """Past the inbox."""
+        """Past the inbox. Beyond the bounds it is told so at once: `congested`."""
+        self._invoked = invoked = [one for one in self._invoked if not one.is_over]
+        size = len(invocation.payload) + sum(len(one.payload) for one in invoked)
+        if len(invoked) >= INVOCATIONS_MAX or size > INVOCATIONS_BYTES_MAX:
+            invocation.failed("congested", f"{len(invoked)} invocations of it are under way", "", 0.0)
+            return
+        invoked.append(invocation)
         self._call_ids += 1
         message = Message(invocation.topic, invocation.payload)
         job = Job(f"\0invoke {self._call_ids}", message, kind="invoke")
         job.retry, job.handle, job.context = ONCE, invocation, invocation.context
         self._calls.add(job)
+
+    def end(self) -> None:
+        """There are no more calls: whoever invoked and waits is told."""
+        for invocation in self._invoked:
+            invocation.failed("NotCalled", "the function was stopped", "", 0.0)
 
     # -- who works
 
@@ -160,9 +174,12 @@ class Feed:
         try:
             found = self._inbox.take(TAKE)
         except OSError as error:
-            problem, name = error.strerror or str(error), self._settings.name
-            log_event(_log, "function_inbox_unreadable", level=logging.WARNING, function=name, problem=problem)
+            if not self._is_unreadable:
+                self._is_unreadable = True
+                problem, name = error.strerror or str(error), self._settings.name
+                log_event(_log, "function_inbox_unreadable", level=logging.WARNING, function=name, problem=problem)
             return False
+        self._is_unreadable = False
         add = self._calls.add
         for message, attempt in found:
             properties = message.properties
@@ -205,7 +222,7 @@ class Feed:
         try:
             self._crew.send(slot, call)
         except InputRejected as error:
-            self._endings.give_up(job, str(error))
+            self._endings.give_up(job, error)
             return
         job.refused = ""
         slot.give(id_, job, now)

@@ -138,7 +138,7 @@ class Functions:
     @property
     def inboxes(self) -> dict[str, Stream]:
         """By the name that routes know them by."""
-        return {one.settings.target: one.pool.inbox.stream for one in self._functions.values()}
+        return {one.settings.target: one.pool.inbox.stream for one in (*self._leaving, *self._functions.values())}
 
     @property
     def kept_routes(self) -> list[RouteSettings]:
@@ -173,10 +173,12 @@ class Functions:
         for name, settings in wanted.items():
             function = self._functions.get(name)
             try:
-                if function is None:
-                    self._add(settings).pool.start()
-                else:
+                if function is not None:
                     self._change(function, settings)
+                elif (before := self._leaving_of(name)) is not None:  # two would write to one inbox: it waits for that
+                    self._router.attach(settings.target, before.pool.inbox.stream)
+                else:
+                    self._add(settings).pool.start()
             except EdgeLoopError as error:
                 self._tell_refused(name, str(error))
         self._changed()
@@ -267,7 +269,22 @@ class Functions:
             await function.pool.stop(STOP_PATIENCE_S)
         finally:
             self._leaving.remove(function)
+            self._return(function.settings.name)
             self._changed()
+
+    def _return(self, name: str) -> None:
+        """One that left may be back in the file meanwhile."""
+        wanted = next((one for one in self._config.functions if one.name == name), None)
+        if wanted is None:
+            self._router.detach(f"function:{name}")
+        elif not self._stop.is_set():
+            try:
+                self._add(wanted).pool.start()
+            except EdgeLoopError as error:
+                self._tell_refused(name, str(error))
+
+    def _leaving_of(self, name: str) -> _Function | None:
+        return next((one for one in self._leaving if one.settings.name == name), None)
 
     def _change(self, function: _Function, settings: FunctionSettings) -> None:
         function.routes = _routes(self._config, settings)

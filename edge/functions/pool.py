@@ -127,6 +127,7 @@ class Pool:
                 await self._deserted.wait()
         self._endings.tell_inbox()
         self._turns.end()
+        self._feed.end()
         self.inbox.stream.close()
 
     def abandon(self) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from edge.functions import wire
+from edge.functions.feed import INVOCATIONS_BYTES_MAX, INVOCATIONS_MAX
 from edge.functions.invocation import Invocation
-from edge.functions.wire import Call, Done, Publish, Ready
+from edge.functions.wire import Call, Done, Publish, Ready, StartFailed
 from edge.messages import Outcome
 from tests.functions.fakes import (
     Crash,
@@ -282,3 +284,93 @@ def test_when_the_inbox_is_nearly_full_what_waits_for_a_retry_is_given_up_so_tha
         assert set(rig.source.outcomes.values()) == {Outcome.TAKEN}
 
     lived(test, tmp_path, spawn, letters=letters, interval_s=3600.0, max_delay_s=3600.0)
+
+
+def test_what_is_given_up_before_its_time_is_told_with_the_attempts_that_were_made(tmp_path: Path) -> None:
+    spawn = FakeSpawn(lambda child, call: failing(call) if call.topic == "a" else Done(call.id))
+    letters = Receiver()
+
+    async def test(rig: Rig) -> None:
+        rig.send(b"bad", topic="a")
+        await rig.until(lambda: rig.count("retries") == 1)
+        rig.pool._endings.give_up_waiting()
+        await rig.done()
+        assert msgspec.json.decode(letters.taken[0].payload)["attempts"] == 1
+
+    lived(test, tmp_path, spawn, letters=letters, interval_s=3600.0, max_delay_s=3600.0)
+
+
+def test_a_letter_that_waits_when_there_is_no_more_stream_for_it_is_counted_as_refused(tmp_path: Path) -> None:
+    spawn = FakeSpawn(lambda child, call: failing(call))
+    letters = Receiver(Outcome.CONGESTED)
+
+    async def test(rig: Rig) -> None:
+        rig.send(b"1", b"2")
+        await asyncio.sleep(5)
+        assert rig.inbox.backlog == 2
+        rig.pool.letters(None)
+        await rig.done()
+        assert rig.inbox.stream.ledger.totals["refused"] == 2
+        assert (rig.count("dead_letters"), rig.count("messages_given_up")) == (0, 2)
+
+    lived(test, tmp_path, spawn, letters=letters, max_attempts=1)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.TAKEN, Outcome.REFUSED])
+def test_what_is_buried_nowhere_is_counted_once_and_after_its_publishes_are_settled(
+    tmp_path: Path, outcome: Outcome
+) -> None:
+    spawn = FakeSpawn(lambda child, call: [Publish(0, call.id, "out/x", b"p"), failing(call)])
+
+    async def test(rig: Rig) -> None:
+        rig.out.answers = None
+        rig.send(b"1")
+        await rig.until(lambda: bool(rig.out.open))
+        await asyncio.sleep(1)
+        assert rig.inbox.backlog == 1
+        rig.out.settle(outcome)
+        await rig.done()
+        assert rig.inbox.stream.ledger.totals["refused"] == 1
+        assert rig.count("messages_given_up") == 1
+
+    lived(test, tmp_path, spawn, max_attempts=1)
+
+
+def test_an_invocation_that_no_frame_can_carry_is_told_so_at_once(tmp_path: Path) -> None:
+    ended: list[Invocation] = []
+
+    async def test(rig: Rig) -> None:
+        rig.pool.invoke(Invocation("t", bytes(wire.FRAME_BYTES_MAX), ended.append))
+        await rig.until(lambda: bool(ended), 1.0)
+        assert ended[0].error == "frame_too_large"
+        assert str(wire.FRAME_BYTES_MAX) in ended[0].message
+
+    lived(test, tmp_path, FakeSpawn())
+
+
+def test_invocations_of_a_function_that_does_not_run_are_bounded_and_told_when_it_is_stopped(tmp_path: Path) -> None:
+    spawn = FakeSpawn()
+    spawn.answer = lambda launch: StartFailed("ImportError")
+    ended: list[Invocation] = []
+
+    async def test(rig: Rig) -> None:
+        for _ in range(INVOCATIONS_MAX + 3):
+            rig.pool.invoke(Invocation("t", b"x", ended.append))
+        assert [one.error for one in ended] == ["congested"] * 3
+        rig.pool.invoke(Invocation("t", bytes(100_000), ended.append))
+        assert len(ended) == 4
+
+    lived(test, tmp_path, spawn)
+    assert [one.error for one in ended[4:]] == ["NotCalled"] * INVOCATIONS_MAX
+
+
+def test_invocations_are_bounded_by_their_bytes_too(tmp_path: Path) -> None:
+    spawn = FakeSpawn(lambda child, call: None)
+    ended: list[Invocation] = []
+
+    async def test(rig: Rig) -> None:
+        for _ in range(10):
+            rig.pool.invoke(Invocation("t", bytes(900_000), ended.append))
+        assert 0 < 10 - len(ended) <= INVOCATIONS_BYTES_MAX // 900_000
+
+    lived(test, tmp_path, spawn)

@@ -331,6 +331,35 @@ def test_a_removed_function_gets_nothing_more_and_goes_on_where_it_was_when_it_i
     lived(test, tmp_path, spawn, FUNCTION.format(name="a") + "interval_s = 60.0\n")
 
 
+def test_a_function_that_is_back_before_it_had_ended_begins_after_that(tmp_path: Path) -> None:
+    """Two would write to one inbox."""
+    open_: list[tuple[FakeChild, Call]] = []
+    spawn = FakeSpawn(lambda child, call: open_.append((child, call)))
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        house.send("a/x", b"1", b"2")
+        await house.until(lambda: len(open_) == 1)
+        house.apply("")
+        house.apply(FUNCTION.format(name="a"))
+        house.apply("")
+        house.apply(FUNCTION.format(name="a") + FUNCTION.format(name="b"))
+        await house.ready("b")
+        assert house.functions.show("b").state == "ready"
+        assert [one.name for one in house.functions.status()] == ["b"]
+        house.send("a/x", b"3")
+        await house.until(lambda: house.source.outcomes.get(3) is Outcome.TAKEN)
+        for number, payload in enumerate((b"1", b"2", b"3", b"4")):
+            await house.until(lambda number=number: len(open_) == number + 1)  # type: ignore[misc]
+            child, call = open_[number]
+            assert (child.pid == 1, call.payload) == (number == 0, payload)
+            child.say(Done(call.id))
+            if number == 1:
+                house.send("a/x", b"4")
+
+    lived(test, tmp_path, spawn)
+
+
 def test_a_change_that_cannot_be_taken_over_leaves_all_as_it_was(tmp_path: Path) -> None:
     spawn = FakeSpawn()
 
