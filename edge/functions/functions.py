@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from edge.functions.figures import FunctionStatus
 from edge.functions.grants import Grants
 from edge.functions.inbox import Inbox, inbox_settings
 from edge.functions.invocation import Invocation
+from edge.functions.keeping import Before, kept_routes
 from edge.functions.pool import Pool
 from edge.functions.requirements import tidy
 from edge.functions.surroundings import Answer, Surroundings
@@ -33,6 +34,7 @@ from edge.functions.versions import CodeError, Signature, forget_others, signatu
 from edge.functions.wire import Invoke, Shadow
 from edge.log import Log
 from edge.logs import log_event
+from edge.loops import Node
 from edge.messages import Target
 from edge.metrics import Metrics
 from edge.outbox.lanes import Lanes
@@ -66,8 +68,8 @@ class _Function:
         """How its files were at the last look."""
         self.number = 1
         self.routes = routes
-        self.versions = {1: routes}
-        """The routes of what it publishes, by the version that was made for them."""
+        self.versions = {1: Before(settings.target, settings.publish, routes)}
+        """What each version that is left was given."""
         self.busy = False
         self.again_at = 0.0
 
@@ -75,8 +77,8 @@ class _Function:
 class Functions:
     """make_spawn: given what creates tasks, gives what starts processes. letters: the dead-letter stream of a name.
 
-    changed: called when inboxes or `kept_routes` came or went. is_behind: whether a
-    changed gateway file is not taken yet. Raises ConfigError."""
+    changed: called when inboxes or `kept_routes` came or went. is_behind: whether a changed gateway file is not taken
+    yet. rules: those at work, as they may close a loop. Raises ConfigError."""
 
     def __init__(
         self,
@@ -89,11 +91,12 @@ class Functions:
         shadows: Shadows,
         changed: Callable[[], None] = lambda: None,
         is_behind: Callable[[], bool] = lambda: False,
+        rules: Callable[[], Sequence[Node]] = lambda: (),
         now: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
         self._config, self._router, self._metrics = config, router, metrics
-        self._is_behind = is_behind
+        self._is_behind, self._rules = is_behind, rules
         self._letters, self._changed, self._now, self._unix_time = letters, changed, now, unix_time
         self._group: asyncio.TaskGroup | None = None
         self._around = Surroundings(
@@ -142,24 +145,10 @@ class Functions:
 
     @property
     def kept_routes(self) -> list[RouteSettings]:
-        """Those of what still runs as the file was before: it goes on publishing until a new version is ready, for good
-        if that does not start. But for those by which a function would now feed itself."""
-        config, kept = self._config, list[RouteSettings]()
-        there, nodes = set(config.all_routes), config.function_nodes
-        for function in (*self._functions.values(), *self._leaving):
-            old = {one for routes in function.versions.values() for one in routes} - there
-            if not old:
-                continue
-            topics = tuple(one.topic for one in old)
-            said = [
-                msgspec.structs.replace(node, says=node.says + topics)
-                if node.name == function.settings.target
-                else node
-                for node in nodes
-            ]
-            if msgspec.structs.replace(config, routes=(*config.routes, *old)).find_loop(said) is None:
-                kept += old
-        return kept
+        """Those of what still runs as the file was before (`keeping`)."""
+        running = (*self._functions.values(), *self._leaving)
+        before = [before for function in running for before in function.versions.values()]
+        return kept_routes(self._config, self._rules(), before)
 
     def apply(self, config: Config) -> None:
         """The gateway file is like this now: called between two turns of the loop, with the router's routes. What
@@ -290,7 +279,7 @@ class Functions:
         function.routes = _routes(self._config, settings)
         version = function.pool.version
         if version.settings == settings:  # what runs, or is being tried, is what the file says: only routes changed
-            function.versions[version.number] = function.routes
+            function.versions[version.number] = Before(settings.target, settings.publish, function.routes)
         if function.settings == settings:
             return
         function.pool.inbox.stream.change(inbox_settings(settings))
@@ -349,7 +338,8 @@ class Functions:
         function.number += 1
         log_event(_log, "function_changed", function=settings.name, version=digest)
         launch = msgspec.structs.replace(launch, site=site)
-        function.versions[function.number] = function.routes if function.settings == settings else routes
+        routes = function.routes if function.settings == settings else routes
+        function.versions[function.number] = Before(settings.target, settings.publish, routes)
         self._changed()
         pool.change(Version(function.number, launch, digest))
         await asyncio.to_thread(forget_others, function.folder, frozenset({digest, old.digest}))

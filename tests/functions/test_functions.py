@@ -22,6 +22,7 @@ from edge.messages import Message, Outcome
 from edge.metrics import Metrics
 from edge.outbox.outbox import Outbox
 from edge.router import Router
+from edge.rules.build import read_rules, rule_nodes
 from tests.functions.fakes import FakeChild, FakeSpawn, Receiver, Source, failing
 
 GATEWAY = """
@@ -66,12 +67,15 @@ class House:
             shadows=Shadows(None, "g"),
             changed=self._reroute,
             is_behind=lambda: self.is_behind,
+            rules=lambda: rule_nodes(self.rules),
         )
         self.source = Source()
         self._receipt = 0
 
     def read(self, text: str) -> Config:
-        return parse_config(GATEWAY + text, str(self.folder / "gateway.toml"))
+        config = parse_config(GATEWAY + text, str(self.folder / "gateway.toml"))
+        self.rules = read_rules(config)
+        return config
 
     def apply(self, text: str) -> None:
         """As the runtime does when the gateway file changed."""
@@ -275,6 +279,28 @@ def test_an_old_route_by_which_a_function_would_feed_itself_is_not_kept(tmp_path
         assert house.router.named("function:a", "", "out/x") == ()
 
     lived(test, tmp_path, spawn, granting("out"))
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_an_old_route_by_which_a_function_would_feed_itself_through_a_rule_is_not_kept(
+    tmp_path: Path, *, closes: bool
+) -> None:
+    spawn = FakeSpawn(publishing)
+    rule = (
+        '[[rule]]\nname = "r"\nfrom = ["broker"]\nsql = "SELECT * FROM \'out/#\'"\n'
+        f'topic = "{"a" if closes else "b"}/again"\nto = ["broker"]\n'
+    )
+    more = '[[route]]\nfrom = "function:a"\ntopic = "aside/#"\nto = ["broker"]\n'
+    aside = granting("out").replace('"out/#"', '"out/#", "aside/#"')
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        spawn.answer = lambda launch: StartFailed("ImportError", "none")
+        house.apply(granting("other") + rule)
+        assert house.router.named("function:a", "", "out/x") == (() if closes else ("broker",))
+        assert house.router.named("function:a", "", "aside/x") == ("broker",)
+
+    lived(test, tmp_path, spawn, aside + more)
 
 
 def test_settings_that_change_while_others_are_taken_over_are_taken_over_too(tmp_path: Path) -> None:
