@@ -196,6 +196,8 @@ class Pool:
             return "installing"
         if State.READY in states:
             return "ready"
+        if crew.refused:
+            return "refused"
         if crew.backoff.until > self._now():
             return "backing_off"
         return "starting" if State.STARTING in states or crew.want else "waiting"

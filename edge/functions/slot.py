@@ -60,6 +60,8 @@ class Slot:
         self.why = ""
         """Why the gateway ends it; empty while it does not."""
         self.error = self.traceback = ""
+        self.is_refused = False
+        """It was not begun, for want of what is demanded."""
         self._timeout_s = timeout_s
         self._head_at = self._mean_s = 0.0
         self._ahead = AHEAD_FIRST

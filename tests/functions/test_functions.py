@@ -17,6 +17,7 @@ from edge.errors import ConfigError, InputRejected
 from edge.functions import wire
 from edge.functions.child import Launch, Listener
 from edge.functions.functions import Functions
+from edge.functions.sandbox import NotHeld
 from edge.functions.wire import Call, Done, FromWorker, Invoke, Publish, Ready, Shadow, StartFailed
 from edge.messages import Message, Outcome
 from edge.metrics import Metrics
@@ -518,6 +519,28 @@ def test_a_function_that_cannot_be_started_whatever_the_reason_ends_nothing_else
         await house.until(lambda: len(spawn.calls) == 1)
 
     lived(test, tmp_path, spawn, FUNCTION.format(name="a") + FUNCTION.format(name="b"))
+
+
+def test_one_function_that_is_refused_holds_up_no_other_and_says_why(tmp_path: Path) -> None:
+    class Open(FakeSpawn):
+        async def __call__(self, launch: Launch, listener: Listener) -> FakeChild:
+            if launch.settings.demand:
+                raise NotHeld("user (it runs as the service's own user): run the gateway as root.")
+            return await super().__call__(launch, listener)
+
+    spawn = Open()
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        await house.until(lambda: house.functions.show("b").state == "refused")
+        assert "run the gateway as root" in house.functions.show("b").last_error
+        row = await house.functions.invoke("b", "b/x", b"1")
+        assert "the function is refused" in row["message"]
+        house.send("a/x", b"1")
+        await house.until(lambda: len(spawn.calls) == 1)
+
+    demanding = FUNCTION.format(name="b") + 'demand = ["user"]\ntimeout_s = 0.1\n'
+    lived(test, tmp_path, spawn, FUNCTION.format(name="a") + demanding)
 
 
 def test_an_invocation_of_a_function_that_does_not_run_says_why(

@@ -8,6 +8,7 @@ import pytest
 from edge.functions import wire
 from edge.functions.attempts import SHOWN_MAX
 from edge.functions.invocation import Invocation
+from edge.functions.sandbox import NotHeld
 from edge.functions.wire import Call, Done, FromWorker, Publish, Ready, StartFailed, Tried
 from edge.messages import Outcome
 from tests.clock import run_virtual
@@ -338,3 +339,41 @@ def test_a_limit_that_a_worker_reached_is_told_and_named_when_it_is_ended(tmp_pa
 
     letters = Receiver()
     lived(test, tmp_path, FakeSpawn(hanging), letters=letters, max_attempts=1)
+
+
+def test_a_function_of_which_the_demand_is_not_met_is_not_started_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spawn = FakeSpawn()
+    spawn.failure = NotHeld("network (it may open sockets): run it elsewhere.")
+
+    async def test(rig: Rig) -> None:
+        rig.send(b"1")
+        await asyncio.sleep(200)
+        status = rig.pool.status()
+        assert (status.state, status.restarts, status.last_error) == ("refused", 0, str(spawn.failure))
+        assert rig.inbox.backlog == 1
+        told = [record for record in caplog.records if record.getMessage() == "function_refused"]
+        assert [record.__dict__["fields"]["problem"] for record in told] == [str(spawn.failure)]
+        assert "function_worker_ended" not in caplog.messages
+        spawn.failure = None
+        await rig.done()
+        assert rig.pool.status().state == "ready"
+        assert spawn.payloads() == [b"1"]
+
+    lived(test, tmp_path, spawn)
+
+
+def test_a_change_of_which_the_demand_is_not_met_leaves_the_old_version_running(tmp_path: Path) -> None:
+    spawn = FakeSpawn()
+
+    async def test(rig: Rig) -> None:
+        rig.send(b"1")
+        await rig.done()
+        spawn.failure = NotHeld("network (it may open sockets): run it elsewhere.")
+        rig.pool.change(rig.version(2, demand=("network",)))
+        await asyncio.sleep(10)
+        status = rig.pool.status()
+        assert (status.state, status.version, status.last_error) == ("ready", "v1", str(spawn.failure))
+
+    lived(test, tmp_path, spawn)

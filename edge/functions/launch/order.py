@@ -10,13 +10,15 @@ Access = Literal["read", "write", "list", "hide"]
 class Order(TypedDict):
     """keep: file descriptors that stay open beside 0–2. report: where the report goes. control_groups: files to write
     "0" into. holds: what the control groups hold. paths: path and access, others are out of reach. without: mechanisms
-    not to use. alone: nothing else runs as uid. 0 in a limit: none."""
+    not to use. alone: nothing else runs as uid. go: a pipe, on which a byte comes when the report is good enough to
+    begin; -1: begin anyway. 0 in a limit: none."""
 
     argv: list[str]
     environment: dict[str, str]
     folder: str
     keep: list[int]
     report: int
+    go: int
     control_groups: list[str]
     holds: list[str]
     uid: int

@@ -44,7 +44,7 @@ class _Launch:
 
     def run(self) -> None:
         order = self.order
-        _close_all_but({0, 1, 2, order["report"], *order["keep"]})
+        _close_all_but({0, 1, 2, order["report"], *order["keep"]} | ({order["go"]} - {-1}))
         self._join_groups()
         self._namespaces()
         if "session" not in self.held:
@@ -69,6 +69,10 @@ class _Launch:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.set_inheritable(order["report"], False)
         _tell(order["report"], Report(held=self.held, missed=self.missed))
+        if order["go"] >= 0:
+            if not os.read(order["go"], 1):
+                os._exit(127)
+            os.close(order["go"])
         os.execve(order["argv"][0], order["argv"], order["environment"])  # noqa: S606
 
     def _try(self, name: str, step: Callable[[], object], missed: str = "") -> bool:

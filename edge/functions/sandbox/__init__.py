@@ -6,7 +6,7 @@ from edge.functions.sandbox.child import Child, Ending
 from edge.functions.sandbox.contained import contained_by
 from edge.functions.sandbox.groups import ControlGroups
 from edge.functions.sandbox.limits import Containment, Held
-from edge.functions.sandbox.settings import Sandbox, SandboxError, number_of
+from edge.functions.sandbox.settings import NotHeld, Sandbox, SandboxError, number_of
 from edge.functions.sandbox.spawn import spawn
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ControlGroups",
     "Ending",
     "Held",
+    "NotHeld",
     "Sandbox",
     "SandboxError",
     "contained_by",

@@ -15,7 +15,7 @@ from edge.functions.launch.order import Access
 from edge.functions.sandbox import tree
 from edge.functions.sandbox.groups import Group
 from edge.functions.sandbox.limits import Containment
-from edge.functions.sandbox.settings import Limit, Sandbox
+from edge.functions.sandbox.settings import Sandbox
 
 WATCH_INTERVAL_S: Final = 0.5
 _POLL_S: Final = 0.02
@@ -45,7 +45,7 @@ class Child:
         self.sandbox = sandbox
         self.containment = Containment({})
         self.paths = paths
-        self.reached: dict[Limit, str] = {}
+        self.reached: dict[str, str] = {}
         self._group = group
         self._uid = uid
         self._launcher = 0

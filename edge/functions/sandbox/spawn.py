@@ -8,7 +8,7 @@ import os
 import pwd
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, cast
 
@@ -17,7 +17,7 @@ from edge.functions.launch.order import Access, Order, Report
 from edge.functions.sandbox.child import Child
 from edge.functions.sandbox.groups import ControlGroups
 from edge.functions.sandbox.limits import containment
-from edge.functions.sandbox.settings import Sandbox, SandboxError, number_of
+from edge.functions.sandbox.settings import NotHeld, Sandbox, SandboxError, number_of
 
 START_TIMEOUT_S: Final = 20.0
 _LAUNCHER: Final = str(Path(edge.functions.launch.__file__).with_name("__main__.py"))
@@ -48,18 +48,21 @@ async def spawn(
     LANG. pass_fds: kept open under the same numbers. stdin, output, errors: file descriptors, None for nothing; errors
     go where output goes unless given. The caller closes its own copies of all these.
 
-    Somebody must await `Child.wait()` from now on: it watches what nothing else holds. Raises SandboxError."""
+    Somebody must await `Child.wait()` from now on: it watches what nothing else holds. Raises SandboxError; NotHeld
+    before the program has begun."""
     uid, gid = _identity(sandbox)
     alone = bool(uid) and not sandbox.user and sandbox.workers == 1
     _prepare(sandbox, uid, gid)
     group = groups.new(sandbox) if groups is not None else None
     read_fd, write_fd = os.pipe()
+    wait_fd, go_fd = os.pipe() if sandbox.demand else (-1, -1)
     order: Order = {
         "argv": list(argv),
         "environment": _environment(sandbox, environment or {}),
         "folder": sandbox.folder,
         "keep": list(pass_fds),
         "report": write_fd,
+        "go": wait_fd,
         "control_groups": group.joins() if group is not None else [],
         "holds": group.holds if group is not None else [],
         "uid": uid,
@@ -77,22 +80,26 @@ async def spawn(
     try:
         launcher = _launch(order, sandbox.niceness, stdin, output, errors)
     except OSError as error:
-        os.close(read_fd)
+        _close(read_fd, go_fd)
         if group is not None:
             group.remove()
         raise SandboxError(f"{sandbox.name}: the launcher: {error.strerror}") from None
     finally:
-        os.close(write_fd)
+        _close(write_fd, wait_fd)
     child = Child(launcher, sandbox, group, uid if alone else 0, order["paths"])
-    try:
-        async with asyncio.timeout(START_TIMEOUT_S):
-            report = await _report(read_fd, child)
-        child.containment = containment(
+
+    def judge(report: Report) -> None:
+        child.containment = found = containment(
             sandbox, report["held"], report["missed"], groups.label if groups else "", order["holds"]
         )
-        lacking = [limit for limit in sandbox.demand if not child.containment.limits[limit].by]
-        if lacking:
-            raise SandboxError(f"{sandbox.name}: {', '.join(lacking)}: demanded, and not to be held on this machine")
+        if unmet := found.unmet(sandbox.demand):
+            raise NotHeld(f"what it demands does not hold on this machine: {unmet}")
+        if go_fd >= 0:
+            os.write(go_fd, b"1")
+
+    try:
+        async with asyncio.timeout(START_TIMEOUT_S):
+            await _report(read_fd, child, judge)
     except BaseException as error:
         child.kill()
         await child.wait()
@@ -100,8 +107,15 @@ async def spawn(
             raise SandboxError(f"{sandbox.name}: did not begin within {START_TIMEOUT_S:g} s") from None
         raise
     finally:
-        os.close(read_fd)
+        _close(read_fd, go_fd)
     return child
+
+
+def _close(*fds: int) -> None:
+    """-1: there is none."""
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)
 
 
 def _launch(order: Order, niceness: int, stdin: int | None, output: int | None, errors: int | None) -> int:
@@ -111,7 +125,7 @@ def _launch(order: Order, niceness: int, stdin: int | None, output: int | None, 
         with os.fdopen(memory_fd, "wb", closefd=False) as file:
             file.write(json.dumps(order).encode())
         os.lseek(memory_fd, 0, os.SEEK_SET)
-        kept = [order["report"], memory_fd, *order["keep"]]
+        kept = [order["report"], memory_fd, *order["keep"], *([order["go"]] if order["go"] >= 0 else [])]
         streams = [nothing if fd is None else fd for fd in (stdin, output, output if errors is None else errors)]
         return os.posix_spawn(
             sys.executable,
@@ -130,10 +144,10 @@ def _launch(order: Order, niceness: int, stdin: int | None, output: int | None, 
         os.close(nothing)
 
 
-async def _report(fd: int, child: Child) -> Report:
-    """What the launcher says until the program begins, which closes the pipe."""
+async def _report(fd: int, child: Child, judge: Callable[[Report], None]) -> None:
+    """What the launcher says until the program begins, which closes the pipe. judge: raises where it must not."""
     loop = asyncio.get_running_loop()
-    text = bytearray()
+    judged = False
     os.set_blocking(fd, False)
     while True:
         ready = asyncio.Event()
@@ -144,25 +158,18 @@ async def _report(fd: int, child: Child) -> Report:
             loop.remove_reader(fd)
         with contextlib.suppress(BlockingIOError):
             more = os.read(fd, 65_536)
-            text += more
             if not more:
                 break
-            for row in _rows(more):
+            for row in map(json.loads, more.splitlines()):  # each is written at once, and shorter than a pipe's
                 if "pid" in row:
                     child.moved(cast(int, row["pid"]))
-    rows = _rows(text)
-    for row in rows:
-        if "error" in row:
-            raise SandboxError(f"{child.sandbox.name}: {row['error']}")
-    for row in rows:
-        if "held" in row:
-            return cast(Report, row)
-    raise SandboxError(f"{child.sandbox.name}: ended before it began, perhaps for want of memory")
-
-
-def _rows(text: bytes | bytearray) -> list[dict[str, object]]:
-    """Each line is written at once, and shorter than a pipe's."""
-    return [json.loads(line) for line in text.splitlines()]
+                elif "error" in row:
+                    raise SandboxError(f"{child.sandbox.name}: {row['error']}")
+                else:
+                    judge(cast(Report, row))
+                    judged = True
+    if not judged:
+        raise SandboxError(f"{child.sandbox.name}: ended before it began, perhaps for want of memory")
 
 
 def _identity(sandbox: Sandbox) -> tuple[int, int]:
