@@ -20,7 +20,7 @@ _Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 # What can hold a function, by the names that `edge function show` lists under `contained_by`.
 LIMITS: Final = (
-    *("memory", "processes", "file_size", "files_open", "cpu", "core_dumps"),
+    *("memory", "processes", "file_size", "folder", "files_open", "cpu", "core_dumps"),
     *("network", "files", "user", "privileges", "end"),
 )
 

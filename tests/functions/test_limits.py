@@ -13,7 +13,7 @@ def said(held: list[str], sandbox: Sandbox = ALONE, groups: str = "cgroup v2", *
 
 
 def test_with_all_mechanisms_nothing_is_open() -> None:
-    found = said([*ALL, "seccomp", "landlock:4"])
+    found = said([*ALL, "seccomp", "landlock:4", "quota"])
     assert list(found.limits) == list(LIMITS)
     assert found.open() == []
     assert not any(held.but for held in found.limits.values())
@@ -33,7 +33,7 @@ def test_without_any_mechanism_it_is_said_what_is_open() -> None:
 
 
 def test_what_is_demanded_must_hold_with_nothing_left_open() -> None:
-    whole = said([*ALL, "seccomp", "landlock:4"])
+    whole = said([*ALL, "seccomp", "landlock:4", "quota"])
     assert whole.unmet(LIMITS) == ""
     found = containment(Sandbox(name="mean", folder="/work", cpu_percent_max=50), [], {}, "", [])
     assert found.unmet(("file_size", "files_open", "core_dumps")) == ""

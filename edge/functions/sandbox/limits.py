@@ -14,6 +14,7 @@ _ELSE: Final = "it cannot be had on this machine; remove it from `demand`."
 _REMEDIES: Final[Mapping[str, str]] = {
     "memory": f"{_GROUPS.format('memory')}; on a Raspberry Pi put cgroup_enable=memory into cmdline.txt.",
     "processes": f"{_GROUPS.format('pids')}, or run it as root.",
+    "folder": "run the gateway as root, with its data_dir on a disk that is mounted with user quotas (usrquota).",
     "cpu": f"{_GROUPS.format('cpu')}.",
     "network": f"{_NAMESPACES}, or where it may set a seccomp filter.",
     "files": f"{_NAMESPACES}, or on Linux 5.13 and later with Landlock.",
@@ -55,7 +56,8 @@ class Containment(msgspec.Struct, frozen=True):
 def containment(
     sandbox: Sandbox, held: Collection[str], missed: Mapping[str, str], groups: str, holds: Collection[str]
 ) -> Containment:
-    """held, missed: the launcher's report. groups: "cgroup v2", "cgroup v1" or "". holds: what those hold."""
+    """held, missed: the launcher's report, and perhaps `quota`. groups: "cgroup v2", "cgroup v1" or "". holds: what
+    those hold."""
     joined = all(name in held for name in held if name.startswith("group:")) and not any(
         name.startswith("group:") for name in missed
     )
@@ -64,7 +66,8 @@ def containment(
     found = {
         "memory": _memory(groups, kept),
         "processes": _processes(groups, kept, held),
-        "file_size": Held("rlimit, and a watch on its folder"),
+        "file_size": Held("rlimit"),
+        "folder": Held("quota") if "quota" in held else Held("a watch", "what is in it is seen twice a second"),
         "files_open": Held("rlimit"),
         "cpu": _cpu(sandbox, groups, kept),
         "core_dumps": Held("rlimit"),

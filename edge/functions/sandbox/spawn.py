@@ -17,6 +17,7 @@ from edge.functions.launch.order import Access, Order, Report
 from edge.functions.sandbox.child import Child
 from edge.functions.sandbox.groups import ControlGroups
 from edge.functions.sandbox.limits import containment
+from edge.functions.sandbox.quota import set_quota
 from edge.functions.sandbox.settings import NotHeld, Sandbox, SandboxError, number_of
 
 START_TIMEOUT_S: Final = 20.0
@@ -53,6 +54,7 @@ async def spawn(
     uid, gid = _identity(sandbox)
     alone = bool(uid) and not sandbox.user and sandbox.workers == 1
     _prepare(sandbox, uid, gid)
+    quota = _quota(sandbox, uid)
     group = groups.new(sandbox) if groups is not None else None
     read_fd, write_fd = os.pipe()
     wait_fd, go_fd = os.pipe() if sandbox.demand else (-1, -1)
@@ -90,7 +92,7 @@ async def spawn(
 
     def judge(report: Report) -> None:
         child.containment = found = containment(
-            sandbox, report["held"], report["missed"], groups.label if groups else "", order["holds"]
+            sandbox, [*report["held"], *quota], report["missed"], groups.label if groups else "", order["holds"]
         )
         if unmet := found.unmet(sandbox.demand):
             raise NotHeld(f"what it demands does not hold on this machine: {unmet}")
@@ -199,6 +201,26 @@ def _prepare(sandbox: Sandbox, uid: int, gid: int) -> None:
         os.chmod(folder, 0o700)
     except OSError as error:
         raise SandboxError(f"{sandbox.name}: {error.filename or folder}: {error.strerror or errno.errorcode}") from None
+
+
+def _quota(sandbox: Sandbox, uid: int) -> list[str]:
+    """["quota"] where the disk keeps the folder's bounds. Beside other folders of that disk which it may write none is
+    kept: they would count as well."""
+    if not uid or sandbox.user or "quota" in sandbox.without:
+        return []
+    device = _device(sandbox.folder)
+    if any(_device(path) == device for path in sandbox.write):
+        set_quota(sandbox.folder, uid, 0, 0)  # there may be one of before
+        return []
+    held = set_quota(sandbox.folder, uid, sandbox.folder_bytes_max, sandbox.folder_files_max)
+    return ["quota"] if held else []
+
+
+def _device(path: str) -> int | None:
+    try:
+        return os.stat(path).st_dev
+    except OSError:
+        return None
 
 
 def _environment(sandbox: Sandbox, granted: Mapping[str, str]) -> dict[str, str]:
