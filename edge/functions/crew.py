@@ -25,6 +25,7 @@ from edge.logs import log_event
 
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 5.0
+UNSENT_BYTES_MAX: Final = 32 * 1024 * 1024  # more than all calls and answers that a worker may have to take in
 
 _log = logging.getLogger(__name__)
 
@@ -152,6 +153,8 @@ class Crew:
         if slot.unsent and slot.child is not None:
             data, slot.unsent = b"".join(slot.unsent), []
             slot.child.write(data)
+            if slot.child.unsent > UNSENT_BYTES_MAX:
+                self._end(slot, "it does not read what it is told")
 
     def break_off(self, slot: Slot, why: str) -> None:
         """It did what no worker does."""

@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,7 +61,7 @@ MakeSpawn = Callable[[Callable[[Coroutine[Any, Any, None]], object]], Spawn]
 class _Function:
     """One, as it is now."""
 
-    __slots__ = ("again_at", "busy", "folder", "looked", "number", "pool", "routes", "seen", "settings", "versions")
+    __slots__ = ("again_at", "folder", "looked", "number", "pool", "renewal", "routes", "seen", "settings", "versions")
 
     def __init__(self, settings: FunctionSettings, folder: str, seen: Signature, pool: Pool, routes: Routes) -> None:
         self.settings, self.folder, self.seen, self.pool = settings, folder, seen, pool
@@ -70,8 +71,13 @@ class _Function:
         self.routes = routes
         self.versions = {1: Before(settings.target, settings.publish, routes)}
         """What each version that is left was given."""
-        self.busy = False
+        self.renewal: asyncio.Task[None] | None = None
+        """While new code or settings are taken over."""
         self.again_at = 0.0
+
+    def give_up_renewal(self) -> None:
+        if self.renewal is not None:
+            self.renewal.cancel()
 
 
 class Functions:
@@ -106,7 +112,6 @@ class Functions:
         self._functions: dict[str, _Function] = {}
         self._leaving: list[_Function] = []
         self._stop = asyncio.Event()
-        self._renewals: set[asyncio.Task[None]] = set()
         self._tell_gone()
         for place, settings in enumerate(config.functions, 1):
             try:
@@ -128,8 +133,8 @@ class Functions:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(WATCH_INTERVAL_S):
                         await self._stop.wait()
-            for renewal in self._renewals:
-                renewal.cancel()  # requirements may take minutes to install; the next start begins anew
+            for function in self._functions.values():
+                function.give_up_renewal()  # requirements may take minutes to install; the next start begins anew
             async with asyncio.TaskGroup() as stopping:
                 for function in self._functions.values():
                     stopping.create_task(function.pool.stop(STOP_PATIENCE_S))
@@ -248,6 +253,7 @@ class Functions:
     def _remove(self, name: str) -> None:
         function = self._functions.pop(name)
         self._router.detach(function.settings.target)
+        function.give_up_renewal()
         left = function.pool.inbox.backlog
         log_event(_log, "function_removed", function=name, messages_kept=left)
         self._leaving.append(function)
@@ -301,7 +307,7 @@ class Functions:
     def _watch(self) -> None:
         self._forget_versions()
         for function in self._functions.values():
-            if function.busy or not function.pool.is_started or self._now() < function.again_at:
+            if function.renewal is not None or not function.pool.is_started or self._now() < function.again_at:
                 continue
             before, seen = function.looked, signature(function.settings)
             function.looked = seen
@@ -309,10 +315,8 @@ class Functions:
             # Code and the gateway file that are saved together go together: the file is looked at as often, and taken
             # when it has rested as long.
             if seen != function.seen and seen == before and not self._is_behind():
-                function.busy = True
-                renewal = self._create_task(self._renew(function, seen))
-                self._renewals.add(renewal)
-                renewal.add_done_callback(self._renewals.discard)
+                function.renewal = self._create_task(self._renew(function, seen))
+                function.renewal.add_done_callback(partial(_renewed, function))
 
     async def _renew(self, function: _Function, seen: Signature) -> None:
         settings, routes = function.settings, function.routes
@@ -325,8 +329,6 @@ class Functions:
                 self._tell_refused(settings.name, str(error))
             function.again_at = self._now() + (AGAIN_S if settings.requirements else 0.0)
             return
-        finally:
-            function.busy = False
         function.pool.problem = ""
         function.again_at = 0.0
         if function.settings is settings:  # else there is more to take over
@@ -357,6 +359,10 @@ class Functions:
             for name in sorted(os.listdir(base)):
                 if name not in known and (left := held(f"{base}/{name}/{INBOX}")):
                     log_event(_log, "function_gone", level=logging.WARNING, function=name, messages_kept=left)
+
+
+def _renewed(function: _Function, renewal: asyncio.Task[None]) -> None:
+    function.renewal = None
 
 
 def _routes(config: Config, settings: FunctionSettings) -> Routes:

@@ -44,6 +44,7 @@ class FakeChild:
         self.pid = len(spawn.children) + 1
         self.launch, self.calls = launch, list[Call]()
         self.reached: dict[str, str] = {}
+        self.unsent = 0
         self.is_paused = self.has_ended = self.has_stopped = False
         self._spawn, self._listener = spawn, listener
         self._said = b""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.functions.crew import UNSENT_BYTES_MAX
 from edge.functions.wire import Call, Done, Publish, Ready, Schedule, StartFailed
 from edge.messages import Outcome
 from tests.functions.fakes import (
@@ -256,3 +257,22 @@ def test_a_worker_that_hangs_is_ended_however_often_it_was_not_read_from(tmp_pat
         assert (rig.count("timeouts"), len(spawn.calls)) == (1, 2)
 
     lived(test, tmp_path, spawn, timeout_s=10.0)
+
+
+def test_a_worker_that_asks_and_never_reads_the_answers_is_ended(tmp_path: Path) -> None:
+    def script(child: FakeChild, call: Call) -> Said:
+        if child.pid > 1:
+            return Done(call.id)
+        child.unsent = UNSENT_BYTES_MAX + 1
+        return Publish(1, call.id, "denied", b"")
+
+    spawn = FakeSpawn(script)
+
+    async def test(rig: Rig) -> None:
+        rig.send(b"1")
+        await rig.until(lambda: rig.count("errors") == 1)
+        assert rig.pool.status().last_error == "it does not read what it is told"
+        await rig.done()
+        assert len(spawn.children) == 2
+
+    lived(test, tmp_path, spawn)

@@ -315,7 +315,7 @@ def test_settings_that_change_while_others_are_taken_over_are_taken_over_too(tmp
     async def test(house: House) -> None:
         await house.ready("a")
         house.apply(granting("second"))
-        await house.until(lambda: house.functions._functions["a"].busy)
+        await house.until(lambda: house.functions._functions["a"].renewal is not None)
         house.apply(granting("third"))
         await house.until(lambda: bool(spawn.running) and spawn.running[-1].launch.settings.publish == ("third/#",))
 
@@ -383,6 +383,37 @@ def test_a_function_that_is_back_before_it_had_ended_begins_after_that(tmp_path:
             child.say(Done(call.id))
             if number == 1:
                 house.send("a/x", b"4")
+
+    lived(test, tmp_path, spawn)
+
+
+def test_what_is_installed_for_a_function_that_is_taken_out_is_given_up(tmp_path: Path) -> None:
+    """It would tidy away the code of the one that is back."""
+
+    class Slow(FakeSpawn):
+        begun = ended = 0
+
+        async def install(self, settings: FunctionSettings, folder: str) -> str:
+            self.begun += 1
+            if self.begun == 1:
+                await asyncio.sleep(1.0)
+            self.ended += 1
+            return ""
+
+    spawn = Slow()
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        (tmp_path / "a.py").write_text("# second")
+        await house.until(lambda: spawn.begun == 1)
+        house.apply("")
+        await house.until(lambda: not spawn.running)
+        (tmp_path / "a.py").write_text("# third")
+        house.apply(FUNCTION.format(name="a"))
+        await house.ready("a")
+        await asyncio.sleep(1.2)
+        assert spawn.ended == 0
+        assert Path(spawn.running[0].launch.code).read_text() == "# third"
 
     lived(test, tmp_path, spawn)
 
