@@ -88,6 +88,30 @@ def test_what_the_socket_does_not_take_is_kept_and_goes_out_in_order() -> None:
     run(test)
 
 
+def test_what_is_written_at_once_is_heard_in_pieces_so_that_others_have_their_turn() -> None:
+    async def test() -> None:
+        def received(data: bytes) -> None:
+            heard.append(len(data))
+
+        async def others() -> None:
+            while sum(heard) < 150_000:
+                turns.append(len(heard))
+                await asyncio.sleep(0)
+
+        heard: list[int] = []
+        turns: list[int] = []
+        with made(received) as (process, contained, _, theirs, _end):
+            watching = asyncio.create_task(process.watch())
+            theirs.sendall(bytes(150_000))
+            await others()
+            assert max(heard) <= READ_BYTES
+            assert set(range(len(heard))) <= set(turns)
+            contained.over.set()
+            await watching
+
+    run(test)
+
+
 def test_one_who_outlives_its_process_and_writes_on_does_not_hold_up_its_end() -> None:
     async def test() -> None:
         def received(data: bytes) -> None:
