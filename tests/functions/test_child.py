@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edge.functions.child import READ_BYTES, Pipe, Process
-from edge.functions.sandbox import Ending
+from edge.functions.sandbox import Ending, Refused
 
 ENDING = Ending("exited", 0, "exit status 0")
 
@@ -45,6 +45,9 @@ class Ear:
 
     def printed(self, pipe: Pipe, data: bytes) -> None:
         self.printed_lines.append((pipe, data))
+
+    def tried(self, what: Refused, detail: str) -> None:
+        """Nothing is, here."""
 
     def ended(self, ending: Ending) -> None:
         self.endings.append(ending)
