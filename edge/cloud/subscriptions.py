@@ -30,7 +30,8 @@ class Subscriptions:
         self._granted.update(dict.fromkeys(new, False))
         for topic_filter in new:
             self._leaving.pop(topic_filter, None)
-        self._tell()
+        if new:
+            self._tell()
         return new
 
     def drop(self, filters: Iterable[str]) -> None:

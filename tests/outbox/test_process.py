@@ -173,6 +173,24 @@ def test_a_stream_is_looked_at_exported_and_purged_while_the_gateway_runs_and_lo
     assert [(row["thing"], [(one["count"], one["reason"]) for one in row["shed"]]) for row in found] == [
         ("g/readings", [(201, "purged")])
     ]
+    told = edge("stream", "losses", "readings", "--config", str(file)).stdout.splitlines()
+    assert told[0].startswith("thing g/readings")
+    assert told[1].startswith("  boot ")
+    assert told[1].endswith(", first 1, last 201, count 201, reason purged")
+    assert "shed purged 201" in edge("stream", "list", "--config", str(file)).stdout
+
+
+def test_an_export_to_a_file_that_cannot_be_is_told_and_a_stray_file_among_the_streams_is_nobodys(
+    file: Path, brokers: tuple[Mosquitto, Mosquitto], tmp_path: Path
+) -> None:
+    fill(file, brokers, [b"x"])
+    (file.parent / "state/streams/notes.txt").write_text("mine")
+    refused = edge("stream", "export", "readings", "--config", str(file), "--output", str(tmp_path / "none/x"))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.endswith("none/x: No such file or directory\n")
+    assert [row["name"] for row in stream("list", file=file)] == ["readings"]
+    with running(file) as process:
+        wait_for_event(process, "gateway_started")
 
 
 def test_a_stream_that_disappears_with_a_backlog_is_refused_until_it_is_discarded_by_name(

@@ -15,11 +15,13 @@ from edge.functions.launch.order import Access
 from edge.functions.sandbox import tree
 from edge.functions.sandbox.groups import Group
 from edge.functions.sandbox.limits import Containment
-from edge.functions.sandbox.settings import Limit, Sandbox
+from edge.functions.sandbox.refusals import Refusals
+from edge.functions.sandbox.settings import Sandbox
 
 WATCH_INTERVAL_S: Final = 0.5
 _POLL_S: Final = 0.02
 _PATIENCE_S: Final = 5.0
+_NEAR: Final = 0.98  # of a quota: what no longer fits is refused before it is full
 
 Reason = Literal["exited", "signal", "killed", "memory", "disk"]
 
@@ -35,7 +37,8 @@ class Ending(msgspec.Struct, frozen=True):
 
 class Child:
     """pid: of its first process. containment: what holds for it. paths: what it is granted of the files. reached: the
-    limits that it came up against and that did not end it, in words."""
+    limits that it came up against and that did not end it, in words. refusals: who hears of its refused system calls;
+    None where the kernel does not tell, or nobody wants to know."""
 
     def __init__(
         self, pid: int, sandbox: Sandbox, group: Group | None, uid: int, paths: Sequence[tuple[str, Access]] = ()
@@ -45,7 +48,8 @@ class Child:
         self.sandbox = sandbox
         self.containment = Containment({})
         self.paths = paths
-        self.reached: dict[Limit, str] = {}
+        self.reached: dict[str, str] = {}
+        self.refusals: Refusals | None = None
         self._group = group
         self._uid = uid
         self._launcher = 0
@@ -127,6 +131,9 @@ class Child:
         pids = self._pids()
         self._look_at_processes(pids)
         size, files = await asyncio.to_thread(tree.folder_size, sandbox.folder, sandbox.folder_files_max, pids)
+        folder = self.containment.limits.get("folder")
+        if folder is not None and not folder.but and size > _NEAR * sandbox.folder_bytes_max > 0:
+            self.reached["folder"] = f"its limit of {sandbox.folder_bytes_max} bytes in its folder"
         if 0 < sandbox.folder_bytes_max < size:
             return self.kill("disk", f"{size} bytes in its folder, of {sandbox.folder_bytes_max}")
         if 0 < sandbox.folder_files_max < files:
@@ -167,6 +174,8 @@ class Child:
 
     async def _clean_up(self) -> None:
         """The first process has been killed, or has ended; it is not reaped yet, so that its number is still its."""
+        if self.refusals is not None:
+            self.refusals.close()
         while not self._has_ended():  # noqa: ASYNC110  there may be no descriptor to await
             await asyncio.sleep(_POLL_S)
         if self._group is not None and self._why is None and self._group.oom_kills():
