@@ -8,16 +8,19 @@ ever refused as too large, until the next start. Refused so, a batch of several 
 record alone is given up, and counted as `too_large`.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from edge.config import StreamSettings
 from edge.log import Log
+from edge.logs import log_event
 from edge.messages import Message, Outcome, properties_bytes, text_bytes
 from edge.metrics import Metrics
 from edge.outbox import formats
 from edge.outbox.clock import Clock
 from edge.outbox.cursor import Cursor
+from edge.outbox.denials import Denials
 from edge.outbox.lanes import Lanes, Sent
 from edge.outbox.rate import Bucket
 from edge.outbox.record import messages_of
@@ -30,6 +33,8 @@ BATCHES_UNDER_WAY_MAX: Final = 8
 MESSAGE_OVERHEAD_BYTES: Final = 64
 PACKET_OVERHEAD_BYTES: Final = 128  # of a batch's PUBLISH beside topic and payload, at most
 BATCH_BYTES_LEAST: Final = 1024  # smaller ones are sent record by record where one is refused
+
+_log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -56,10 +61,12 @@ class Source(Protocol):
 
 
 class Uploader:
-    """Of one stream. moved: called when something was settled or turned away, to send more. packet_bytes_max: what the
-    target takes, where it says so."""
+    """Of one stream. moved: called when something was settled or turned away, to send more. patient: while all that is
+    sent is refused, it is held and not given up. packet_bytes_max: what the target takes, where it says so."""
 
-    def __init__(self, stream: Source, metrics: Metrics, batch_topic: str, now: float) -> None:
+    def __init__(
+        self, stream: Source, metrics: Metrics, batch_topic: str, now: float, *, patient: bool = False
+    ) -> None:
         self.stream = stream
         self.moved: Callable[[Outcome], None] = _nothing
         settings = stream.settings
@@ -69,6 +76,8 @@ class Uploader:
         self._messages = Bucket(settings.rate_messages_per_s, now)
         self._bytes = Bucket(settings.rate_bytes_per_s, now)
         self._limited = bool(settings.rate_messages_per_s or settings.rate_bytes_per_s)
+        self._denials = Denials() if patient else None
+        self._refused = 0
         self.packet_bytes_max: Callable[[], int | None] = lambda: None
         self._batch_since = now
         self._batch_at = 0
@@ -95,11 +104,20 @@ class Uploader:
     def under_way(self) -> int:
         return self._lanes.under_way
 
+    @property
+    def failing(self) -> str:
+        """Why nothing gets on."""
+        if self._denials is None or not self._denials.holds:
+            return ""
+        return f"{self._settings.export} refuses all that is sent; allow this client to publish it"
+
     def wait_s(self, now: float) -> float:
         """How long until `next` gives something; 0: now, or only after something else happened."""
         found = self._lanes.lane(self.stream.log.next)
         if found is None:
             return 0.0
+        if self._denials is not None and (held_s := self._denials.wait_s(now)):
+            return held_s
         wait = max(self._messages.wait_s(1, now), self._bytes.wait_s(1, now)) if self._limited else 0.0
         if self._settings.format != "message":
             wait = max(wait, self._batch_wait_s(*found, now))
@@ -111,6 +129,13 @@ class Uploader:
         if found is None or count <= 0:
             return ()
         lane, end = found
+        if self._denials is not None:
+            if self._denials.wait_s(now):
+                return ()
+            if self._denials.holds:
+                count = min(count, self._denials.trial - self.under_way)
+                if count <= 0:
+                    return ()
         if self._limited:
             count = min(count, int(min(self._messages.room(now), count)))
             if count < 1 or self._bytes.room(now) < 1:
@@ -127,46 +152,75 @@ class Uploader:
         return messages
 
     def settled(self, receipts: Sequence[int], outcome: Outcome) -> None:
-        lanes = self._lanes
-        before = lanes.backlog.cursor
         given = list(receipts)
+        self._settle(given, lambda: self._take(given, outcome), outcome)
+
+    def _settle(self, receipts: list[int], take: Callable[[], None], outcome: Outcome) -> None:
+        lanes, denials = self._lanes, self._denials
+        before = lanes.backlog.cursor
         if self._batches:
-            for receipt in given:
+            for receipt in receipts:
                 self._batches.pop(receipt, None)
-        if outcome is Outcome.CONGESTED:
-            lanes.turned_away(given)
-        elif outcome is Outcome.REFUSED:
-            for receipt in given:
-                self.stream.refused(receipt, lanes.of(receipt).last_of(receipt))
-            lanes.settled(given)
-        else:
-            self._out.value += lanes.settled(given)
+        take()
+        if denials is not None and denials.open and denials.open == lanes.under_way:
+            if not denials.holds:
+                problem = "all that is sent is refused: it is kept, and tried again"
+                log_event(_log, "stream_held", level=logging.WARNING, stream=self.stream.name, problem=problem)
+            lanes.turned_away(denials.hold())
         if lanes.backlog.cursor != before:
             self.stream.cursor_moved()
         self.moved(outcome)
 
+    def _take(self, given: list[int], outcome: Outcome) -> None:
+        lanes = self._lanes
+        if outcome is Outcome.CONGESTED:
+            lanes.turned_away(given)
+        elif outcome is Outcome.TAKEN:
+            self._out.value += lanes.settled(given)
+            if self._denials is not None and (self._denials.open or self._denials.holds):
+                if self._denials.holds:
+                    log_event(_log, "stream_taken_again", stream=self.stream.name)
+                self._give_up(self._denials.taken(max(given)))
+        elif self._denials is not None:
+            self._denials.refused(given)
+        else:
+            self._give_up(given)
+
     def too_large(self, receipts: Sequence[int], *, surely: bool) -> None:
         """As a Packer."""
-        lanes = self._lanes
-        before = lanes.backlog.cursor
-        again: list[int] = []
+        again, alone = [], []
         for receipt in receipts:
-            last = lanes.of(receipt).last_of(receipt)
-            records, size = self._batches.pop(receipt, (1, 0))
+            records, size = self._batches.get(receipt, (1, 0))
             if records == 1:
-                self.stream.refused(receipt, last, "too_large" if surely else "refused")
+                alone.append(receipt)
                 continue
             again.append(receipt)
+            last = self._lanes.of(receipt).last_of(receipt)
             self._again_until = max(self._again_until, last + 1)
             if size < 2 * BATCH_BYTES_LEAST:
                 self._alone_until = max(self._alone_until, last + 1)
             else:
                 self._bytes_max = min(self._bytes_max, size // 2)
-        lanes.turned_away(again)
-        lanes.settled([receipt for receipt in receipts if receipt not in again])
-        if lanes.backlog.cursor != before:
-            self.stream.cursor_moved()
-        self.moved(Outcome.REFUSED)
+        if alone and not surely:
+            self.settled(alone, Outcome.REFUSED)
+        elif alone:
+            self._settle(alone, lambda: self._give_up(alone, "too_large"), Outcome.REFUSED)
+        if again:
+            self._settle(again, lambda: self._lanes.turned_away(again), Outcome.REFUSED)
+
+    def _give_up(self, receipts: list[int], reason: str = "refused") -> None:
+        """Told when it happens first, and again at twice as many."""
+        if not receipts:
+            return
+        before = self._refused
+        for receipt in receipts:
+            last = self._lanes.of(receipt).last_of(receipt)
+            self.stream.refused(receipt, last, reason)
+            self._refused += last - receipt + 1
+        self._lanes.settled(receipts)
+        if self._refused.bit_length() > before.bit_length():
+            problem = f"{self._refused} records so far were refused, and given up"
+            log_event(_log, "stream_records_refused", level=logging.WARNING, stream=self.stream.name, problem=problem)
 
     def _fetch(self, position: int, count: int) -> tuple[Sequence[Message], int]:
         """Messages from position on, and the number after them."""

@@ -57,16 +57,16 @@ def read_rules(config: Config) -> list[ReadRule]:
     for place, (settings, answer) in enumerate(
         zip(config.rules, parse_rules([rule.sql for rule in config.rules]), strict=True), 1
     ):
-        field = f"rule[{place}].sql"
+        field, named = f"rule[{place}].sql", f"rule {settings.name!r}"
         if answer.plan is None:
             assert answer.mistake is not None
             wrong = answer.mistake
-            raise ConfigError(
-                config.file, field, f"line {wrong.line}, column {wrong.column}: {wrong.problem}", f"{wrong.allowed}."
-            )
+            problem = f"{named}, line {wrong.line}, column {wrong.column}: {wrong.problem}"
+            raise ConfigError(config.file, field, problem, wrong.allowed + "." * (wrong.allowed[-1:] not in {"?", "."}))
         for lookup in answer.lookups:
             if lookup.table not in settings.tables:
-                problem = f"line {lookup.line}, column {lookup.column}: lookup() names no table: {lookup.table!r}"
+                place_of_it = f"{named}, line {lookup.line}, column {lookup.column}"
+                problem = f"{place_of_it}: lookup() names no table: {lookup.table!r}"
                 known = ", ".join(sorted(settings.tables))
                 fix = (
                     f"The rule's `tables` are {known}." if known else 'Add tables = { name = "file.csv" } to the rule.'
@@ -82,7 +82,7 @@ def read_rules(config: Config) -> list[ReadRule]:
             for name, file in settings.tables.items()
         }
         rules.append(ReadRule(settings, answer.plan, tables))
-    _check_loops(config, rules)
+    config.check_loops((*config.function_nodes, *rule_nodes(rules)))  # none may feed itself, nor through functions
     return rules
 
 
@@ -128,15 +128,15 @@ def output_topic(settings: RuleSettings) -> str:
     return settings.topic or f"rule/{settings.name}"
 
 
-def _check_loops(config: Config, rules: Sequence[ReadRule]) -> None:
-    """A rule's rows must not come back to it, through other rules, through functions or through a broker."""
-    nodes = list(config.function_nodes)
+def rule_nodes(rules: Sequence[ReadRule]) -> list[Node]:
+    """The rules as `find_loop` wants them."""
+    nodes = []
     for rule in rules:
         out = re.sub(r"\$\{[^}]*\}", "+", output_topic(rule.settings))
         out = "/".join("+" if "+" in level else level for level in out.split("/"))
         settings = rule.settings
         nodes.append(Node(f"rule:{settings.name}", settings.source, tuple(rule.plan.topics), (out,), settings.to))
-    config.check_loops(nodes)
+    return nodes
 
 
 def explain(rules: Sequence[ReadRule], source: str, topic: str) -> Mapping[str, str]:
