@@ -140,7 +140,8 @@ class AwsConnection(OnExchange):
                 lambda message: self._refusals.holds(message) or (given_up and message is oldest)
             )
             for messages, origin in unwanted:
-                self._refusals.settle(messages, origin)
+                is_oldest = given_up and any(message is oldest for message in messages)
+                self._refusals.settle(messages, origin, too_large=None if is_oldest else False)
 
     def _try_alone(self, attempt: "_Attempt") -> None:
         """The broker stayed while nothing was published: now the message under suspicion."""

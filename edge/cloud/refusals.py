@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from edge.errors import ConnectionFailed
 from edge.logs import log_event
-from edge.messages import Message, Origin, Outcome
+from edge.messages import Message, Origin, refuse
 from edge.metrics import Counter, Metrics
 
 SUSPECTED = 2
@@ -114,13 +114,13 @@ class Refusals:
         self.settle(kept, origin)
         return [message for message in messages if message.topic not in self.held]
 
-    def settle(self, messages: Sequence[Message], origin: Origin) -> None:
-        """They are never sent: REFUSED, those of QoS 0 dropped; all are counted."""
+    def settle(self, messages: Sequence[Message], origin: Origin, *, too_large: bool | None = False) -> None:
+        """They are never sent: REFUSED, those of QoS 0 dropped; all are counted. too_large: as of `refuse`."""
         receipts = [message.receipt for message in messages if message.qos]
         self._count("refused").value += len(receipts)
         self._count("dropped").value += len(messages) - len(receipts)
         if receipts:
-            origin.settled(receipts, Outcome.REFUSED)
+            refuse(origin, receipts, too_large=too_large)
 
     def _count(self, what: str) -> Counter:
         return self._metrics.counter(f"connection_messages_{what}", connection=self._name, reason="broker_hangs_up")
