@@ -181,6 +181,12 @@ class RuleSettings(_Section, frozen=True, kw_only=True, rename={"source": "from"
     events_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     tables: dict[str, str] = {}
 
+    @property
+    def row_filter(self) -> str:
+        """Takes the topics that its rows may have."""
+        out = re.sub(r"\$\{[^}]*\}", "+", self.topic or f"rule/{self.name}")
+        return "/".join("+" if "+" in level else level for level in out.split("/"))
+
 
 def dead_letter_stream(name: str) -> StreamSettings:
     """One that the file does not declare: it is kept here, and its oldest go when it is full."""
@@ -238,32 +244,53 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def function_nodes(self) -> tuple[Node, ...]:
-        """The functions as `find_loop` wants them."""
+        """The functions as `find_loop` wants them: what they hear comes by routes."""
         return tuple(
             Node(
                 one.target,
-                one.sources,
+                (),
                 tuple(topic.replace(SENDER, "+") for topic in one.subscribe),
                 one.publish,
-                one.to,
+                (),
+                tuple(f"function:{name}" for name in one.invoke),
+                f"stream:{one.dead_letter}" if one.dead_letter else "",
             )
             for one in self.functions
         )
 
     def find_loop(self, nodes: Sequence[Node]) -> Loop | None:
-        """nodes: rules and functions that might feed themselves by the routes of this file."""
+        """nodes: rules and functions that might feed themselves by the routes and streams of this file."""
         routes = [(route.source, route.topic.replace(SENDER, "+"), route.to) for route in self.all_routes]
-        exports: dict[str, str] = {f"stream:{stream.name}": stream.export for stream in self.streams}
-        return find_loop(nodes, routes, exports)
+        exported = [stream for stream in self.streams if stream.export]
+        batches = [
+            Node(f"stream:{one.name}", (), None, (self.batch_topic(one),), (one.export,))
+            for one in exported
+            if one.format != "message"
+        ]
+        exports: dict[str, str] = {f"stream:{one.name}": one.export for one in exported if one.format == "message"}
+        return find_loop((*nodes, *batches), routes, exports)
 
     def check_loops(self, nodes: Sequence[Node]) -> None:
         """Raises ConfigError that names what closes a loop."""
         if (loop := self.find_loop(nodes)) is None:
             return
-        kind, _, name = loop.steps[-1].node.name.partition(":")
-        names = [rule.name for rule in self.rules] if kind == "rule" else [one.name for one in self.functions]
-        field = f"{kind}[{1 + names.index(name)}].{'topic' if kind == 'rule' else 'publish'}"
-        raise ConfigError(self.file, field, loop.told(), "Use topics that do not overlap.")
+        step = loop.steps[-1]
+        kind, _, name = step.node.name.partition(":")
+        placed: dict[str, tuple[str, Sequence[StreamSettings | RuleSettings | FunctionSettings]]] = {
+            "rule": ("topic", self.rules),
+            "stream": ("batch_topic", self.streams),
+            "function": ("publish" if step.said in step.node.says else "dead_letter", self.functions),
+        }
+        field, of = placed[kind]
+        fix = "Use topics that do not overlap."
+        if not step.said:
+            field, fix = "invoke", "Let calls go one way: a function that waits for itself never ends."
+        place = 1 + [one.name for one in of].index(name)
+        raise ConfigError(self.file, f"{kind}[{place}].{field}", loop.told(), fix)
+
+    def batch_topic(self, stream: StreamSettings) -> str:
+        """Of a stream whose format is not `message`."""
+        return stream.batch_topic or f"batch/{self.gateway.name}/{stream.name}"
 
     @property
     def control_socket(self) -> str:
@@ -499,6 +526,7 @@ def _check_rules(config: Config) -> None:
                 if name not in known:
                     problem = f"{name!r} is nowhere in this file"
                     raise ConfigError(file, f"{field}.{what}", problem, _hint(name, sorted(known)))
+        _check_heard(config, f"{field}.to", (rule.row_filter,), rule.to)
         if (rule.payload == "csv") is not bool(rule.columns):
             fix = 'Name the columns of payload = "csv", and only of that.'
             raise ConfigError(file, f"{field}.columns", "does not fit the payload", fix)
@@ -511,22 +539,45 @@ def _check_functions(config: Config) -> None:
     """Where the functions' names lead to, and that none feeds itself. Rules may lie between: edge.rules.build."""
     check_functions(config.file, config.functions)
     sources = {route.source for route in config.all_routes} | {name for rule in config.rules for name in rule.source}
+    targets = {name for of in (config.all_routes, config.rules) for one in of for name in one.to}
+    ends, functions = _ends(config), {one.name for one in config.functions}
     for place, one in enumerate(config.functions, 1):
-        ends = _ends(config)
-        for what, named, known in (("from", one.sources, _sources(config)), ("to", one.to, ends)):
+        field = f"function[{place}]"
+        for what, named, known in (
+            ("from", one.sources, _sources(config)),
+            ("to", one.to, ends),
+            ("invoke", one.invoke, functions),
+        ):
             for name in named:
                 if name not in known:
                     problem = f"{name!r} is nowhere in this file"
-                    raise ConfigError(config.file, f"function[{place}].{what}", problem, _hint(name, sorted(known)))
+                    raise ConfigError(config.file, f"{field}.{what}", problem, _hint(name, sorted(known)))
+        if one.subscribe and not one.sources and one.target not in targets:
+            problem = "is empty beside subscribe, and nothing else sends it anything"
+            fix = f'Name who does, such as from = ["boards"], or write a [[route]] to = ["{one.target}"].'
+            raise ConfigError(config.file, f"{field}.from", problem, fix)
         if one.target not in sources and not all(is_shadow(topic) for topic in one.publish):
             problem = "is empty beside publish, and nothing else takes what it publishes"
             fix = f'Name who gets it, such as to = ["cloud"], or write a [[route]] from = "{one.target}".'
-            raise ConfigError(config.file, f"function[{place}].to", problem, fix)
+            raise ConfigError(config.file, f"{field}.to", problem, fix)
+        _check_heard(config, f"{field}.to", one.publish, one.to)
         for source in one.sources:
             for topic in one.subscribe:
                 route = RouteSettings(source=source, topic=topic, to=(one.target,))
-                _check_route(config, f"function[{place}]", route, topic_field="subscribe")
+                _check_route(config, field, route, topic_field="subscribe")
     config.check_loops(config.function_nodes)
+
+
+def _check_heard(config: Config, field: str, topics: Sequence[str], to: Sequence[str]) -> None:
+    """A function is never given what it does not subscribe to: as a target it must be able to get some of these."""
+    for function in config.functions:
+        heard = [topic.replace(SENDER, "+") for topic in function.subscribe]
+        given = [topic.replace(SENDER, "+") for topic in topics]
+        if function.target not in to or any(overlap(said, one) for said in given for one in heard):
+            continue
+        subscribed = f"subscribes to {', '.join(map(repr, heard))} alone" if heard else "subscribes to nothing"
+        problem = f"names {function.target!r}, which {subscribed}: it would get none of {', '.join(map(repr, topics))}"
+        raise ConfigError(config.file, field, problem, f"Add such a topic to `subscribe` of {function.name!r}.")
 
 
 def _check_route(config: Config, field: str, route: RouteSettings, topic_field: str = "topic") -> None:
@@ -548,6 +599,7 @@ def _check_route(config: Config, field: str, route: RouteSettings, topic_field: 
         check_filter(route.topic.replace(SENDER, "board"))
     except InputRejected as error:
         raise ConfigError(file, f"{field}.{topic_field}", str(error), "Write an MQTT topic filter.") from None
+    _check_heard(config, f"{field}.to", (route.topic,), route.to)
 
 
 def _check_loops(config: Config) -> None:

@@ -33,7 +33,9 @@ class FunctionSettings(
     """One function: a Python file or folder, or a program (`exec`), and what it may do.
 
     handler: `module.function` or `function` as for AWS Lambda; empty: the decorators of `from edge import on, every`.
-    subscribe, publish: the topics it gets and may publish; default none. every: a schedule for a handler.
+    subscribe, publish: the topics it may get and publish, whoever sends them or takes them; default none. from: who
+    sends it what it subscribes to, to: who gets what it publishes; routes may name others. invoke: the functions that
+    it may call. every: a schedule for a handler.
     cpu_percent_max: 0 is none. user: the account it runs as when the gateway is root; empty: one of its own.
     interval_s, max_attempts, backoff_rate, max_delay_s: of retries. bytes_max, when_full: of its inbox.
     dead_letter: the stream for what failed to the last; empty: it is only counted. demand: what must hold it, with
@@ -48,6 +50,7 @@ class FunctionSettings(
     subscribe: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     to: tuple[str, ...] = ()
+    invoke: tuple[str, ...] = ()
     every: Annotated[str, Meta(pattern=r"^([0-9]{1,6} (ms|s|min|h))?$")] = ""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     start: Literal["warm", "on_demand"] = "warm"
@@ -146,9 +149,11 @@ def check_functions(file: str, functions: Sequence[FunctionSettings]) -> None:
             raise ConfigError(file, f"{field}.every", "stands without handler", fix)
         if one.every and not one.every_s:
             raise ConfigError(file, f"{field}.every", "is no time", 'Write such as "10 s".')
-        for name, other in (("sources", "subscribe"), ("subscribe", "sources"), ("to", "publish")):
-            if getattr(one, name) and not getattr(one, other):
-                shown, missing = _FIELDS.get(name, name), _FIELDS.get(other, other)
+        for shown, given, missing, needed in (
+            ("from", one.sources, "subscribe", one.subscribe),
+            ("to", one.to, "publish", one.publish),
+        ):
+            if given and not needed:
                 raise ConfigError(file, f"{field}.{missing}", f"is empty beside {shown}", "Fill it, or empty both.")
         for name in ("subscribe", "publish"):
             for topic in getattr(one, name):
@@ -156,8 +161,8 @@ def check_functions(file: str, functions: Sequence[FunctionSettings]) -> None:
                     check_filter(topic.replace("{board}", "board") if name == "subscribe" else topic)
                 except InputRejected as error:
                     raise ConfigError(file, f"{field}.{name}", str(error), "Write an MQTT topic filter.") from None
-        if one.target in one.sources or one.target in one.to:
-            name = "from" if one.target in one.sources else "to"
+        if one.target in (*one.sources, *one.to) or one.name in one.invoke:
+            name = "from" if one.target in one.sources else "to" if one.target in one.to else "invoke"
             raise ConfigError(file, f"{field}.{name}", "names the function itself", "Remove it.")
         if one.max_delay_s < one.interval_s:
             raise ConfigError(file, f"{field}.max_delay_s", "is below interval_s", "Raise it.")
@@ -175,7 +180,6 @@ def check_functions(file: str, functions: Sequence[FunctionSettings]) -> None:
                 raise ConfigError(file, f"{field}.environment", f"holds {name}", fix)
 
 
-_FIELDS: Final = {"sources": "from"}
 _UNLIMITED: Final[dict[str, tuple[str, int]]] = {
     "network": ("network", True),
     "file_size": ("file_bytes_max", 0),

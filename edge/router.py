@@ -1,7 +1,8 @@
 """Who may send what to whom: the group's routes, default deny.
 
 Invariants:
-- A message goes only where a route from its source takes its topic; with none it is refused and counted.
+- A message goes only where a route from its source takes its topic; with none it is refused and counted. Of those ends
+  one that has subscriptions gets only what they take; what else routes give it is refused and counted.
 - Every QoS 1 or 2 message of a batch is settled exactly once towards its origin, however many targets it has.
 - Messages of one source reach each target in the order in which they came.
 """
@@ -19,12 +20,14 @@ Tap = Callable[[str, Sequence[Message]], None]
 
 
 class _Way:
-    """All the targets of one set of messages; one object a set, so that identity tells whether two are alike."""
+    """All the targets of one set of messages; one object a set, so that identity tells whether two are alike.
 
-    __slots__ = ("targets",)
+    deaf: how many more routes name that do not take the topic."""
 
-    def __init__(self, targets: tuple[Target, ...]) -> None:
-        self.targets = targets
+    __slots__ = ("deaf", "targets")
+
+    def __init__(self, targets: tuple[Target, ...], deaf: int) -> None:
+        self.targets, self.deaf = targets, deaf
 
 
 class Router:
@@ -33,16 +36,21 @@ class Router:
     def __init__(self, routes: Sequence[RouteSettings], metrics: Metrics) -> None:
         self._routes = tuple(routes)
         self._targets: dict[str, Target] = {}
-        self._ways: dict[tuple[str, ...], _Way] = {}
+        self._subscribed: dict[str, tuple[str, ...]] = {}
+        self._ways: dict[tuple[tuple[str, ...], int], _Way] = {}
         self._known: dict[tuple[str, str], dict[str, _Way]] = {}
         self._remembered = 0
         self._metrics = metrics
         self._routed = metrics.counter("messages_routed")
         self._taps: list[Tap] = []
 
-    def attach(self, name: str, target: Target) -> None:
-        """name: as routes write it in `to`: `cloud`, `broker`, `boards`, `board:NAME`, `udp`."""
+    def attach(self, name: str, target: Target, subscribed: Sequence[str] | None = None) -> None:
+        """name: as routes write it in `to`: `cloud`, `broker`, `boards`, `board:NAME`, `udp`. subscribed: the filters
+        of what it may get; None: whatever routes give it."""
         self._targets[name] = target
+        self._subscribed.pop(name, None)
+        if subscribed is not None:
+            self._subscribed[name] = tuple(subscribed)
         self._forget()
 
     def detach(self, name: str) -> None:
@@ -113,19 +121,24 @@ class Router:
         for route in self._routes:
             if route.source != source and not (route.source == "boards" and source.startswith("board:")):
                 continue
-            topic_filter = route.topic
-            if SENDER in topic_filter:
-                if not sender:
-                    continue
-                topic_filter = topic_filter.replace(SENDER, sender)
-            if matches(topic_filter, topic):
+            if _takes(route.topic, sender, topic):
                 named.update(dict.fromkeys(route.to))
         if "boards" in named:
             named = {name: None for name in named if not name.startswith("board:")}
         return tuple(named)
 
     def _names(self, source: str, sender: str, topic: str) -> tuple[str, ...]:
-        return tuple(name for name in self.named(source, sender, topic) if name in self._targets)
+        return self._attached(source, sender, topic)[0]
+
+    def _attached(self, source: str, sender: str, topic: str) -> tuple[tuple[str, ...], int]:
+        """(those that take it, how many more do not subscribe to it)."""
+        there = [name for name in self.named(source, sender, topic) if name in self._targets]
+        names = tuple(name for name in there if self._hears(name, sender, topic))
+        return names, len(there) - len(names)
+
+    def _hears(self, name: str, sender: str, topic: str) -> bool:
+        filters = self._subscribed.get(name)
+        return filters is None or any(_takes(one, sender, topic) for one in filters)
 
     def _decide(self, known: dict[str, _Way], source: str, sender: str, topic: str) -> _Way:
         if self._remembered >= _TOPICS_REMEMBERED_MAX:
@@ -139,14 +152,16 @@ class Router:
         return way
 
     def _way(self, source: str, sender: str, topic: str) -> _Way:
-        names = self._names(source, sender, topic)
-        way = self._ways.get(names)
+        names, deaf = self._attached(source, sender, topic)
+        way = self._ways.get((names, deaf))
         if way is None:
-            way = self._ways[names] = _Way(tuple(self._targets[name] for name in names))
+            way = self._ways[names, deaf] = _Way(tuple(self._targets[name] for name in names), deaf)
         return way
 
     def _send_alike(self, way: _Way, source: str, messages: Sequence[Message], origin: Origin) -> None:
         targets = way.targets
+        if way.deaf:
+            self._count_refused(source, "not_subscribed", len(messages) * way.deaf)
         if len(targets) == 1:
             targets[0].send(messages, origin)
         elif targets:
@@ -155,7 +170,7 @@ class Router:
             for target in targets:
                 target.send(messages, shared)
         else:
-            self._refuse(source, messages, origin)
+            self._refuse(source, messages, origin, deaf=way.deaf)
 
     def _send_mixed(
         self, batch: Sequence[tuple[Message, _Way | None]], source: str, sender: str, origin: Origin
@@ -163,11 +178,14 @@ class Router:
         """One batch a target, each in the order of the whole."""
         batches: dict[Target, list[Message]] = {}
         votes: dict[int, int] = {}
-        refused: list[Message] = []
+        refused: dict[int, list[Message]] = {}
         for message, decided in batch:
-            targets = (decided or self._way(source, sender, message.topic)).targets
+            way = decided or self._way(source, sender, message.topic)
+            targets = way.targets
+            if way.deaf:
+                self._count_refused(source, "not_subscribed", way.deaf)
             if not targets:
-                refused.append(message)
+                refused.setdefault(way.deaf, []).append(message)
                 continue
             if message.qos:
                 votes[message.receipt] = len(targets)
@@ -177,11 +195,15 @@ class Router:
         towards = origin if one_each else _Shared(origin, votes)
         for target, messages in batches.items():
             target.send(messages, towards)
-        if refused:
-            self._refuse(source, refused, origin)
+        for deaf, lost in refused.items():
+            self._refuse(source, lost, origin, deaf=deaf)
 
-    def _refuse(self, source: str, messages: Sequence[Message], origin: Origin) -> None:
-        self._metrics.counter("messages_refused", source=source, reason="no_route").value += len(messages)
+    def _count_refused(self, source: str, reason: str, count: int) -> None:
+        self._metrics.counter("messages_refused", source=source, reason=reason).value += count
+
+    def _refuse(self, source: str, messages: Sequence[Message], origin: Origin, *, deaf: int) -> None:
+        if not deaf:  # else it is counted already
+            self._count_refused(source, "no_route", len(messages))
         if receipts := [message.receipt for message in messages if message.qos]:
             origin.settled(receipts, Outcome.REFUSED)
 
@@ -221,3 +243,12 @@ class _Shared:
 
 _WEIGHTS = (Outcome.REFUSED, Outcome.TAKEN, Outcome.CONGESTED)  # the lightest first
 _VOTE = 4
+
+
+def _takes(topic_filter: str, sender: str, topic: str) -> bool:
+    """topic_filter: with SENDER in it only for who has a name."""
+    if SENDER in topic_filter:
+        if not sender:
+            return False
+        topic_filter = topic_filter.replace(SENDER, sender)
+    return matches(topic_filter, topic)

@@ -1,7 +1,7 @@
 """What functions ask the gateway for beside publishing: device shadows, and calls of other functions.
 
 Who may: a shadow's action takes the grant to publish on its topic, `$aws/things/THING/shadow/ACTION` (with `name/NAME/`
-for a named one); another function is invoked by whoever names it in `to`.
+for a named one); another function is invoked by whoever names it in `invoke`.
 """
 
 from collections.abc import Callable, Coroutine
@@ -65,5 +65,5 @@ class Asks:
 
         invocation = Invocation("", request.payload, ended, context=request.context)
         if not grants.may_invoke(request.function) or not self._invoke(request.function, invocation):
-            message = f"{request.function[:64]!r} is no function that stands in its `to`"
+            message = f"{request.function[:64]!r} is no function that stands in its `invoke`"
             answer(Reply(request.id, ok=False, error="denied", message=message))

@@ -184,7 +184,7 @@ class Crew:
             timeout_s=settings.timeout_s,
             start_timeout_s=START_TIMEOUT_S,
             is_program=bool(settings.exec),
-            grants=Grants(settings.publish, settings.to),
+            grants=Grants(settings.publish, settings.invoke),
         )
         self.slots.append(slot)
         self._around.create_task(self._run(slot, version))

@@ -170,7 +170,7 @@ class Functions:
                 if function is not None:
                     self._change(function, settings)
                 elif (before := self._leaving_of(name)) is not None:  # two would write to one inbox: it waits for that
-                    self._router.attach(settings.target, before.pool.inbox.stream)
+                    self._attach(settings, before.pool.inbox.stream)
                 else:
                     self._add(settings).pool.start()
             except EdgeLoopError as error:
@@ -247,8 +247,11 @@ class Functions:
         if settings.requirements:
             pool.is_held, seen = True, ()  # until they are installed
         function = self._functions[settings.name] = _Function(settings, folder, seen, pool, _routes(config, settings))
-        self._router.attach(settings.target, stream)
+        self._attach(settings, stream)
         return function
+
+    def _attach(self, settings: FunctionSettings, stream: Stream) -> None:
+        self._router.attach(settings.target, stream, settings.subscribe)
 
     def _remove(self, name: str) -> None:
         function = self._functions.pop(name)
@@ -288,6 +291,7 @@ class Functions:
             function.versions[version.number] = Before(settings.target, settings.publish, function.routes)
         if function.settings == settings:
             return
+        self._attach(settings, function.pool.inbox.stream)
         function.pool.inbox.stream.change(inbox_settings(settings))
         function.pool.letters(self._letters(settings.dead_letter) if settings.dead_letter else None)
         function.settings = settings

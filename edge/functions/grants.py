@@ -1,4 +1,4 @@
-"""What a function may publish. Pure."""
+"""What a function may publish, and whom it may call. Pure."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -19,10 +19,10 @@ class Denial(Exception):
 
 
 class Grants:
-    """What one version of a function may. filters: its `publish`; to: its `to`."""
+    """What one version of a function may. filters: its `publish`; invoke: the functions that it may call."""
 
-    def __init__(self, filters: Sequence[str], to: Sequence[str] = ()) -> None:
-        self._filters, self._to = filters, to
+    def __init__(self, filters: Sequence[str], invoke: Sequence[str] = ()) -> None:
+        self._filters, self._invoke = filters, invoke
         self._known: dict[str, bool] = {}
 
     def check(self, topic: str, payload: bytes) -> None:
@@ -46,7 +46,7 @@ class Grants:
         self.check(topic, b"")
 
     def may_invoke(self, function: str) -> bool:
-        return f"function:{function}" in self._to
+        return function in self._invoke
 
 
 class Handled:

@@ -448,7 +448,7 @@ def test_requirements_are_installed_before_the_first_call(tmp_path: Path) -> Non
     lived(test, tmp_path, spawn, FUNCTION.format(name="a") + 'requirements = "r.txt"\n')
 
 
-def test_a_function_may_invoke_those_that_its_to_names_and_no_others(tmp_path: Path) -> None:
+def test_a_function_may_invoke_those_that_it_is_granted_and_no_others(tmp_path: Path) -> None:
     def script(child: FakeChild, call: Call) -> list[FromWorker] | FromWorker:
         if call.topic.startswith("a/"):
             return [
@@ -464,9 +464,7 @@ def test_a_function_may_invoke_those_that_its_to_names_and_no_others(tmp_path: P
 
     spawn = FakeSpawn(script)
     text = (
-        FUNCTION.format(name="a")
-        .replace('["broker"]\n', '["broker"]\n', 1)
-        .replace('to = ["broker"]', 'to = ["broker", "function:b"]')
+        FUNCTION.format(name="a").replace('to = ["broker"]', 'to = ["broker"]\ninvoke = ["b"]')
         + FUNCTION.format(name="b")
         + FUNCTION.format(name="c")
     ).replace('publish = ["out/#"]', 'publish = ["out/#", "$aws/things/g/shadow/get"]')
