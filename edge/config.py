@@ -71,6 +71,12 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     queue_bytes_max: Annotated[int, Meta(ge=0, le=2**34)] = 4 * 1024 * 1024
     message_bytes_max: Annotated[int, Meta(ge=128, le=268_435_455)] = 128 * 1024
 
+    @property
+    def aws_region(self) -> str:
+        """Where the host is an endpoint of AWS IoT Core; else empty."""
+        found = re.search(r"\.iot\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?$", self.host.lower())
+        return found[1] if found else ""
+
 
 class BoardSettings(_Section, frozen=True, kw_only=True):
     """One serial port and the board on it. clients: further client ids it may bring, `*` at the end for any tail."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.config import Config, load_config, parse_config
+from edge.config import Config, ConnectionSettings, load_config, parse_config
 from edge.errors import ConfigError
 
 GOOD = """\
@@ -49,6 +49,19 @@ to = ["boards"]
 
 def check(text: str) -> Config:
     return parse_config(text, "/etc/edgeloop/gateway.toml")
+
+
+@pytest.mark.parametrize(
+    ("host", "region"),
+    [
+        ("a1b2-ats.iot.eu-west-1.amazonaws.com", "eu-west-1"),
+        ("a1b2.ats.iot.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+        ("broker.example", ""),
+        ("a.iot.eu-west-1.amazonaws.com.example", ""),
+    ],
+)
+def test_an_endpoint_of_aws_tells_its_region(host: str, region: str) -> None:
+    assert ConnectionSettings(host=host).aws_region == region
 
 
 def test_a_whole_file_is_understood_with_paths_relative_to_it() -> None:

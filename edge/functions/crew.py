@@ -225,6 +225,8 @@ class Crew:
             secrets=dict(version.launch.secrets),
             paths=tuple(child.paths),
             network=settings.network,
+            group=self._around.group,
+            region=self._around.region,
         )
         slot.unsent.insert(0, slot.codec.write(configure))
         self.flush(slot)

@@ -106,9 +106,16 @@ class Functions:
         self._letters, self._changed, self._now, self._unix_time = letters, changed, now, unix_time
         self._group: asyncio.TaskGroup | None = None
         self._around = Surroundings(
-            config.gateway.name, make_spawn(self._create_task), self._create_task, router.route, self._ask, metrics, now
+            config.gateway.name,
+            make_spawn(self._create_task),
+            self._create_task,
+            router.route,
+            self._ask,
+            metrics,
+            now,
+            region=config.cloud.aws_region if config.cloud is not None else "",
         )
-        self._asks = Asks(config.gateway.name, shadows, self._create_task, self._invoke)
+        self._asks = Asks(config.gateway.name, shadows, self._create_task, self._invoke, self._forget)
         self._functions: dict[str, _Function] = {}
         self._leaving: list[_Function] = []
         self._stop = asyncio.Event()
@@ -211,14 +218,18 @@ class Functions:
             known = ", ".join(self._functions) or "none"
             raise InputRejected("no_such_function", f"{name!r}; there are {known}") from None
 
-    def _ask(self, grants: Grants, request: Shadow | Invoke, answer: Answer) -> None:
-        self._asks.ask(grants, request, answer)
+    def _ask(self, grants: Grants, request: Shadow | Invoke, answer: Answer, left_s: float) -> None:
+        self._asks.ask(grants, request, answer, left_s)
 
     def _invoke(self, name: str, invocation: Invocation) -> bool:
         function = self._functions.get(name)
         if function is not None:
             function.pool.invoke(invocation)
         return function is not None
+
+    def _forget(self, name: str, invocation: Invocation) -> None:
+        if (function := self._functions.get(name)) is not None:
+            function.pool.forget(invocation)
 
     # -- coming, changing, going
 

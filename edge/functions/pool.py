@@ -274,7 +274,7 @@ class Pool:
                 self._touch(slot)
                 self._answer(slot, one, *answered)
             elif isinstance(one, Shadow | Invoke):
-                self._around.ask(slot.grants, one, partial(self.reply, slot))
+                self._around.ask(slot.grants, one, partial(self.reply, slot), slot.left_s(one.call, now))
             elif isinstance(one, Tried):
                 self._attempts.tried(slot, one.what, one.detail)
             else:

@@ -73,7 +73,8 @@ class Configure(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
     """The first frame. file: a Python file, or a folder, absolute. handler: `function` or `module.function` of Lambda's
     style, empty for the decorators. site: the folder of its requirements, or empty. publish: the grants. secrets: name
     to the file that holds it. memory_bytes_max: 0 for none. paths, network: what it is granted, so that it can
-    tell what it tries beyond (`Tried`); paths with what each is granted for, none: it does not look."""
+    tell what it tries beyond (`Tried`); paths with what each is granted for, none: it does not look. group: an id of
+    the gateway in the form of a UUID; region: of AWS, empty where the cloud is none of its."""
 
     name: str
     thing: str
@@ -87,6 +88,8 @@ class Configure(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
     secrets: dict[str, str] = {}
     paths: tuple[tuple[str, str], ...] = ()
     network: bool = True
+    group: str = ""
+    region: str = ""
 
 
 class Call(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
