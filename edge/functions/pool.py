@@ -27,7 +27,7 @@ from edge.functions.invocation import Invocation
 from edge.functions.lines import Lines
 from edge.functions.outgoing import Outgoing
 from edge.functions.publishes import Publishes
-from edge.functions.sandbox import Ending
+from edge.functions.sandbox import Ending, Refused
 from edge.functions.slot import Slot, State
 from edge.functions.surroundings import Surroundings
 from edge.functions.turns import Turns
@@ -262,7 +262,7 @@ class Pool:
     # -- what workers say
 
     def received(self, slot: Slot, frames: list[FromWorker]) -> None:
-        now = self._now()
+        now, denied, tried = self._now(), self._figures.denied.value, 0
         for one in frames:
             if isinstance(one, Publish):
                 self._outgoing.publish(one, slot.in_flight.get(one.call), slot.grants, partial(self.reply, slot))
@@ -276,10 +276,13 @@ class Pool:
             elif isinstance(one, Shadow | Invoke):
                 self._around.ask(slot.grants, one, partial(self.reply, slot), slot.left_s(one.call, now))
             elif isinstance(one, Tried):
+                tried += 1
                 self._attempts.tried(slot, one.what, one.detail)
             else:
                 self._crew.break_off(slot, f"it sent {one.__class__.__name__} out of turn")
                 break
+        if asides := tried + self._figures.denied.value - denied:
+            self._crew.charge(slot, asides)
         self._publishes.flush()
         self._crew.look_at_leaving(slot)
         self.wake()
@@ -332,6 +335,9 @@ class Pool:
 
     def printed(self, slot: Slot, pipe: Pipe, data: bytes) -> None:
         self._lines.printed(slot, pipe, data, self._now())
+
+    def tried(self, slot: Slot, what: Refused, detail: str) -> None:
+        self._attempts.tried(slot, what, detail)
 
 
 def _retry(settings: FunctionSettings) -> Retry:

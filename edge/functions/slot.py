@@ -7,9 +7,11 @@ deadline counts but that of its stopping.
 """
 
 import math
+from collections import deque
 from enum import Enum
 from typing import Final
 
+from edge.functions.allowance import Allowance
 from edge.functions.calls import Job
 from edge.functions.child import Child
 from edge.functions.codec import codec
@@ -23,6 +25,9 @@ AHEAD_OF_MANY: Final = 1  # with others beside it: what waits for a slow call co
 _WEIGHT: Final = 0.1
 CONCURRENT_MAX: Final = 64
 GRACE_S: Final = 1.0  # beyond a deadline that the worker is to keep itself
+LAST_WORDS: Final = 3
+ASIDES_PER_S: Final = 1_000.0
+ASIDES_BURST: Final = 4_000.0
 
 
 class State(Enum):
@@ -56,6 +61,9 @@ class Slot:
         self.ready: Ready | None = None
         self.in_flight: dict[int, Job] = {}
         self.started_at = self.idle_since = now
+        self.asides = Allowance(now, per_s=ASIDES_PER_S, burst=ASIDES_BURST)
+        """Of what is neither an answer nor goes anywhere: kibibytes of a program's log on its stdout, denied requests,
+        attempts told. Each costs the gateway about 10 µs."""
         self.unsent: list[bytes] = []
         self.done = 0
         self.why = ""
@@ -63,6 +71,8 @@ class Slot:
         self.error = self.traceback = ""
         self.is_refused = False
         """It was not begun, for want of what is demanded."""
+        self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        """On its stderr: often why it ended."""
         self._timeout_s = timeout_s
         self._head_at = self._mean_s = 0.0
         self._ahead = AHEAD_FIRST

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edge.functions.child import READ_BYTES, Pipe, Process
-from edge.functions.sandbox import Ending
+from edge.functions.sandbox import Ending, Refused
 
 ENDING = Ending("exited", 0, "exit status 0")
 
@@ -45,6 +45,9 @@ class Ear:
 
     def printed(self, pipe: Pipe, data: bytes) -> None:
         self.printed_lines.append((pipe, data))
+
+    def tried(self, what: Refused, detail: str) -> None:
+        """Nothing is, here."""
 
     def ended(self, ending: Ending) -> None:
         self.endings.append(ending)
@@ -82,6 +85,30 @@ def test_what_the_socket_does_not_take_is_kept_and_goes_out_in_order() -> None:
             while more := await asyncio.get_running_loop().sock_recv(theirs, READ_BYTES):
                 got += more
             assert (got == data, process.unsent) == (True, 0)
+            contained.over.set()
+            await watching
+
+    run(test)
+
+
+def test_what_is_written_at_once_is_heard_in_pieces_so_that_others_have_their_turn() -> None:
+    async def test() -> None:
+        def received(data: bytes) -> None:
+            heard.append(len(data))
+
+        async def others() -> None:
+            while sum(heard) < 150_000:
+                turns.append(len(heard))
+                await asyncio.sleep(0)
+
+        heard: list[int] = []
+        turns: list[int] = []
+        with made(received) as (process, contained, _, theirs, _end):
+            watching = asyncio.create_task(process.watch())
+            theirs.sendall(bytes(150_000))
+            await others()
+            assert max(heard) <= READ_BYTES
+            assert set(range(len(heard))) <= set(turns)
             contained.over.set()
             await watching
 

@@ -77,6 +77,7 @@ if platform.machine() == "x86_64":  # there is none for other machines
         row = found[case]
         assert row["hog"] == ("memory" if case != ("user", False) else "exited")  # there it meets MemoryError
         assert 1 <= row["bomb"] <= 16
+        assert row["refused"] == ["network: make a socket of AF_INET"]
         assert (row["groups_left"], row["processes_left"]) == ([], 0)
 
     def test_a_folder_is_held_by_the_disk_where_it_keeps_quotas_and_watched_elsewhere(said: str) -> None:

@@ -86,3 +86,22 @@ def test_a_request_is_answered_on_its_response_topic_where_that_is_granted(tmp_p
         assert rig.count("answers_denied") == 1
 
     lived(test, tmp_path, spawn)
+
+
+def test_who_asks_for_what_is_denied_without_end_is_not_heard_for_a_while(tmp_path: Path) -> None:
+    topics = {b"granted": "out/x", b"denied": "secret/x"}
+
+    def script(child: FakeChild, call: Call) -> Said:
+        return [*(Publish(0, call.id, topics[call.payload], b"") for _ in range(5_000)), Done(call.id)]
+
+    spawn = FakeSpawn(script)
+
+    async def test(rig: Rig) -> None:
+        rig.send(b"granted")
+        await rig.done()
+        assert spawn.children[0].rests == []
+        rig.send(b"denied")
+        await rig.done()
+        assert spawn.children[0].rests
+
+    lived(test, tmp_path, spawn, max_attempts=1)

@@ -7,6 +7,8 @@ import json
 import os
 import pwd
 import signal
+import socket
+import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,11 +20,13 @@ from edge.functions.sandbox.child import Child
 from edge.functions.sandbox.groups import ControlGroups
 from edge.functions.sandbox.limits import containment
 from edge.functions.sandbox.quota import set_quota
+from edge.functions.sandbox.refusals import Refusals, Tell
 from edge.functions.sandbox.settings import NotHeld, Sandbox, SandboxError, number_of
 
 START_TIMEOUT_S: Final = 20.0
 _LAUNCHER: Final = str(Path(edge.functions.launch.__file__).with_name("__main__.py"))
 _EDGE: Final = str(Path(edge.functions.launch.__file__).parents[2])
+_DESCRIPTOR: Final = struct.Struct("i")
 _SYSTEM: Final = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime"),
@@ -44,10 +48,12 @@ async def spawn(
     output: int | None = None,
     errors: int | None = None,
     groups: ControlGroups | None = None,
+    refused: Tell | None = None,
 ) -> Child:
     """argv: the program by its absolute path, and its arguments. environment: all it gets beside PATH, HOME, TMPDIR,
     LANG. pass_fds: kept open under the same numbers. stdin, output, errors: file descriptors, None for nothing; errors
-    go where output goes unless given. The caller closes its own copies of all these.
+    go where output goes unless given. The caller closes its own copies of all these. refused: hears of system calls
+    that are refused, as far as the kernel tells (Linux 5.0), until `Child.wait()` returns.
 
     Somebody must await `Child.wait()` from now on: it watches what nothing else holds. Raises SandboxError; NotHeld
     before the program has begun."""
@@ -56,15 +62,15 @@ async def spawn(
     _prepare(sandbox, uid, gid)
     quota = _quota(sandbox, uid)
     group = groups.new(sandbox) if groups is not None else None
-    read_fd, write_fd = os.pipe()
-    wait_fd, go_fd = os.pipe() if sandbox.demand else (-1, -1)
+    ours, theirs = socket.socketpair()
     order: Order = {
         "argv": list(argv),
         "environment": _environment(sandbox, environment or {}),
         "folder": sandbox.folder,
         "keep": list(pass_fds),
-        "report": write_fd,
-        "go": wait_fd,
+        "report": theirs.fileno(),
+        "waits": bool(sandbox.demand),
+        "listens": refused is not None,
         "control_groups": group.joins() if group is not None else [],
         "holds": group.holds if group is not None else [],
         "uid": uid,
@@ -82,12 +88,12 @@ async def spawn(
     try:
         launcher = _launch(order, sandbox.niceness, stdin, output, errors)
     except OSError as error:
-        _close(read_fd, go_fd)
+        ours.close()
         if group is not None:
             group.remove()
         raise SandboxError(f"{sandbox.name}: the launcher: {error.strerror}") from None
     finally:
-        _close(write_fd, wait_fd)
+        theirs.close()
     child = Child(launcher, sandbox, group, uid if alone else 0, order["paths"])
 
     def judge(report: Report) -> None:
@@ -96,12 +102,12 @@ async def spawn(
         )
         if unmet := found.unmet(sandbox.demand):
             raise NotHeld(f"what it demands does not hold on this machine: {unmet}")
-        if go_fd >= 0:
-            os.write(go_fd, b"1")
+        if sandbox.demand:
+            ours.send(b"1")
 
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
-            await _report(read_fd, child, judge)
+            await _report(ours, child, refused, judge)
     except BaseException as error:
         child.kill()
         await child.wait()
@@ -109,15 +115,8 @@ async def spawn(
             raise SandboxError(f"{sandbox.name}: did not begin within {START_TIMEOUT_S:g} s") from None
         raise
     finally:
-        _close(read_fd, go_fd)
+        ours.close()
     return child
-
-
-def _close(*fds: int) -> None:
-    """-1: there is none."""
-    for fd in fds:
-        if fd >= 0:
-            os.close(fd)
 
 
 def _launch(order: Order, niceness: int, stdin: int | None, output: int | None, errors: int | None) -> int:
@@ -127,7 +126,7 @@ def _launch(order: Order, niceness: int, stdin: int | None, output: int | None, 
         with os.fdopen(memory_fd, "wb", closefd=False) as file:
             file.write(json.dumps(order).encode())
         os.lseek(memory_fd, 0, os.SEEK_SET)
-        kept = [order["report"], memory_fd, *order["keep"], *([order["go"]] if order["go"] >= 0 else [])]
+        kept = [order["report"], memory_fd, *order["keep"]]
         streams = [nothing if fd is None else fd for fd in (stdin, output, output if errors is None else errors)]
         return os.posix_spawn(
             sys.executable,
@@ -146,23 +145,25 @@ def _launch(order: Order, niceness: int, stdin: int | None, output: int | None, 
         os.close(nothing)
 
 
-async def _report(fd: int, child: Child, judge: Callable[[Report], None]) -> None:
-    """What the launcher says until the program begins, which closes the pipe. judge: raises where it must not."""
+async def _report(sock: socket.socket, child: Child, refused: Tell | None, judge: Callable[[Report], None]) -> None:
+    """What the launcher says until the program begins, which closes its end. judge: raises where it must not begin."""
     loop = asyncio.get_running_loop()
     judged = False
-    os.set_blocking(fd, False)
+    sock.setblocking(False)
     while True:
         ready = asyncio.Event()
-        loop.add_reader(fd, ready.set)
+        loop.add_reader(sock, ready.set)
         try:
             await ready.wait()
         finally:
-            loop.remove_reader(fd)
+            loop.remove_reader(sock)
         with contextlib.suppress(BlockingIOError):
-            more = os.read(fd, 65_536)
+            more, given = _received(sock)
+            if given >= 0 and refused is not None:
+                child.refusals = Refusals(given, refused)
             if not more:
                 break
-            for row in map(json.loads, more.splitlines()):  # each is written at once, and shorter than a pipe's
+            for row in map(json.loads, more.splitlines()):  # each is sent at once, and shorter than what is received
                 if "pid" in row:
                     child.moved(cast(int, row["pid"]))
                 elif "error" in row:
@@ -172,6 +173,13 @@ async def _report(fd: int, child: Child, judge: Callable[[Report], None]) -> Non
                     judged = True
     if not judged:
         raise SandboxError(f"{child.sandbox.name}: ended before it began, perhaps for want of memory")
+
+
+def _received(sock: socket.socket) -> tuple[bytes, int]:
+    """The descriptor that came with it, or -1."""
+    size = socket.CMSG_SPACE(_DESCRIPTOR.size)
+    data, ancillary, _, _ = sock.recvmsg(65_536, size, socket.MSG_CMSG_CLOEXEC)
+    return data, _DESCRIPTOR.unpack(ancillary[0][2])[0] if ancillary else -1
 
 
 def _identity(sandbox: Sandbox) -> tuple[int, int]:
