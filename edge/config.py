@@ -227,6 +227,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     rules_log: RulesSettings = RulesSettings()
 
     @property
+    def folder(self) -> str:
+        """The gateway file's."""
+        return str(Path(self.file).resolve().parent)
+
+    @property
     def all_streams(self) -> tuple[StreamSettings, ...]:
         """Those of the file, and the functions' dead-letter streams that it does not declare."""
         declared = {stream.name for stream in self.streams}

@@ -30,7 +30,7 @@ _EVERY: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 class FunctionSettings(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"sources": "from"}
 ):
-    """One function: a Python file or folder, or a program (`exec`), and what it may do.
+    """One function: a Python file or folder, or a program (`exec`: it and its arguments), and what it may do.
 
     handler: `module.function` or `function` as for AWS Lambda; empty: the decorators of `from edge import on, every`.
     subscribe, publish: the topics it may get and publish, whoever sends them or takes them; default none. from: who
@@ -110,15 +110,13 @@ def is_shadow(topic_filter: str) -> bool:
 
 
 def with_absolute_paths(functions: Sequence[FunctionSettings], base: Path) -> tuple[FunctionSettings, ...]:
-    """base: the gateway file's folder. Of `exec` the program is a path where it holds a slash."""
+    """base: the gateway file's folder. The words of `exec` stay as they are (`edge.functions.words`)."""
 
     def absolute(one: FunctionSettings) -> FunctionSettings:
         changed: dict[str, Any] = {name: str(base / getattr(one, name)) for name in _PATHS if getattr(one, name)}
         for name in ("read", "write"):
             changed[name] = tuple(str(base / path) for path in getattr(one, name))
         changed["secrets"] = {name: str(base / path) for name, path in one.secrets.items()}
-        if one.exec and "/" in one.exec[0]:
-            changed["exec"] = (str(base / one.exec[0]), *one.exec[1:])
         return msgspec.structs.replace(one, **changed)
 
     return tuple(absolute(one) for one in functions)

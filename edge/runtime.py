@@ -166,7 +166,7 @@ class Runtime:
     def _prepare(self, config: Config) -> Callable[[], None] | None:
         """In a thread: what to do so that the rules and functions of this file are at work."""
         read = read_rules(config)
-        check_files(config.file, config.functions)
+        check_files(config.file, config.functions, config.folder)
         if (read, config.functions, config.routes) == (self._read, self._live.functions, self._live.routes):
             return None
         compiled = [CompiledRule(rule) for rule in read]

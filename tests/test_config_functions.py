@@ -58,7 +58,7 @@ def test_a_function_is_understood_with_paths_relative_to_the_file() -> None:
     assert one.secrets == {"key": "/etc/edgeloop/secrets/key"}
     assert (one.subscribe, one.publish, one.network, one.dead_letter) == ((), (), False, "dead-letter")
     (program,) = check(changed(file="-", exec_='["./bin/count", "-v"]')).functions
-    assert program.exec == ("/etc/edgeloop/bin/count", "-v")
+    assert program.exec == ("./bin/count", "-v")
 
 
 def test_from_and_subscribe_make_the_routes_in_and_publish_and_to_those_out() -> None:

@@ -39,7 +39,7 @@ def invoke_alone(config: Config, name: str, topic: str, payload: bytes) -> dict[
     folder = tempfile.mkdtemp(prefix="edge-invoke-")
     try:
         os.chmod(folder, 0o711)  # noqa: S103 - its user goes through, and lists nothing
-        launch, digest = take_over(settings, f"{folder}/{name}")
+        launch, digest = take_over(settings, f"{folder}/{name}", config.folder)
         return asyncio.run(_invoke(config, Version(1, launch, digest), topic, payload))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

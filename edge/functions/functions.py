@@ -102,7 +102,7 @@ class Functions:
         unix_time: Callable[[], float] = time.time,
     ) -> None:
         self._config, self._router, self._metrics = config, router, metrics
-        self._is_behind, self._rules = is_behind, rules
+        self._is_behind, self._rules, self._base = is_behind, rules, config.folder
         self._letters, self._changed, self._now, self._unix_time = letters, changed, now, unix_time
         self._group: asyncio.TaskGroup | None = None
         self._around = Surroundings(
@@ -240,8 +240,8 @@ class Functions:
     def _add(self, settings: FunctionSettings) -> _Function:
         config = self._config
         folder = os.path.join(config.gateway.data_dir, FOLDER, settings.name)
-        seen = signature(settings)
-        launch, digest = take_over(settings, folder)
+        seen = signature(settings, self._base)
+        launch, digest = take_over(settings, folder, self._base)
         forget_others(folder, frozenset({digest}))
         stream = open_stream(
             inbox_settings(settings),
@@ -324,7 +324,7 @@ class Functions:
         for function in self._functions.values():
             if function.renewal is not None or not function.pool.is_started or self._now() < function.again_at:
                 continue
-            before, seen = function.looked, signature(function.settings)
+            before, seen = function.looked, signature(function.settings, self._base)
             function.looked = seen
             function.again_at = self._now() + min(len(seen) * LOOK_S_A_FILE, LOOK_S_MAX)
             # Code and the gateway file that are saved together go together: the file is looked at as often, and taken
@@ -336,7 +336,7 @@ class Functions:
     async def _renew(self, function: _Function, seen: Signature) -> None:
         settings, routes = function.settings, function.routes
         try:
-            launch, digest = await asyncio.to_thread(take_over, settings, function.folder)
+            launch, digest = await asyncio.to_thread(take_over, settings, function.folder, self._base)
             site = await self._around.spawn.install(settings, function.folder)
         except EdgeLoopError as error:
             if function.pool.problem != str(error):
