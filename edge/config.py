@@ -16,7 +16,8 @@ from msgspec import Meta
 from edge.config_functions import FunctionSettings, check_functions, function_routes, is_shadow, with_absolute_paths
 from edge.errors import ConfigError, InputRejected
 from edge.loops import Loop, Node, find_loop
-from edge.topics import check_filter, check_topic, overlap
+from edge.topic_bounds import AWS_BYTES_MAX, AWS_LEVELS_MAX, GENERAL, LEVELS_MAX, TopicBounds
+from edge.topics import TOPIC_BYTES_MAX, check_filter, check_topic, overlap
 
 DEFAULT_FILE = "/etc/edgeloop/gateway.toml"
 SENDER = "{board}"
@@ -45,6 +46,8 @@ class GatewaySettings(_Section, frozen=True, kw_only=True):
 class ConnectionSettings(_Section, frozen=True, kw_only=True):
     """One MQTT connection, to the cloud or to the local broker. An empty client_id means the gateway's name.
 
+    topic_levels_max, topic_bytes_max: of what is published; 0 is what AWS IoT Core takes (8 levels, 256 bytes) where
+    the host is its endpoint, else 128 levels and 65,535 bytes.
     backoff_s_max: how long after the return of its broker a try may come. Each wait is drawn anew between the least
     and the ceiling, so that gateways do not come back as one; a fleet of many thousands behind one broker sets more.
     """
@@ -70,12 +73,20 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     queue_messages_max: Annotated[int, Meta(ge=0, le=10_000_000)] = 10_000
     queue_bytes_max: Annotated[int, Meta(ge=0, le=2**34)] = 4 * 1024 * 1024
     message_bytes_max: Annotated[int, Meta(ge=128, le=268_435_455)] = 128 * 1024
+    topic_levels_max: Annotated[int, Meta(ge=0, le=TOPIC_BYTES_MAX)] = 0
+    topic_bytes_max: Annotated[int, Meta(ge=0, le=TOPIC_BYTES_MAX)] = 0
 
     @property
     def aws_region(self) -> str:
         """Where the host is an endpoint of AWS IoT Core; else empty."""
         found = re.search(r"\.iot\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?$", self.host.lower())
         return found[1] if found else ""
+
+    @property
+    def topic_bounds(self) -> TopicBounds:
+        is_aws = bool(self.aws_region)
+        levels, size = (AWS_LEVELS_MAX, AWS_BYTES_MAX) if is_aws else (LEVELS_MAX, TOPIC_BYTES_MAX)
+        return TopicBounds(self.topic_levels_max or levels, self.topic_bytes_max or size, is_aws)
 
 
 class BoardSettings(_Section, frozen=True, kw_only=True):
@@ -230,6 +241,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def folder(self) -> str:
         """The gateway file's."""
         return str(Path(self.file).resolve().parent)
+
+    @property
+    def connections(self) -> tuple[tuple[str, ConnectionSettings], ...]:
+        """Those that there are, with their sections."""
+        return tuple((name, one) for name, one in (("cloud", self.cloud), ("broker", self.broker)) if one is not None)
 
     @property
     def all_streams(self) -> tuple[StreamSettings, ...]:
@@ -429,9 +445,8 @@ def _check_whole(config: Config) -> None:
     if size > _SOCKET_PATH_BYTES_MAX:
         fix = f"Choose a data_dir at least {size - _SOCKET_PATH_BYTES_MAX} bytes shorter."
         raise ConfigError(file, "gateway.data_dir", "is too long for a socket's path", fix)
-    for section, settings in (("cloud", config.cloud), ("broker", config.broker)):
-        if settings is not None:
-            _check_connection(file, section, settings)
+    for section, settings in config.connections:
+        _check_connection(file, section, settings)
     _check_boards(config)
     if config.mqttsn.udp is not None:
         _check_predefined(file, "mqttsn.udp", config.mqttsn.udp.predefined)
@@ -455,6 +470,13 @@ def _check_connection(file: str, section: str, settings: ConnectionSettings) -> 
         raise ConfigError(file, f"{section}.protocol", 'is "3.1.1" with implementation "aws"', 'Use protocol = "5".')
     if settings.implementation == "aws" and not settings.tls:
         raise ConfigError(file, f"{section}.tls", 'is false with implementation "aws"', "Use the codec without TLS.")
+
+
+def _check_length(config: Config, field: str, topic: str, to: Sequence[str]) -> None:
+    """Of a topic that is published by connections among `to`, as far as it is known here."""
+    named = [GENERAL, *(one.topic_bounds for name, one in config.connections if name in to)]
+    if (wrong := next(filter(None, (bounds.wrong(topic) for bounds in named)), None)) is not None:
+        raise ConfigError(config.file, field, f"has {wrong[1]}", "Write a shorter one.")
 
 
 def _check_boards(config: Config) -> None:
@@ -521,6 +543,8 @@ def _check_streams(config: Config) -> None:
                 check_topic(stream.batch_topic)
             except InputRejected as error:
                 raise ConfigError(file, f"{field}.batch_topic", str(error), "Write an MQTT topic.") from None
+        if stream.format != "message":
+            _check_length(config, f"{field}.batch_topic", config.batch_topic(stream), (stream.export,))
 
 
 def _check_rules(config: Config) -> None:
@@ -538,6 +562,7 @@ def _check_rules(config: Config) -> None:
                     problem = f"{name!r} is nowhere in this file"
                     raise ConfigError(file, f"{field}.{what}", problem, _hint(name, sorted(known)))
         _check_heard(config, f"{field}.to", (rule.row_filter,), rule.to)
+        _check_length(config, f"{field}.topic", rule.row_filter, rule.to)
         if (rule.payload == "csv") is not bool(rule.columns):
             fix = 'Name the columns of payload = "csv", and only of that.'
             raise ConfigError(file, f"{field}.columns", "does not fit the payload", fix)

@@ -64,6 +64,26 @@ def test_an_endpoint_of_aws_tells_its_region(host: str, region: str) -> None:
     assert ConnectionSettings(host=host).aws_region == region
 
 
+AWS_CLOUD = GOOD.replace("cloud.example", "a1-ats.iot.eu-west-1.amazonaws.com")
+RULE = '[[rule]]\nname = "r"\nsql = "SELECT c FROM \'a\'"\nto = ["{to}"]\ntopic = "{topic}"\n'
+
+
+def test_a_rules_topic_that_its_broker_does_not_take_is_refused() -> None:
+    deep = "a/${b}/" + "/".join("cdefghi")
+    check(GOOD + RULE.format(to="cloud", topic=deep))
+    check(AWS_CLOUD + RULE.format(to="broker", topic=deep))
+    for text, problem in (
+        (AWS_CLOUD + RULE.format(to="cloud", topic=deep), "has 9 levels, at most 8"),
+        (GOOD + RULE.format(to="boards", topic="x" + "/x" * 128), "has 129 levels, at most 128"),
+    ):
+        with pytest.raises(ConfigError, match=problem) as caught:
+            check(text)
+        assert caught.value.field == "rule[1].topic"
+    with pytest.raises(ConfigError, match="has 257 bytes, at most 256") as caught:
+        check(f'{AWS_CLOUD}[[stream]]\nname = "s"\nformat = "cbor"\nbatch_topic = "{"x" * 257}"\n')
+    assert caught.value.field == "stream[1].batch_topic"
+
+
 def test_a_whole_file_is_understood_with_paths_relative_to_it() -> None:
     config = check(GOOD)
     assert config.cloud is not None

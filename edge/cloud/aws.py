@@ -24,6 +24,7 @@ from typing import Any
 from edge.cloud import failures
 from edge.cloud.connection import SUBSCRIBE_QOS, ConnectionState
 from edge.cloud.exchange import Exchange, OnExchange, call_later, loop_time
+from edge.cloud.fitting import Fitting
 from edge.cloud.held import HeldFilters
 from edge.cloud.reconnect import Reconnect
 from edge.cloud.refusals import HELD_S, Refusals
@@ -77,6 +78,7 @@ class AwsConnection(OnExchange):
         self._attempt: _Attempt | None = None
         self._ready = False
         self._refusals = Refusals(name, metrics, loop_time)
+        self._fitting = Fitting(name, settings.topic_bounds, metrics)
         self._careful = False
         self._window = settings.window  # less on a careful connection: see refusals.py
         self._oldest: Message | None = None
@@ -96,6 +98,7 @@ class AwsConnection(OnExchange):
             self._queue.abandon()
 
     def send(self, messages: Sequence[Message], origin: Origin) -> None:
+        messages = self._fitting.passing(messages, origin)
         if self._refusals.held:
             messages = self._refusals.passing(messages, origin)
         if self._ready and not self._queue.messages and not self._careful:

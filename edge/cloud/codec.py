@@ -17,6 +17,7 @@ import msgspec
 from edge.cloud import failures
 from edge.cloud.connection import SUBSCRIBE_QOS, ConnectionState
 from edge.cloud.exchange import Exchange, OnExchange, call_later, loop_time
+from edge.cloud.fitting import Fitting
 from edge.cloud.held import HeldFilters
 from edge.cloud.reconnect import Reconnect
 from edge.cloud.refusals import HELD_S, Refusals
@@ -90,6 +91,7 @@ class CodecConnection(OnExchange):
         self._link: _Link | None = None
         self._ready = False
         self._refusals = Refusals(name, metrics, loop_time)
+        self._fitting = Fitting(name, settings.topic_bounds, metrics)
         self._careful = False
         self._oldest: Message | None = None
 
@@ -106,6 +108,7 @@ class CodecConnection(OnExchange):
             self._queue.abandon()
 
     def send(self, messages: Sequence[Message], origin: Origin) -> None:
+        messages = self._fitting.passing(messages, origin)
         if self._refusals.held:
             messages = self._refusals.passing(messages, origin)
         if self._ready and not self._queue.messages:

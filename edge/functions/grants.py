@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from edge.errors import InputRejected
+from edge.topic_bounds import GENERAL
 from edge.topics import check_topic, matches
 
 PAYLOAD_BYTES_MAX: Final = 128 * 1024
@@ -33,6 +34,8 @@ class Grants:
                 check_topic(topic)
             except InputRejected as error:
                 raise Denial("invalid_topic", str(error)[:200]) from None
+            if (wrong := GENERAL.wrong(topic)) is not None:
+                raise Denial("invalid_topic", f"{topic[:200]!r} has {wrong[1]}")
             if len(self._known) >= TOPICS_REMEMBERED_MAX:
                 self._known.clear()
             allowed = self._known[topic] = any(matches(one, topic) for one in self._filters)

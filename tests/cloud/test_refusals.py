@@ -302,6 +302,35 @@ def test_a_real_mosquitto_that_denies_a_topic_is_lost_once_and_the_rest_arrives(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("implementation", ["codec", "aws"])
+def test_topics_that_a_broker_would_hang_up_on_for_their_length_never_reach_it(
+    implementation: str, cloud_broker: Mosquitto, thing_credential: Credential, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        metrics, ledger = Metrics(), Ledger()
+        settings = settings_of(thing_credential, port=cloud_broker.tls_port)
+        connection: Connection
+        connection = (AwsConnection if implementation == "aws" else CodecConnection)(settings, metrics)
+        async with running(connection):
+            await worlds.until(lambda: connection.state.connected)
+            for number in range(1, 200, 2):
+                deep = f"dt/gateway-1/{number}" + "/x" * 297
+                batch = [Message(deep, b"", qos=1, receipt=number), Message(deep, b"")]
+                connection.send([*batch, Message("dt/gateway-1/x", b"", qos=1, receipt=number + 1)], ledger)
+                await asyncio.sleep(0)
+            await worlds.until(lambda: len(ledger.outcomes) == 200)
+            assert ledger.receipts(Outcome.REFUSED) == list(range(1, 200, 2))
+            counted = metrics.snapshot()
+            assert counted['connection_messages_refused{connection="cloud",reason="topic_levels"}'] == 100
+            assert counted['connection_messages_dropped{connection="cloud",reason="topic_levels"}'] == 100
+            assert counted['connection_opens{connection="cloud"}'] == 1
+
+    with caplog.at_level(logging.INFO, "edge.cloud"):
+        asyncio.run(main())
+    (told,) = [record.__dict__["fields"] for record in caplog.records if record.getMessage() == "topic_refused"]
+    assert told["problem"] == "300 levels, at most 128"
+
+
 def test_the_sdks_connection_gives_up_what_the_broker_hangs_up_on_and_sends_the_rest(
     server_credential: Credential, thing_credential: Credential
 ) -> None:

@@ -111,6 +111,14 @@ def test_the_schedule_of_the_gateway_file_stands_alone() -> None:
 # -- Grants
 
 
+def test_a_topic_that_a_broker_would_hang_up_on_is_denied_with_its_bound() -> None:
+    grants = Grants(("out/#",))
+    grants.may_publish("out" + "/x" * 127)
+    with pytest.raises(Denial, match="has 129 levels, at most 128") as denied:
+        grants.may_publish("out" + "/x" * 128)
+    assert denied.value.reason == "invalid_topic"
+
+
 def test_only_what_is_granted_may_be_published() -> None:
     grants = Grants(("out/+", "all/#"))
     for topic in ("out/x", "all", "all/x/y"):
