@@ -217,10 +217,10 @@ class _Shared:
     votes: how many targets each receipt has.
     """
 
-    __slots__ = ("_open", "_origin")
+    __slots__ = ("_open", "origin")
 
     def __init__(self, origin: Origin, votes: Mapping[int, int]) -> None:
-        self._origin = origin
+        self.origin = origin
         self._open = {receipt: count * _VOTE for receipt, count in votes.items()}  # and in it the heaviest so far
 
     def settled(self, receipts: Sequence[int], outcome: Outcome) -> None:
@@ -241,7 +241,7 @@ class _Shared:
                 opened[receipt] = vote - _VOTE
         for final, settled in zip(_WEIGHTS, done, strict=True):
             if settled:
-                self._origin.settled(settled, final)
+                self.origin.settled(settled, final)
 
 
 _WEIGHTS = (Outcome.REFUSED, Outcome.TAKEN, Outcome.CONGESTED)  # the lightest first

@@ -81,7 +81,7 @@ class AwsConnection(OnExchange):
         self._fitting = Fitting(name, settings.topic_bounds, metrics)
         self._careful = False
         self._window = settings.window  # less on a careful connection: see refusals.py
-        self._oldest: Message | None = None
+        self._oldest: tuple[Message, Origin] | None = None
         self._bootstrap: Any = None
 
     @property
@@ -99,7 +99,7 @@ class AwsConnection(OnExchange):
 
     def send(self, messages: Sequence[Message], origin: Origin) -> None:
         messages = self._fitting.passing(messages, origin)
-        if self._refusals.held:
+        if self._refusals.is_holding:
             messages = self._refusals.passing(messages, origin)
         if self._ready and not self._queue.messages and not self._careful:
             room = max(self._window - len(self._in_flight), 0)
@@ -129,19 +129,20 @@ class AwsConnection(OnExchange):
             attempt.over = True
             self._inbox.lost()
             self._handles.clear()
-            self._oldest = next((message for message, _ in self._in_flight.values() if message.qos), None)
+            self._oldest = next((entry for entry in self._in_flight.values() if entry[0].qos), None)
             self._take_back()
 
     def _ended(self, failure: ConnectionFailed) -> None:
         """A connection that had opened is over: take out of the way what the broker ended it for."""
         oldest, self._oldest = self._oldest, None
-        given_up = self._refusals.ended(failure, oldest)
-        if given_up or self._refusals.held:
+        message, origin = oldest or (None, None)
+        given_up = self._refusals.ended(failure, message, origin)
+        if given_up or self._refusals.is_holding:
             unwanted = self._queue.take_out(
-                lambda message: self._refusals.holds(message) or (given_up and message is oldest)
+                lambda one, whose: self._refusals.holds(one, whose) or (given_up and one is message)
             )
-            for messages, origin in unwanted:
-                self._refusals.settle(messages, origin)
+            for messages, whose in unwanted:
+                self._refusals.settle(messages, whose)
 
     def _try_alone(self, attempt: "_Attempt") -> None:
         """The broker stayed while nothing was published: now the message under suspicion."""

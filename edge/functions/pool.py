@@ -57,6 +57,7 @@ class Pool:
         self._publishes = publishes = Publishes(
             lambda messages, origin: route(source, "", messages, origin), self._endings.settled, self._now, wake
         )
+        publishes.source = source
         self._touched: dict[Slot, None] = {}
         self._feed = Feed(
             settings,
