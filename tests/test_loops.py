@@ -58,7 +58,7 @@ def reached(nodes: Sequence[Node], routes: Routes, node: Node) -> Iterator[str]:
         yield from (one.name for one in nodes if sources & set(one.sources) and takes(one, topic))
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(NODES, ROUTES)
 def test_a_loop_is_found_where_some_message_comes_round_and_nowhere_else(nodes: Sequence[Node], routes: Routes) -> None:
     feeds = {node.name: set(reached(nodes, routes, node)) for node in nodes}
