@@ -2,7 +2,7 @@
 
 Invariants:
 - A message goes only where a route from its source takes its topic; with none it is refused and counted. Of those ends
-  one that has subscriptions gets only what they take; what else routes give it is refused and counted.
+  one may refuse topics; that is counted as well, with its reason.
 - Every QoS 1 or 2 message of a batch is settled exactly once towards its origin, however many targets it has.
 - Messages of one source reach each target in the order in which they came.
 """
@@ -17,16 +17,18 @@ from edge.topics import covers, matches
 _TOPICS_REMEMBERED_MAX = 4096
 
 Tap = Callable[[str, Sequence[Message]], None]
+Refuses = Callable[[str, str], str]
+"""Of a sender and a topic: a word for why a target does not take it; empty where it does."""
 
 
 class _Way:
     """All the targets of one set of messages; one object a set, so that identity tells whether two are alike.
 
-    deaf: how many more routes name that do not take the topic."""
+    deaf: of the others that routes name, why each does not take the topic."""
 
     __slots__ = ("deaf", "targets")
 
-    def __init__(self, targets: tuple[Target, ...], deaf: int) -> None:
+    def __init__(self, targets: tuple[Target, ...], deaf: tuple[str, ...]) -> None:
         self.targets, self.deaf = targets, deaf
 
 
@@ -36,21 +38,21 @@ class Router:
     def __init__(self, routes: Sequence[RouteSettings], metrics: Metrics) -> None:
         self._routes = tuple(routes)
         self._targets: dict[str, Target] = {}
-        self._subscribed: dict[str, tuple[str, ...]] = {}
-        self._ways: dict[tuple[tuple[str, ...], int], _Way] = {}
+        self._refuses: dict[str, Refuses] = {}
+        self._ways: dict[tuple[tuple[str, ...], tuple[str, ...]], _Way] = {}
         self._known: dict[tuple[str, str], dict[str, _Way]] = {}
         self._remembered = 0
         self._metrics = metrics
         self._routed = metrics.counter("messages_routed")
         self._taps: list[Tap] = []
 
-    def attach(self, name: str, target: Target, subscribed: Sequence[str] | None = None) -> None:
-        """name: as routes write it in `to`: `cloud`, `broker`, `boards`, `board:NAME`, `udp`. subscribed: the filters
-        of what it may get; None: whatever routes give it."""
+    def attach(self, name: str, target: Target, refuses: Refuses | None = None) -> None:
+        """name: as routes write it in `to`: `cloud`, `broker`, `boards`, `board:NAME`, `udp`. refuses: what it never
+        takes; asked once for each topic. None: it takes whatever routes give it."""
         self._targets[name] = target
-        self._subscribed.pop(name, None)
-        if subscribed is not None:
-            self._subscribed[name] = tuple(subscribed)
+        self._refuses.pop(name, None)
+        if refuses is not None:
+            self._refuses[name] = refuses
         self._forget()
 
     def detach(self, name: str) -> None:
@@ -121,7 +123,7 @@ class Router:
         for route in self._routes:
             if route.source != source and not (route.source == "boards" and source.startswith("board:")):
                 continue
-            if _takes(route.topic, sender, topic):
+            if takes(route.topic, sender, topic):
                 named.update(dict.fromkeys(route.to))
         if "boards" in named:
             named = {name: None for name in named if not name.startswith("board:")}
@@ -130,15 +132,14 @@ class Router:
     def _names(self, source: str, sender: str, topic: str) -> tuple[str, ...]:
         return self._attached(source, sender, topic)[0]
 
-    def _attached(self, source: str, sender: str, topic: str) -> tuple[tuple[str, ...], int]:
-        """(those that take it, how many more do not subscribe to it)."""
-        there = [name for name in self.named(source, sender, topic) if name in self._targets]
-        names = tuple(name for name in there if self._hears(name, sender, topic))
-        return names, len(there) - len(names)
-
-    def _hears(self, name: str, sender: str, topic: str) -> bool:
-        filters = self._subscribed.get(name)
-        return filters is None or any(_takes(one, sender, topic) for one in filters)
+    def _attached(self, source: str, sender: str, topic: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(those that take it, why each of the others does not)."""
+        why = {
+            name: refuses(sender, topic) if (refuses := self._refuses.get(name)) is not None else ""
+            for name in self.named(source, sender, topic)
+            if name in self._targets
+        }
+        return tuple(name for name in why if not why[name]), tuple(reason for reason in why.values() if reason)
 
     def _decide(self, known: dict[str, _Way], source: str, sender: str, topic: str) -> _Way:
         if self._remembered >= _TOPICS_REMEMBERED_MAX:
@@ -160,8 +161,8 @@ class Router:
 
     def _send_alike(self, way: _Way, source: str, messages: Sequence[Message], origin: Origin) -> None:
         targets = way.targets
-        if way.deaf:
-            self._count_refused(source, "not_subscribed", len(messages) * way.deaf)
+        for reason in way.deaf:
+            self._count_refused(source, reason, len(messages))
         if len(targets) == 1:
             targets[0].send(messages, origin)
         elif targets:
@@ -170,7 +171,7 @@ class Router:
             for target in targets:
                 target.send(messages, shared)
         else:
-            self._refuse(source, messages, origin, deaf=way.deaf)
+            self._refuse(source, messages, origin, counted=bool(way.deaf))
 
     def _send_mixed(
         self, batch: Sequence[tuple[Message, _Way | None]], source: str, sender: str, origin: Origin
@@ -178,14 +179,14 @@ class Router:
         """One batch a target, each in the order of the whole."""
         batches: dict[Target, list[Message]] = {}
         votes: dict[int, int] = {}
-        refused: dict[int, list[Message]] = {}
+        refused: dict[bool, list[Message]] = {}
         for message, decided in batch:
             way = decided or self._way(source, sender, message.topic)
             targets = way.targets
-            if way.deaf:
-                self._count_refused(source, "not_subscribed", way.deaf)
+            for reason in way.deaf:
+                self._count_refused(source, reason, 1)
             if not targets:
-                refused.setdefault(way.deaf, []).append(message)
+                refused.setdefault(bool(way.deaf), []).append(message)
                 continue
             if message.qos:
                 votes[message.receipt] = len(targets)
@@ -195,14 +196,14 @@ class Router:
         towards = origin if one_each else _Shared(origin, votes)
         for target, messages in batches.items():
             target.send(messages, towards)
-        for deaf, lost in refused.items():
-            self._refuse(source, lost, origin, deaf=deaf)
+        for counted, lost in refused.items():
+            self._refuse(source, lost, origin, counted=counted)
 
     def _count_refused(self, source: str, reason: str, count: int) -> None:
         self._metrics.counter("messages_refused", source=source, reason=reason).value += count
 
-    def _refuse(self, source: str, messages: Sequence[Message], origin: Origin, *, deaf: int) -> None:
-        if not deaf:  # else it is counted already
+    def _refuse(self, source: str, messages: Sequence[Message], origin: Origin, *, counted: bool) -> None:
+        if not counted:
             self._count_refused(source, "no_route", len(messages))
         if receipts := [message.receipt for message in messages if message.qos]:
             origin.settled(receipts, Outcome.REFUSED)
@@ -248,7 +249,7 @@ _WEIGHTS = (Outcome.REFUSED, Outcome.TAKEN, Outcome.CONGESTED)  # the lightest f
 _VOTE = 4
 
 
-def _takes(topic_filter: str, sender: str, topic: str) -> bool:
+def takes(topic_filter: str, sender: str, topic: str) -> bool:
     """topic_filter: with SENDER in it only for who has a name."""
     if SENDER in topic_filter:
         if not sender:

@@ -34,5 +34,10 @@ class TopicBounds(msgspec.Struct, frozen=True):
             return "topic_bytes", f"{size} bytes, at most {bytes_max}"
         return None
 
+    def refuses(self, sender: str, topic: str) -> str:
+        """As the router asks who does not take whatever it is given."""
+        wrong = self.wrong(topic)
+        return wrong[0] if wrong is not None else ""
+
 
 GENERAL: Final = TopicBounds()

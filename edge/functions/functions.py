@@ -42,7 +42,7 @@ from edge.outbox.lanes import Lanes
 from edge.outbox.opening import open_stream
 from edge.outbox.report import CURSOR, backlog
 from edge.outbox.stream import Stream
-from edge.router import Router
+from edge.router import Router, takes
 
 FOLDER: Final = "functions"
 INBOX: Final = "inbox"
@@ -262,7 +262,10 @@ class Functions:
         return function
 
     def _attach(self, settings: FunctionSettings, stream: Stream) -> None:
-        self._router.attach(settings.target, stream, settings.subscribe)
+        def refuses(sender: str, topic: str) -> str:
+            return "" if any(takes(one, sender, topic) for one in settings.subscribe) else "not_subscribed"
+
+        self._router.attach(settings.target, stream, refuses)
 
     def _remove(self, name: str) -> None:
         function = self._functions.pop(name)
