@@ -118,6 +118,7 @@ class Device:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        self._client.on_message = None  # which knows us: the client closes the last of its sockets as it goes
 
 
 def until(condition: object, seconds: float = 15) -> bool:
