@@ -18,7 +18,7 @@ from edge.functions.grants import Denial, Grants
 from edge.functions.invocation import Invocation
 from edge.functions.output import Output
 from edge.functions.processes import Processes
-from edge.functions.sandbox import Ending
+from edge.functions.sandbox import Ending, Refused
 from edge.functions.slot import Slot
 from edge.functions.surroundings import Answer, Surroundings
 from edge.functions.versions import take_over
@@ -133,6 +133,9 @@ class _OneCall:
         now = self._around.now()
         for line in self._outputs.setdefault(pipe, Output(now)).feed(data, now):
             self._invocation.printed(line)
+
+    def tried(self, slot: Slot, what: Refused, detail: str) -> None:
+        """It is refused here as well; there is no status to show it."""
 
     def lost(self, slot: Slot, ending: Ending) -> None:
         for output in self._outputs.values():

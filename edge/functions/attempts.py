@@ -1,6 +1,7 @@
 """What a function tried and is not granted, and the limits it reached: counted, told, shown.
 
-A worker says itself what it tried (`watching`), so its word is not proof; what refused it is the sandbox."""
+The kernel tells what it refused (`sandbox.refusals`), whatever code asked. Of the rest, of files above all, a worker
+says itself what its Python code tried (`watching`): its word is not proof."""
 
 import logging
 from collections import deque

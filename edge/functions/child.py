@@ -14,7 +14,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from edge.config_functions import FunctionSettings
-from edge.functions.sandbox import Ending
+from edge.functions.sandbox import Ending, Refused
 
 READ_BYTES: Final = 256 * 1024
 OUTPUT_READ_BYTES: Final = 64 * 1024
@@ -40,6 +40,9 @@ class Listener(Protocol):
 
     def received(self, data: bytes) -> None: ...
     def printed(self, pipe: Pipe, data: bytes) -> None: ...
+    def tried(self, what: Refused, detail: str) -> None:
+        """The kernel refused it, and said so."""
+
     def ended(self, ending: Ending) -> None: ...
 
 
@@ -55,6 +58,10 @@ class Child(Protocol):
         """What it is granted of the files, and for what each."""
 
     @property
+    def sockets_told(self) -> bool:
+        """Whether its listener hears from the kernel of sockets that it is refused."""
+
+    @property
     def reached(self) -> Mapping[str, str]:
         """Limits that it came up against and that did not end it, in words; also when it has ended."""
 
@@ -68,6 +75,9 @@ class Child(Protocol):
         """Read no more of it, for now."""
 
     def resume(self) -> None: ...
+    def rest(self, seconds: float) -> None:
+        """Read no more of it for so long, paused or not."""
+
     def kill(self) -> None:
         """The whole tree, at once; `ended` follows."""
 
@@ -111,12 +121,13 @@ class Process:
         *,
         contained_by: Sequence[str] = (),
         paths: Sequence[tuple[str, str]] = (),
+        sockets_told: bool = False,
     ) -> None:
         self._contained, self._socket, self._listener = contained, sock, listener
-        self.contained_by, self.paths = contained_by, paths
+        self.contained_by, self.paths, self.sockets_told = contained_by, paths, sockets_told
         self._loop = asyncio.get_running_loop()
         self._unsent = b""
-        self._ended = self._paused = self._finishing = False
+        self._ended = self._at_end = self._paused = self._resting = self._finishing = False
         self._outputs = dict(outputs)
         self._reads = dict.fromkeys(self._outputs, (OUTPUT_READS_BURST, self._loop.time()))
         sock.setblocking(False)
@@ -156,13 +167,27 @@ class Process:
                 self._socket.shutdown(socket.SHUT_WR)
 
     def pause(self) -> None:
-        if not self._paused and not self._ended:
+        if not self._ended:
             self._paused = True
             self._loop.remove_reader(self._socket)
 
     def resume(self) -> None:
-        if self._paused and not self._ended:
+        if self._paused:
             self._paused = False
+            self._read_again()
+
+    def rest(self, seconds: float) -> None:
+        if not self._resting and not self._ended:
+            self._resting = True
+            self._loop.remove_reader(self._socket)
+            self._loop.call_later(seconds, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._read_again()
+
+    def _read_again(self) -> None:
+        if not self._paused and not self._resting and not self._ended and not self._at_end:
             self._loop.add_reader(self._socket, self._readable)
 
     def kill(self) -> None:
@@ -201,7 +226,7 @@ class Process:
             self._listener.received(data)
         else:
             self._loop.remove_reader(self._socket)
-            self._paused = True
+            self._at_end = True
 
     def _printed(self, fd: int) -> None:
         try:

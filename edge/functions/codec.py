@@ -15,8 +15,8 @@ class Codec(Protocol):
     def feed(self, data: bytes) -> list[FromWorker]:
         """Raises InputRejected; then it is of no more use."""
 
-    def take_text(self) -> list[str]:
-        """What it printed between."""
+    def take_text(self) -> bytes:
+        """What it printed between, whole lines."""
 
 
 class Frames:
@@ -26,8 +26,8 @@ class Frames:
         self.feed = from_worker().feed
         self.write = frame
 
-    def take_text(self) -> list[str]:
-        return []
+    def take_text(self) -> bytes:
+        return b""
 
 
 def codec(*, is_program: bool) -> Codec:

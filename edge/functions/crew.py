@@ -17,7 +17,7 @@ from edge.errors import EdgeLoopError, InputRejected
 from edge.functions.backoff import Backoff
 from edge.functions.child import Child, Launch, Pipe
 from edge.functions.grants import Grants
-from edge.functions.sandbox import Ending
+from edge.functions.sandbox import Ending, Refused
 from edge.functions.slot import Slot, State
 from edge.functions.surroundings import Surroundings
 from edge.functions.wire import Configure, FromWorker, Ready, StartFailed, Stop, ToWorker
@@ -25,6 +25,7 @@ from edge.logs import log_event
 
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 5.0
+LAST_WORDS_CHARACTERS_MAX: Final = 400
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +49,9 @@ class Team(Protocol):
         """All but `Ready` and `StartFailed`."""
 
     def printed(self, slot: Slot, pipe: Pipe, data: bytes) -> None: ...
+    def tried(self, slot: Slot, what: Refused, detail: str) -> None:
+        """Something that the kernel refused it."""
+
     def lost(self, slot: Slot, ending: Ending) -> None:
         """It has ended; its calls are still in the slot."""
 
@@ -152,6 +156,12 @@ class Crew:
             data, slot.unsent = b"".join(slot.unsent), []
             slot.child.write(data)
 
+    def charge(self, slot: Slot, units: float) -> None:
+        """For what it says beside its work. Who says too much is not heard for a while, nor are its answers."""
+        wait_s = slot.asides.spend(units, self._now())
+        if wait_s and slot.child is not None:
+            slot.child.rest(wait_s)
+
     def break_off(self, slot: Slot, why: str) -> None:
         """It did what no worker does."""
         self._end(slot, why)
@@ -220,6 +230,7 @@ class Crew:
             secrets=dict(version.launch.secrets),
             paths=tuple(child.paths),
             network=settings.network,
+            sockets_told=child.sockets_told,
         )
         slot.unsent.insert(0, slot.codec.write(configure))
         self.flush(slot)
@@ -233,8 +244,9 @@ class Crew:
             self._end(slot, f"it sent what is none of the protocol: {error}")
             return
         finally:
-            for line in slot.codec.take_text():
-                self._team.printed(slot, "stdout", f"{line}\n".encode())
+            if text := slot.codec.take_text():
+                self._team.printed(slot, "stdout", text)
+                self.charge(slot, len(text) / 1024)
         others: list[FromWorker] = []
         for one in frames:
             if isinstance(one, Ready):
@@ -274,6 +286,7 @@ class Crew:
         never_ready = slot.ready is None
         slot.state = State.ENDED
         self.slots.remove(slot)
+        ending = _with_last_words(slot, ending)
         if not was_leaving:
             now = self._now()
             problem = slot.error or slot.why or ending.detail
@@ -319,6 +332,14 @@ class Crew:
             slot.child.kill()
 
 
+def _with_last_words(slot: Slot, ending: Ending) -> Ending:
+    """A program that ends by itself has no other way to say why."""
+    words = " | ".join(line.strip() for line in slot.last_words if line.strip())[:LAST_WORDS_CHARACTERS_MAX]
+    if not slot.is_program or not words or ending.reason not in {"exited", "signal"}:
+        return ending
+    return msgspec.structs.replace(ending, detail=f"{ending.detail}; last on its stderr: {words}")
+
+
 class _Ear:
     """A child's listener: says whose it is."""
 
@@ -333,6 +354,9 @@ class _Ear:
 
     def printed(self, pipe: Pipe, data: bytes) -> None:
         self._crew._team.printed(self._slot, pipe, data)
+
+    def tried(self, what: Refused, detail: str) -> None:
+        self._crew._team.tried(self._slot, what, detail)
 
     def ended(self, ending: Ending) -> None:
         self._crew.ended(self._slot, ending)

@@ -39,6 +39,8 @@ class Lines:
             self._tell_dropped(output)
 
     def _tell(self, slot: Slot, pipe: Pipe, lines: list[str]) -> None:
+        if pipe == "stderr":
+            slot.last_words.extend(lines)
         for line in lines:
             self._figures.lines.value += 1
             log_event(_log, "function_logged", function=self._function, pipe=pipe, line=line)

@@ -31,7 +31,6 @@ of lines. Anything else ends the program, with the reason in the log. The variab
 the function and the gateway; EDGE_SECRET_NAME is the file that holds the secret NAME.
 """
 
-from collections import deque
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -40,9 +39,8 @@ from edge.errors import InputRejected
 from edge.functions import wire
 
 LINE_BYTES_MAX: Final = wire.FRAME_BYTES_MAX
-_LOG_LINES_MAX: Final = 1_000
-_LOG_LINE_BYTES_MAX: Final = 4_096
 _NOTHING: Final = msgspec.Raw()
+_BRACE: Final = ord("{")
 
 Ref = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 
@@ -83,7 +81,7 @@ class Lines:
         self.error: InputRejected | None = None
         self._held = bytearray()
         self._searched = 0
-        self._log: deque[str] = deque(maxlen=_LOG_LINES_MAX)
+        self._text = bytearray()
         self._last = 0
         self._calls: dict[int, int] = {}
         self._ready: list[wire.FromWorker] = []
@@ -116,11 +114,15 @@ class Lines:
         held += data
         at = 0
         try:
-            while (end := held.find(b"\n", max(at, self._searched))) >= 0:
-                if end - at > LINE_BYTES_MAX:
+            while at < len(held):
+                end = self._end(at)
+                if end <= at or end - at - 1 > LINE_BYTES_MAX:
                     break
-                self._line(bytes(held[at:end]), found)
-                at = end + 1
+                if held[at] == _BRACE:
+                    self._line(bytes(held[at : end - 1]), found)
+                else:
+                    self._text += held[at:end]
+                at = end
             if len(held) - at > LINE_BYTES_MAX:
                 raise InputRejected("line_too_long", f"more than {LINE_BYTES_MAX} bytes without an end")
         except InputRejected as rejected:
@@ -133,11 +135,23 @@ class Lines:
         self._searched = len(held)
         return found
 
-    def take_text(self) -> list[str]:
-        """Lines of its stdout that are its log, the last thousand since the last time."""
-        text = list(self._log)
-        self._log.clear()
+    def take_text(self) -> bytes:
+        """Lines of its stdout that are its log, since the last time: no more than was fed."""
+        text = bytes(self._text)
+        self._text.clear()
         return text
+
+    def _end(self, at: int) -> int:
+        """Where the line at `at` ends, or the lines if they are its log: endless ones cost next to nothing. 0: it has
+        no end yet."""
+        held = self._held
+        end = held.find(b"\n", max(at, self._searched)) + 1
+        if held[at] != _BRACE and 0 < end - at <= LINE_BYTES_MAX:
+            message = held.find(b"\n{", end - 1) + 1
+            last = message or held.rfind(b"\n", end - 1) + 1
+            if last - at <= LINE_BYTES_MAX:  # so none of them is longer
+                end = last
+        return end
 
     def _call(self, call: wire.Call) -> dict[str, Any]:
         self._last += 1
@@ -155,10 +169,6 @@ class Lines:
         return line
 
     def _line(self, line: bytes, found: list[wire.FromWorker]) -> None:
-        if not line.startswith(b"{"):
-            if line.strip():
-                self._log.append(line[:_LOG_LINE_BYTES_MAX].decode(errors="backslashreplace"))
-            return
         try:
             found.append(self._said(_decode(line)))
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:

@@ -32,7 +32,7 @@ from edge.functions.invocation import Invocation
 from edge.functions.lines import Lines, tell_failure
 from edge.functions.outgoing import Outgoing
 from edge.functions.publishes import Publishes
-from edge.functions.sandbox import Ending
+from edge.functions.sandbox import Ending, Refused
 from edge.functions.schedules import Schedules
 from edge.functions.slot import Slot, State
 from edge.functions.surroundings import Surroundings
@@ -412,7 +412,7 @@ class Pool:
     # -- what workers say
 
     def received(self, slot: Slot, frames: list[FromWorker]) -> None:
-        now = self._now()
+        now, denied, tried = self._now(), self._figures.denied.value, 0
         for one in frames:
             if isinstance(one, Publish):
                 self._outgoing.publish(one, slot.in_flight.get(one.call), slot.grants, partial(self.reply, slot))
@@ -426,10 +426,13 @@ class Pool:
             elif isinstance(one, Shadow | Invoke):
                 self._around.ask(slot.grants, one, partial(self.reply, slot))
             elif isinstance(one, Tried):
+                tried += 1
                 self._attempts.tried(slot, one.what, one.detail)
             else:
                 self._crew.break_off(slot, f"it sent {one.__class__.__name__} out of turn")
                 break
+        if asides := tried + self._figures.denied.value - denied:
+            self._crew.charge(slot, asides)
         self._publishes.flush()
         self._crew.look_at_leaving(slot)
         self.wake()
@@ -604,6 +607,9 @@ class Pool:
 
     def printed(self, slot: Slot, pipe: Pipe, data: bytes) -> None:
         self._lines.printed(slot, pipe, data, self._now())
+
+    def tried(self, slot: Slot, what: Refused, detail: str) -> None:
+        self._attempts.tried(slot, what, detail)
 
 
 def _request(whose: bytes, number: int) -> str:

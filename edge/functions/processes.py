@@ -54,7 +54,7 @@ class Processes:
             pipes.append((*os.pipe(), "stdout"))
         try:
             start = self._start_worker if not launch.settings.exec else self._start_program
-            child = await start(launch, theirs.fileno(), [fd for _, fd, _ in pipes])
+            child = await start(launch, listener, theirs.fileno(), [fd for _, fd, _ in pipes])
         except BaseException:
             ours.close()
             for fd, _, _ in pipes:
@@ -65,7 +65,15 @@ class Processes:
             for _, fd, _ in pipes:
                 os.close(fd)
         outputs = [(fd, name) for fd, _, name in pipes]
-        process = Process(child, ours, outputs, listener, contained_by=describe(child.containment), paths=child.paths)
+        process = Process(
+            child,
+            ours,
+            outputs,
+            listener,
+            contained_by=(*describe(child.containment), told_by(child)),
+            paths=child.paths,
+            sockets_told=child.refusals is not None,
+        )
         self._create_task(process.watch())
         return process
 
@@ -76,7 +84,7 @@ class Processes:
         found = await install(Path(settings.requirements), into, groups=self._control_groups())
         return str(found)
 
-    async def _start_worker(self, launch: Launch, fd: int, outputs: list[int]) -> Child:
+    async def _start_worker(self, launch: Launch, listener: Listener, fd: int, outputs: list[int]) -> Child:
         return await spawn(
             _sandbox(launch, self._hidden),
             [sys.executable, "-I", "-c", _BEGIN, _ROOT],
@@ -85,9 +93,10 @@ class Processes:
             output=outputs[1],
             errors=outputs[0],
             groups=self._control_groups(),
+            refused=listener.tried,
         )
 
-    async def _start_program(self, launch: Launch, fd: int, outputs: list[int]) -> Child:
+    async def _start_program(self, launch: Launch, listener: Listener, fd: int, outputs: list[int]) -> Child:
         settings = launch.settings
         program = shutil.which(settings.exec[0], path=_PATH)
         if program is None:
@@ -103,6 +112,7 @@ class Processes:
             output=fd,
             errors=outputs[0],
             groups=self._control_groups(),
+            refused=listener.tried,
         )
 
 
@@ -113,6 +123,15 @@ def describe(containment: Containment) -> tuple[str, ...]:
         but = f" ({held.but})" if held.but else ""
         rows.append(f"{limit}: {held.by or 'not held'}{but}")
     return tuple(rows)
+
+
+def told_by(child: Child) -> str:
+    """A line as well: from whom its attempts are known."""
+    if child.refusals is not None:
+        return "attempts: told by the kernel and, of Python code, by its worker"
+    missed = child.containment.missed
+    why = missed.get("listener") or missed.get("seccomp") or "it does not tell"
+    return f"attempts: told by the worker, of Python code alone (the kernel: {why})"
 
 
 def _sandbox(launch: Launch, hidden: tuple[str, ...]) -> Sandbox:

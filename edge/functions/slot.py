@@ -5,9 +5,11 @@ runs one at a time in the order given, so the first in flight is the one under w
 answer before it; the others have not begun.
 """
 
+from collections import deque
 from enum import Enum
 from typing import Final
 
+from edge.functions.allowance import Allowance
 from edge.functions.calls import Job
 from edge.functions.child import Child
 from edge.functions.codec import codec
@@ -21,6 +23,9 @@ AHEAD_OF_MANY: Final = 1  # with others beside it: what waits for a slow call co
 _WEIGHT: Final = 0.1
 CONCURRENT_MAX: Final = 64
 GRACE_S: Final = 1.0  # beyond a deadline that the worker is to keep itself
+LAST_WORDS: Final = 3
+ASIDES_PER_S: Final = 1_000.0
+ASIDES_BURST: Final = 4_000.0
 
 
 class State(Enum):
@@ -54,11 +59,16 @@ class Slot:
         self.ready: Ready | None = None
         self.in_flight: dict[int, Job] = {}
         self.started_at = self.idle_since = now
+        self.asides = Allowance(now, per_s=ASIDES_PER_S, burst=ASIDES_BURST)
+        """Of what is neither an answer nor goes anywhere: kibibytes of a program's log on its stdout, denied requests,
+        attempts told. Each costs the gateway about 10 µs."""
         self.unsent: list[bytes] = []
         self.done = 0
         self.why = ""
         """Why the gateway ends it; empty while it does not."""
         self.error = self.traceback = ""
+        self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        """On its stderr: often why it ended."""
         self._timeout_s = timeout_s
         self._head_at = self._mean_s = 0.0
         self._ahead = AHEAD_FIRST

@@ -2,8 +2,8 @@
 
 This reports; it holds nothing. It sees what Python code of this process asks for (PEP 578's audit events, which come
 before the operation) and names what the grants leave out: the sandbox refuses it, as far as this machine can. Code that
-does not want to be seen is not: what C code asks the system, another program, a fork of the worker. Each thing is told
-once, TOLD_MAX of a kind at most.
+does not want to be seen is not: what C code asks the system, another program, a fork of the worker. Of those the kernel
+tells some (`sandbox.refusals`), sockets among them. Each thing is told once, TOLD_MAX of a kind at most.
 """
 
 import os
@@ -46,21 +46,24 @@ def watch(settings: Configure, tell: Tell) -> None:
     """From now on, for the life of the process; once. tell: may be called from any thread, anywhere in its code."""
     cached = os.path.join(os.path.dirname(settings.file), "__pycache__")  # where Python looks, and tries to keep it
     paths = (*settings.paths, (cached, "write")) if settings.paths else ()
-    watching = Watching(paths, network=settings.network, tell=tell)
+    watching = Watching(paths, network=settings.network, tell=tell, sockets_told=settings.sockets_told)
     sys.addaudithook(watching.heard)
     os.fork = _told(os.fork, watching)
 
 
 class Watching:
     """paths: what each path is granted for (see `launch.order`), the longest that fits counts; without any, files are
-    not watched. It raises nothing: an audit hook that raises would undo the operation."""
+    not watched. sockets_told: the kernel tells of new sockets. It raises nothing: an audit hook that raises would undo
+    the operation."""
 
-    def __init__(self, paths: Iterable[tuple[str, str]], *, network: bool, tell: Tell) -> None:
+    def __init__(
+        self, paths: Iterable[tuple[str, str]], *, network: bool, tell: Tell, sockets_told: bool = False
+    ) -> None:
         self._paths: dict[str, str] = {}
         for path, access in paths:
             self._paths[path] = access
             self._paths.setdefault(os.path.realpath(path), access)
-        self._network, self._tell = network, tell
+        self._network, self._tell, self._sockets_told = network, tell, sockets_told
         self._told: dict[Denied, set[str]] = {"files": set(), "network": set(), "processes": set()}
 
     def heard(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -109,7 +112,7 @@ class Watching:
 
     def _socket(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "socket.__new__":
-            if (family := int(arguments[1])) not in _LOCAL:
+            if (family := int(arguments[1])) not in _LOCAL and not self._sockets_told:
                 self.tried("network", f"make a socket of {_FAMILIES.get(family, f'family {family}')}")
         elif event in _LOOKED_UP:
             self.tried("network", f"look up {_text(arguments[0])}")

@@ -47,7 +47,7 @@ Trace = Annotated[str, msgspec.Meta(max_length=TRACEBACK_CHARACTERS_MAX)]
 Interval = Annotated[float, msgspec.Meta(ge=INTERVAL_S_MIN, le=INTERVAL_S_MAX)]
 Kind = Literal["message", "schedule", "request", "invoke"]
 Action = Literal["get", "update", "delete"]
-Denied = Literal["files", "network", "processes"]
+Denied = Literal["files", "network", "privileges", "processes"]
 
 
 _Line = Annotated[str, msgspec.Meta(max_length=16_383, pattern=r"^[^\0]*$")]  # at most 65,535 bytes, as MQTT's strings
@@ -73,7 +73,8 @@ class Configure(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
     """The first frame. file: a Python file, or a folder, absolute. handler: `function` or `module.function` of Lambda's
     style, empty for the decorators. site: the folder of its requirements, or empty. publish: the grants. secrets: name
     to the file that holds it. memory_bytes_max: 0 for none. paths, network: what it is granted, so that it can
-    tell what it tries beyond (`Tried`); paths with what each is granted for, none: it does not look."""
+    tell what it tries beyond (`Tried`); paths with what each is granted for, none: it does not look. sockets_told: the
+    kernel tells of those it makes, so it does not."""
 
     name: str
     thing: str
@@ -87,6 +88,7 @@ class Configure(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
     secrets: dict[str, str] = {}
     paths: tuple[tuple[str, str], ...] = ()
     network: bool = True
+    sockets_told: bool = False
 
 
 class Call(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):

@@ -36,11 +36,13 @@ class FakeChild:
 
     contained_by = ("a fake",)
     paths = (("/granted", "read"),)
+    sockets_told = False
 
     def __init__(self, spawn: "FakeSpawn", launch: Launch, listener: Listener) -> None:
         self.pid = len(spawn.children) + 1
         self.launch, self.calls = launch, list[Call]()
         self.reached: dict[str, str] = {}
+        self.rests: list[float] = []
         self.is_paused = self.has_ended = self.has_stopped = False
         self._spawn, self._listener = spawn, listener
         self._reader = to_worker()
@@ -73,6 +75,9 @@ class FakeChild:
 
     def resume(self) -> None:
         self.is_paused = False
+
+    def rest(self, seconds: float) -> None:
+        self.rests.append(seconds)
 
     def memory_bytes(self) -> int:
         return 10_000_000

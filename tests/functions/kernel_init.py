@@ -18,6 +18,7 @@ NOBODY = 65_534
 POWER_OFF = 0x4321_FEDC
 
 HOG = "kept = bytearray(b'x') * (200 << 20)"
+SOCKET = "import _socket; _socket.socket(2, 1)"
 BOMB = """
 import os, time
 made = 0
@@ -38,14 +39,21 @@ async def look() -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         sandbox = Sandbox(name="hostile", folder=f"{folder}/work")
         endings = []
-        for code in (HOG, BOMB):
-            child = await spawn(sandbox, [sys.executable, "-I", "-S", "-c", code], groups=groups)
+        refused: list[str] = []
+        for code in (HOG, BOMB, SOCKET):
+            child = await spawn(
+                sandbox,
+                [sys.executable, "-I", "-S", "-c", code],
+                groups=groups,
+                refused=lambda what, detail: refused.append(f"{what}: {detail}"),
+            )
             endings.append(await child.wait())
     groups.close()
     return {
         "limits": {limit: one.by for limit, one in held.limits.items()},
         "hog": endings[0].reason,
         "bomb": endings[1].code,
+        "refused": refused,
         "groups_left": [str(path) for path in GROUPS.rglob("gateway-*")],
         "processes_left": sum(name.isdigit() and _is_of_a_function(name) for name in os.listdir("/proc")),
     }

@@ -64,4 +64,5 @@ if platform.machine() == "x86_64":  # there is none for other machines
         row = found[case]
         assert row["hog"] == ("memory" if case != ("user", False) else "exited")  # there it meets MemoryError
         assert 1 <= row["bomb"] <= 16
+        assert row["refused"] == ["network: make a socket of AF_INET"]
         assert (row["groups_left"], row["processes_left"]) == ([], 0)

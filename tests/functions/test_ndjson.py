@@ -85,8 +85,8 @@ def test_a_program_in_a_shell_runs_and_gets_answers() -> None:
         assert one.read(1) == [wire.Shadow(1, 8, "get")]
         one.write(wire.Reply(1, payload=b'{ "version": 3 }'))
         assert one.read(2) == [wire.Publish(0, 8, "count", b"2"), wire.Done(8, b"call 2")]
-        assert one.lines.take_text() == ["counting", 'the shadow: {"ref":1,"ok":true,"payload":{"version":3}}']
-        assert one.lines.take_text() == []
+        assert one.lines.take_text() == b'counting\nthe shadow: {"ref":1,"ok":true,"payload":{"version":3}}\n'
+        assert one.lines.take_text() == b""
 
 
 def test_a_program_in_perl_runs() -> None:
@@ -235,12 +235,25 @@ def test_a_call_ends_once_and_the_next_becomes_the_one_that_publishes() -> None:
         lines.feed(b"")
 
 
-def test_other_lines_are_the_log_bounded_in_number_and_length() -> None:
-    lines = started()
-    assert lines.feed(b"a\n\n" + b"x" * 100_000 + b"\n\xff\n[1]\n") == []
-    assert lines.take_text() == ["a", "x" * 4096, "\\xff", "[1]"]
-    lines.feed(b"line\n" * 5000)
-    assert len(lines.take_text()) == 1000
+def test_other_lines_are_the_log() -> None:
+    lines = called(70)
+    log = b"a\n\n" + b"x" * 100_000 + b"\n\xff\n[1]\n"
+    assert lines.feed(log + b'{"id":1}\n' + b"line\n" * 5000 + b"not whole") == [wire.Done(70)]
+    assert lines.take_text() == log + b"line\n" * 5000
+    assert lines.feed(b"\n") == []
+    assert lines.take_text() == b"not whole\n"
+
+
+def test_log_lines_may_be_more_together_than_one_may_be_long() -> None:
+    line = b"x" * 700_000 + b"\n"
+    lines = called(70)
+    assert lines.feed(line * 3 + b'{"id":1}\n' + line) == [wire.Done(70)]
+    assert lines.take_text() == line * 4
+    lines = called(70)
+    assert lines.feed(b'{"id":1}\n' + line + b"x" * (ndjson.LINE_BYTES_MAX + 1) + b"\n") == [wire.Done(70)]
+    assert lines.take_text() == line
+    with pytest.raises(InputRejected, match="line_too_long"):
+        lines.feed(b"")
 
 
 @pytest.mark.parametrize("start", [b"{", b""])

@@ -325,6 +325,25 @@ def test_a_publish_beyond_the_grants_goes_nowhere_and_is_told(tmp_path: Path) ->
     lived(test, tmp_path, spawn, letters=letters, max_attempts=2)
 
 
+def test_who_asks_for_what_is_denied_without_end_is_not_heard_for_a_while(tmp_path: Path) -> None:
+    topics = {b"granted": "out/x", b"denied": "secret/x"}
+
+    def script(child: FakeChild, call: Call) -> Said:
+        return [*(Publish(0, call.id, topics[call.payload], b"") for _ in range(5_000)), Done(call.id)]
+
+    spawn = FakeSpawn(script)
+
+    async def test(rig: Rig) -> None:
+        rig.send(b"granted")
+        await rig.done()
+        assert spawn.children[0].rests == []
+        rig.send(b"denied")
+        await rig.done()
+        assert spawn.children[0].rests
+
+    lived(test, tmp_path, spawn, max_attempts=1)
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_a_refused_publish_fails_its_call_which_comes_again_before_what_came_after_it(
     tmp_path: Path, *, late: bool

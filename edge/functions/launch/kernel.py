@@ -5,6 +5,8 @@ import os
 import sys
 from typing import Final
 
+from edge.functions.launch.machine import machine
+
 CLONE_NEWNS: Final = 0x0002_0000
 CLONE_NEWIPC: Final = 0x0800_0000
 CLONE_NEWUSER: Final = 0x1000_0000
@@ -31,82 +33,10 @@ PR_SET_NO_NEW_PRIVS: Final = 38
 
 _AT_RECURSIVE: Final = 0x8000
 _AT_FDCWD: Final = -100
+_NEW_LISTENER: Final = 8
 _MOUNT_SETATTR: Final = 442  # from 424 on the numbers are the same for all
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
-
-
-class Machine:
-    """What differs by the processor: audit's name for it (linux/audit.h) and the numbers of its system calls.
-
-    Of this interpreter, not of the kernel: a 32-bit system may run on a 64-bit kernel."""
-
-    def __init__(self, audit: int, numbers: dict[str, int]) -> None:
-        self.audit, self.numbers = audit, numbers
-
-
-_ALIKE: Final = {
-    "io_uring_setup": 425,
-    "io_uring_enter": 426,
-    "io_uring_register": 427,
-    "clone3": 435,
-    "pidfd_getfd": 438,
-    "fchmodat2": 452,
-}
-_NAMES: Final = (
-    "clone",
-    "pivot_root",
-    "socket",
-    "ptrace",
-    "process_vm_readv",
-    "process_vm_writev",
-    "kcmp",
-    "keyctl",
-    "add_key",
-    "request_key",
-    "bpf",
-    "perf_event_open",
-    "userfaultfd",
-    "mount",
-    "unshare",
-    "setns",
-    "setsid",
-    "setpgid",
-    "open_by_handle_at",
-    "chmod",
-    "fchmod",
-    "fchmodat",
-)
-
-
-def _numbers(*numbers: int) -> dict[str, int]:
-    """0: this processor has no such call."""
-    return {name: number for name, number in zip(_NAMES, numbers, strict=True) if number} | _ALIKE
-
-
-_MACHINES: Final = {
-    "x86_64-linux-gnu": Machine(
-        0xC000_003E,
-        _numbers(
-            56, 155, 41, 101, 310, 311, 312, 250, 248, 249, 321, 298, 323, 165, 272, 308, 112, 109, 304, 90, 91, 268
-        ),
-    ),
-    "aarch64-linux-gnu": Machine(
-        0xC000_00B7,
-        _numbers(220, 41, 198, 117, 270, 271, 272, 219, 217, 218, 280, 241, 282, 40, 97, 268, 157, 154, 265, 0, 52, 53),
-    ),
-    "arm-linux-gnueabihf": Machine(
-        0x4000_0028,
-        _numbers(
-            120, 218, 281, 26, 376, 377, 378, 311, 309, 310, 386, 364, 388, 21, 337, 375, 66, 57, 371, 15, 94, 333
-        ),
-    ),
-}
-
-
-def machine() -> Machine | None:
-    """None: a processor whose numbers are not known here."""
-    return _MACHINES.get(getattr(sys.implementation, "_multiarch", ""))
 
 
 def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | None) -> int:
@@ -128,16 +58,24 @@ def prctl(option: int, value: int = 0) -> None:
     _checked(_libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero))
 
 
-def set_seccomp_filter(program: bytes) -> None:
-    """program: packed `struct sock_filter`s. Needs no_new_privs, or root."""
+def set_seccomp_filter(program: bytes, *, listen: bool = False) -> int:
+    """program: packed `struct sock_filter`s. Needs no_new_privs, or root. listen: returns the descriptor on which the
+    calls come that the program leaves to it, closed by exec; refused before Linux 5.0, and where a filter that is there
+    already has one, as in some containers."""
 
     class Program(ctypes.Structure):
         _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
     rules = ctypes.create_string_buffer(program, len(program))
     whole = Program(len(program) // 8, ctypes.addressof(rules))
-    zero = ctypes.c_ulong(0)
-    _checked(_libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(whole), zero, zero))
+    if not listen:
+        zero = ctypes.c_ulong(0)
+        return _checked(_libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(whole), zero, zero))
+    here = machine()
+    if here is None:
+        raise OSError(38, "not known for this processor")
+    number = ctypes.c_long(here.numbers["seccomp"])
+    return _checked(_libc.syscall(number, ctypes.c_long(1), ctypes.c_long(_NEW_LISTENER), ctypes.byref(whole)))
 
 
 def unshare(flags: int) -> None:

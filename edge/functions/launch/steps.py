@@ -1,15 +1,18 @@
 """Takes on one limit after the other, in the order that lets each still be taken on, then becomes the program."""
 
+import _socket  # what `socket` is made of: all that is needed here, and loaded faster
 import contextlib
 import json
 import os
 import resource
 import signal
+import struct
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, NoReturn, cast
 
 from edge.functions.launch import kernel, landlock, seccomp
+from edge.functions.launch.machine import machine
 from edge.functions.launch.order import Access, Order, Report
 from edge.functions.launch.root import change_root
 
@@ -41,6 +44,7 @@ class _Launch:
         self.order = order
         self.held: list[str] = []
         self.missed: dict[str, str] = {}
+        self.listener = -1
 
     def run(self) -> None:
         order = self.order
@@ -68,7 +72,7 @@ class _Launch:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.set_inheritable(order["report"], False)
-        _tell(order["report"], Report(held=self.held, missed=self.missed))
+        _tell(order["report"], Report(held=self.held, missed=self.missed), self.listener)
         os.execve(order["argv"][0], order["argv"], order["environment"])  # noqa: S606
 
     def _try(self, name: str, step: Callable[[], object], missed: str = "") -> bool:
@@ -105,7 +109,7 @@ class _Launch:
         for name, flag in _NAMESPACES:
             if name == "network" and self.order["network"]:
                 continue
-            if name == "processes" and kernel.machine() is None:
+            if name == "processes" and machine() is None:
                 self.missed["namespace:processes"] = "not known for this processor"
                 continue
             self._try(f"namespace:{name}", partial(kernel.unshare, flag))
@@ -172,7 +176,7 @@ class _Launch:
         self.held.append("limits")
 
     def _filter(self) -> None:
-        here = kernel.machine()
+        here = machine()
         if here is None:
             raise OSError(38, "not known for this processor")
         held, order = self.held, self.order
@@ -180,16 +184,21 @@ class _Launch:
         apart = "namespace:files" in held and "namespace:network" in held
         if not whole:
             held.append("group_kept")
+        program = partial(
+            seccomp.program,
+            here,
+            network=order["network"],
+            local_sockets=apart,
+            hold_group=not whole,
+            hold_modes="namespace:files" not in held and "user" not in held,
+        )
+
+        def listen() -> None:
+            self.listener = kernel.set_seccomp_filter(program(ask=True), listen=True)
+
         try:
-            kernel.set_seccomp_filter(
-                seccomp.program(
-                    here,
-                    network=order["network"],
-                    local_sockets=apart,
-                    hold_group=not whole,
-                    hold_modes="namespace:files" not in held and "user" not in held,
-                )
-            )
+            if not (order["listens"] and self._try("listener", listen)):
+                kernel.set_seccomp_filter(program())
         except OSError:
             if not whole:
                 held.remove("group_kept")
@@ -267,5 +276,12 @@ def _put(path: str, text: str) -> None:
         os.close(fd)
 
 
-def _tell(fd: int, line: object) -> None:
-    os.write(fd, json.dumps(line, separators=(",", ":")).encode() + b"\n")
+def _tell(fd: int, line: object, given: int = -1) -> None:
+    """given: a descriptor that goes with it."""
+    data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+    if given < 0:
+        os.write(fd, data)
+        return
+    report = _socket.socket(fileno=fd)
+    report.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", given))])
+    report.detach()

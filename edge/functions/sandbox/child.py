@@ -15,6 +15,7 @@ from edge.functions.launch.order import Access
 from edge.functions.sandbox import tree
 from edge.functions.sandbox.groups import Group
 from edge.functions.sandbox.limits import Containment
+from edge.functions.sandbox.refusals import Refusals
 from edge.functions.sandbox.settings import Limit, Sandbox
 
 WATCH_INTERVAL_S: Final = 0.5
@@ -35,7 +36,8 @@ class Ending(msgspec.Struct, frozen=True):
 
 class Child:
     """pid: of its first process. containment: what holds for it. paths: what it is granted of the files. reached: the
-    limits that it came up against and that did not end it, in words."""
+    limits that it came up against and that did not end it, in words. refusals: who hears of its refused system calls;
+    None where the kernel does not tell, or nobody wants to know."""
 
     def __init__(
         self, pid: int, sandbox: Sandbox, group: Group | None, uid: int, paths: Sequence[tuple[str, Access]] = ()
@@ -46,6 +48,7 @@ class Child:
         self.containment = Containment({})
         self.paths = paths
         self.reached: dict[Limit, str] = {}
+        self.refusals: Refusals | None = None
         self._group = group
         self._uid = uid
         self._launcher = 0
@@ -167,6 +170,8 @@ class Child:
 
     async def _clean_up(self) -> None:
         """The first process has been killed, or has ended; it is not reaped yet, so that its number is still its."""
+        if self.refusals is not None:
+            self.refusals.close()
         while not self._has_ended():  # noqa: ASYNC110  there may be no descriptor to await
             await asyncio.sleep(_POLL_S)
         if self._group is not None and self._why is None and self._group.oom_kills():

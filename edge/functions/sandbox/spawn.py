@@ -7,6 +7,8 @@ import json
 import os
 import pwd
 import signal
+import socket
+import struct
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,11 +19,13 @@ from edge.functions.launch.order import Access, Order, Report
 from edge.functions.sandbox.child import Child
 from edge.functions.sandbox.groups import ControlGroups
 from edge.functions.sandbox.limits import containment
+from edge.functions.sandbox.refusals import Refusals, Tell
 from edge.functions.sandbox.settings import Sandbox, SandboxError, number_of
 
 START_TIMEOUT_S: Final = 20.0
 _LAUNCHER: Final = str(Path(edge.functions.launch.__file__).with_name("__main__.py"))
 _EDGE: Final = str(Path(edge.functions.launch.__file__).parents[2])
+_DESCRIPTOR: Final = struct.Struct("i")
 _SYSTEM: Final = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime"),
@@ -43,23 +47,26 @@ async def spawn(
     output: int | None = None,
     errors: int | None = None,
     groups: ControlGroups | None = None,
+    refused: Tell | None = None,
 ) -> Child:
     """argv: the program by its absolute path, and its arguments. environment: all it gets beside PATH, HOME, TMPDIR,
     LANG. pass_fds: kept open under the same numbers. stdin, output, errors: file descriptors, None for nothing; errors
-    go where output goes unless given. The caller closes its own copies of all these.
+    go where output goes unless given. The caller closes its own copies of all these. refused: hears of system calls
+    that are refused, as far as the kernel tells (Linux 5.0), until `Child.wait()` returns.
 
     Somebody must await `Child.wait()` from now on: it watches what nothing else holds. Raises SandboxError."""
     uid, gid = _identity(sandbox)
     alone = bool(uid) and not sandbox.user and sandbox.workers == 1
     _prepare(sandbox, uid, gid)
     group = groups.new(sandbox) if groups is not None else None
-    read_fd, write_fd = os.pipe()
+    ours, theirs = socket.socketpair()
     order: Order = {
         "argv": list(argv),
         "environment": _environment(sandbox, environment or {}),
         "folder": sandbox.folder,
         "keep": list(pass_fds),
-        "report": write_fd,
+        "report": theirs.fileno(),
+        "listens": refused is not None,
         "control_groups": group.joins() if group is not None else [],
         "holds": group.holds if group is not None else [],
         "uid": uid,
@@ -77,16 +84,16 @@ async def spawn(
     try:
         launcher = _launch(order, sandbox.niceness, stdin, output, errors)
     except OSError as error:
-        os.close(read_fd)
+        ours.close()
         if group is not None:
             group.remove()
         raise SandboxError(f"{sandbox.name}: the launcher: {error.strerror}") from None
     finally:
-        os.close(write_fd)
+        theirs.close()
     child = Child(launcher, sandbox, group, uid if alone else 0, order["paths"])
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
-            report = await _report(read_fd, child)
+            report = await _report(ours, child, refused)
         child.containment = containment(
             sandbox, report["held"], report["missed"], groups.label if groups else "", order["holds"]
         )
@@ -100,7 +107,7 @@ async def spawn(
             raise SandboxError(f"{sandbox.name}: did not begin within {START_TIMEOUT_S:g} s") from None
         raise
     finally:
-        os.close(read_fd)
+        ours.close()
     return child
 
 
@@ -130,21 +137,23 @@ def _launch(order: Order, niceness: int, stdin: int | None, output: int | None, 
         os.close(nothing)
 
 
-async def _report(fd: int, child: Child) -> Report:
-    """What the launcher says until the program begins, which closes the pipe."""
+async def _report(sock: socket.socket, child: Child, refused: Tell | None) -> Report:
+    """What the launcher says until the program begins, which closes its end."""
     loop = asyncio.get_running_loop()
     text = bytearray()
-    os.set_blocking(fd, False)
+    sock.setblocking(False)
     while True:
         ready = asyncio.Event()
-        loop.add_reader(fd, ready.set)
+        loop.add_reader(sock, ready.set)
         try:
             await ready.wait()
         finally:
-            loop.remove_reader(fd)
+            loop.remove_reader(sock)
         with contextlib.suppress(BlockingIOError):
-            more = os.read(fd, 65_536)
+            more, given = _received(sock)
             text += more
+            if given >= 0 and refused is not None:
+                child.refusals = Refusals(given, refused)
             if not more:
                 break
             for row in _rows(more):
@@ -160,8 +169,15 @@ async def _report(fd: int, child: Child) -> Report:
     raise SandboxError(f"{child.sandbox.name}: ended before it began, perhaps for want of memory")
 
 
+def _received(sock: socket.socket) -> tuple[bytes, int]:
+    """The descriptor that came with it, or -1."""
+    size = socket.CMSG_SPACE(_DESCRIPTOR.size)
+    data, ancillary, _, _ = sock.recvmsg(65_536, size, socket.MSG_CMSG_CLOEXEC)
+    return data, _DESCRIPTOR.unpack(ancillary[0][2])[0] if ancillary else -1
+
+
 def _rows(text: bytes | bytearray) -> list[dict[str, object]]:
-    """Each line is written at once, and shorter than a pipe's."""
+    """Each line is sent at once, and shorter than what is received at once."""
     return [json.loads(line) for line in text.splitlines()]
 
 
