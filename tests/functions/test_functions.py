@@ -151,6 +151,7 @@ def test_a_file_that_goes_away_leaves_the_function_running(tmp_path: Path) -> No
         await house.until(lambda: len(spawn.calls) == 1)
         (tmp_path / "a.py").write_text("# a")
         await house.until(lambda: not house.functions.show("a").last_error)
+        assert len(spawn.children) == 1, "it ran on all the while"
 
     lived(test, tmp_path, spawn)
 
@@ -291,6 +292,11 @@ def test_settings_that_change_while_others_are_taken_over_are_taken_over_too(tmp
         await house.until(lambda: house.functions._functions["a"].busy)
         house.apply(granting("third"))
         await house.until(lambda: bool(spawn.running) and spawn.running[-1].launch.settings.publish == ("third/#",))
+        await house.until(lambda: len(spawn.running) == 1)
+        house.send("a/x", b"1")
+        await house.until(lambda: len(spawn.calls) == 1)
+        assert [call.payload for call in spawn.running[0].calls] == [b"1"]
+        assert house.router.named("function:a", "", "third/x") == ("broker",)
 
     lived(test, tmp_path, spawn, granting("out"))
 

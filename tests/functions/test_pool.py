@@ -11,6 +11,7 @@ import pytest
 from edge.functions import wire
 from edge.functions.attempts import SHOWN_MAX
 from edge.functions.invocation import Invocation
+from edge.functions.publishes import HELD_MAX
 from edge.functions.wire import Call, Done, FromWorker, Publish, Ready, Schedule, StartFailed, Tried
 from edge.messages import Outcome, Properties
 from tests.clock import run_virtual
@@ -437,24 +438,31 @@ def test_publishes_stay_in_order_when_the_next_hop_is_congested(tmp_path: Path) 
 
 
 def test_a_function_that_publishes_without_end_is_not_read_from_while_nobody_takes_it(tmp_path: Path) -> None:
-    def script(child: FakeChild, call: Call) -> Said:
-        for _ in range(30):
-            if not child.is_paused:
-                child.say(*[Publish(0, call.id, "out/x", b"p")] * 100)
-        return None
+    said = 0
 
-    spawn = FakeSpawn(script)
+    def speak(child: FakeChild, call: Call) -> None:
+        """100 publishes with each read."""
+        nonlocal said
+        if not child.is_paused and said < 100 * HELD_MAX:
+            child.say(*[Publish(0, call.id, "out/x", b"p")] * 100)
+            said += 100
+            asyncio.get_running_loop().call_later(0.001, speak, child, call)
+
+    spawn = FakeSpawn(speak)
 
     async def test(rig: Rig) -> None:
         rig.out.answers = None
         rig.send(b"x")
         await rig.until(lambda: bool(spawn.running) and spawn.running[0].is_paused)
         (child,) = spawn.running
+        await asyncio.sleep(1)
+        assert len(rig.out.open) == said <= HELD_MAX + 100, "what was read before the pause, and no more"
         rig.out.answers = Outcome.TAKEN
         rig.out.settle(Outcome.TAKEN)
         await rig.until(lambda: not child.is_paused)
         child.say(Done(child.calls[0].id))
         await rig.done()
+        assert len(rig.out.taken) == said
 
     lived(test, tmp_path, spawn)
 

@@ -8,7 +8,7 @@ import pytest
 
 from edge.functions.sandbox import Sandbox, number_of
 from tests.functions.gateway import USERS, beats, begun, end_all_in, hold, open_folder
-from tests.test_runtime import until
+from tests.processes import until
 
 pytestmark = pytest.mark.parametrize("user", USERS)
 
