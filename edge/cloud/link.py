@@ -123,6 +123,7 @@ class Link(asyncio.BufferedProtocol):
             return
         self._session.disconnect()
         self._flush()
+        self._wake_at_bytes(1)  # TLS waits for a word more
         self._transport.close()
         await asyncio.wait([self._gone], timeout=GOODBYE_S)
 
