@@ -54,7 +54,7 @@ from edge.tracing import logs_of, parse_id, trace
 GC_THRESHOLDS = 20_000, 20, 100
 # The thread of a commit takes the interpreter back after each call to the disk: at the default of 5 ms it waited longer
 # for a busy loop than for the disk.
-SWITCH_S = 0.0005
+SWITCH_S = 0.001
 _CLOCK_IS_SET_AFTER_S = 1_600_000_000  # earlier than this no gateway ran: its clock stands at the epoch
 _RULES_TICK_S = 0.1
 _log = logging.getLogger(__name__)
