@@ -46,7 +46,7 @@ from edge.outbox.report import StreamStatus
 from edge.reload import Reload, ReloadStatus
 from edge.router import Router
 from edge.rulelog.rulelog import RuleLog
-from edge.rules.build import CompiledRule, ReadRule, read_rules, rule_routes, table_files
+from edge.rules.build import CompiledRule, ReadRule, read_rules, rule_nodes, rule_routes, table_files
 from edge.tracing import logs_of, parse_id, trace
 
 # A message costs a tuple or two and makes no cycle: at the default of 700 the collector took about a tenth of a core.
@@ -115,6 +115,7 @@ class Runtime:
             shadows=Shadows(self._connections.get("cloud"), f"{config.gateway.name}-{os.getpid()}"),
             changed=self._functions_changed,
             is_behind=lambda: self._reload.is_behind,
+            rules=lambda: rule_nodes(self._read),
         )
         self._marks = marks = self._outbox.marks(lambda: self._routes, self._keeper)
         self._boards = [
