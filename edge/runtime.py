@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -51,6 +52,9 @@ from edge.tracing import logs_of, parse_id, trace
 
 # A message costs a tuple or two and makes no cycle: at the default of 700 the collector took about a tenth of a core.
 GC_THRESHOLDS = 20_000, 20, 100
+# The thread of a commit takes the interpreter back after each call to the disk: at the default of 5 ms it waited longer
+# for a busy loop than for the disk.
+SWITCH_S = 0.001
 _CLOCK_IS_SET_AFTER_S = 1_600_000_000  # earlier than this no gateway ran: its clock stands at the epoch
 _RULES_TICK_S = 0.1
 _log = logging.getLogger(__name__)
@@ -148,8 +152,11 @@ class Runtime:
             router.attach(name, self._gateway.target(name))
         if self._udp is not None:
             router.attach("udp", self._gateway.target("udp"))
-        for settings in self._config.all_streams:
-            router.attach(f"stream:{settings.name}", self._outbox.streams[settings.name])
+        bounds = {name: settings.topic_bounds for name, settings in self._config.connections}
+        for stream in self._config.all_streams:
+            its = bounds.get(stream.export) if stream.format == "message" else None
+            refuses = its.refuses if its is not None else None
+            router.attach(f"stream:{stream.name}", self._outbox.streams[stream.name], refuses)
         self._subscribe()
 
     def _subscribe(self) -> None:
@@ -166,7 +173,7 @@ class Runtime:
     def _prepare(self, config: Config) -> Callable[[], None] | None:
         """In a thread: what to do so that the rules and functions of this file are at work."""
         read = read_rules(config)
-        check_files(config.file, config.functions)
+        check_files(config.file, config.functions, config.folder)
         if (read, config.functions, config.routes) == (self._read, self._live.functions, self._live.routes):
             return None
         compiled = [CompiledRule(rule) for rule in read]
@@ -204,6 +211,7 @@ class Runtime:
             gc.collect()
             gc.freeze()  # what start-up made lives as long as the process: no collection looks at it again
             gc.set_threshold(*GC_THRESHOLDS)
+            sys.setswitchinterval(SWITCH_S)
             log_event(_log, "gateway_started", gateway=self._config.gateway.name, control=self._config.control_socket)
             await stop.wait()
             log_event(_log, "gateway_stopping")

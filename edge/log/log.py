@@ -399,7 +399,7 @@ class Log:
             if some:
                 taken += some
                 records_max -= len(some)
-                bytes_max -= sum(len(data) for _, data in some)
+                bytes_max -= sum([len(data) for _, data in some])
                 number = some[-1][0] + 1
                 if number < stretch.next and not stretch.take(number, 1, 0):
                     number = stretch.next

@@ -37,7 +37,7 @@ from edge.mqtt.handshake import connect_packet, granted
 from edge.mqtt.inbound import Inbound
 from edge.mqtt.packets import Packet, Subscription
 from edge.mqtt.properties import NONE, PacketProperties
-from edge.mqtt.publisher import Publisher, reason_of, stamp_of
+from edge.mqtt.publisher import Named, Publisher, reason_of, stamp_of
 from edge.mqtt.reader import BulkReader, Run
 
 _WINDOW_MAX: Final = 60_000  # with the requests below always less than there are packet ids
@@ -157,14 +157,14 @@ class Session:
         return self.events()
 
     def refuse(
-        self, unwanted: Callable[[Message], bool], reason: int, outcome: Outcome = Outcome.REFUSED
+        self, unwanted: Callable[[Message, Origin | None], bool], reason: int, outcome: Outcome = Outcome.REFUSED
     ) -> list[Event]:
         """Between two connections: never send these of the messages in flight again; they are settled so. One whose
         PUBREC came is the server's already, and stays."""
         found = [
             packet_id
-            for packet_id, (message, _) in self._in_flight.items()
-            if packet_id not in self._released and unwanted(message)
+            for packet_id, (message, origin) in self._in_flight.items()
+            if packet_id not in self._released and unwanted(message, origin)
         ]
         self._settle([self._in_flight.pop(packet_id) for packet_id in found], outcome, reason)
         return self.events()
@@ -350,13 +350,13 @@ class Session:
         if self._state is _State.CONNECTED:
             self._pump()
 
-    def oldest_sent(self) -> Message | None:
-        """The first message in flight that went out on this connection and got no answer at all."""
-        for packet_id, (message, _) in self._in_flight.items():
+    def oldest_sent(self) -> tuple[Message, Origin | None] | None:
+        """The first message in flight that went out on this connection and got no answer at all, and its origin."""
+        for packet_id, entry in self._in_flight.items():
             if self._resend and packet_id == self._resend[0]:
                 break
             if packet_id not in self._released:
-                return message
+                return entry
         return None
 
     def room(self) -> int:
@@ -374,7 +374,10 @@ class Session:
             return 0
         publisher = self._publisher
         forms, heads, limit = publisher.forms, publisher.heads, publisher.remaining_max
-        named, names, time_ms, stamp = publisher.named, publisher.names, 0, b""
+        named, names = publisher.named, publisher.names
+        way: Named | None = None  # that of the reading before, as all from here on
+        thing, boot, topic, time_ms, digits, fixed = "", -1, "", -1, -1, 0
+        middle = stamp = b""
         in_flight, requests, out = self._in_flight, self._requests, self._out
         packet_id, room, taken = self._last_id, self._quota - len(in_flight), 0
         for message in messages:
@@ -389,12 +392,12 @@ class Session:
                     if reading is None or not names:
                         form = forms.get(message.topic)
                         if form is not None:
-                            topic, shift, tail, size, length = form
+                            raw, shift, tail, size, length = form
                             remaining = length + len(payload)
                             if remaining <= limit:
                                 out += (
                                     heads.get(remaining) or publisher.head(remaining),
-                                    topic,
+                                    raw,
                                     (packet_id << shift | tail).to_bytes(size, "big"),
                                     payload,
                                 )
@@ -403,21 +406,25 @@ class Session:
                                 taken += 1
                                 continue
                     else:
-                        known = named.get(reading.thing)
-                        if known is not None and known[0] == reading.boot and message.topic in known[1]:
-                            way = known[1][message.topic]
-                            topic, _, middles = way
+                        if way is None or reading.thing != thing or message.topic != topic or reading.boot != boot:
+                            thing, boot, topic, digits = reading.thing, reading.boot, message.topic, -1
+                            known = named.get(thing)
+                            way = known[1].get(topic) if known is not None and known[0] == boot else None
+                        if way is not None:
                             sequence = b"%d" % reading.sequence
                             if message.time_ms != time_ms:
-                                time_ms = message.time_ms
+                                time_ms, digits = message.time_ms, -1
                                 stamp = stamp_of(time_ms)
-                            size, more = len(sequence), len(stamp)
-                            middle = middles.get(size << 8 | more) or publisher.middle(way, size, more)
-                            remaining = len(topic) + 2 + len(middle) + size + more + len(payload)
+                            if len(sequence) != digits:
+                                digits = len(sequence)
+                                key = digits << 8 | len(stamp)
+                                middle = way.middles.get(key) or publisher.middle(way, digits, len(stamp))
+                                fixed = len(way.topic) + 2 + len(middle) + digits + len(stamp)
+                            remaining = fixed + len(payload)
                             if remaining <= limit:
                                 out += (
                                     heads.get(remaining) or publisher.head(remaining),
-                                    topic,
+                                    way.topic,
                                     packet_id.to_bytes(2, "big"),
                                     middle,
                                     sequence,
