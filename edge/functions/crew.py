@@ -71,6 +71,8 @@ class Crew:
         self.want = 0
         self.restarts = self.starts = 0
         self.last_error = ""
+        self.tidied = ""
+        """What was taken out of its folder last, and why."""
         self.backoff = Backoff()
         self._around, self._now, self._team = around, around.now, team
         self._name = version.settings.name
@@ -287,6 +289,8 @@ class Crew:
         slot.state = State.ENDED
         self.slots.remove(slot)
         ending = _with_last_words(slot, ending)
+        if ending.tidied:
+            self._tell_tidied(ending.tidied)
         if not was_leaving:
             now = self._now()
             problem = slot.error or slot.why or ending.detail
@@ -308,6 +312,11 @@ class Crew:
                 )
         self._team.lost(slot, ending)
         self._team.changed()
+
+    def _tell_tidied(self, what: str) -> None:
+        self.tidied = what
+        self._around.metrics.counter("function_folders_tidied", function=self._name).value += 1
+        log_event(_log, "function_folder_tidied", level=logging.WARNING, function=self._name, problem=what)
 
     def _refuse_candidate(self, problem: str) -> None:
         self.candidate = None

@@ -17,6 +17,7 @@ from typing import Final, cast
 import edge.functions.launch
 from edge.functions.launch.order import Access, Order, Report
 from edge.functions.sandbox.child import Child
+from edge.functions.sandbox.folder_watch import begin
 from edge.functions.sandbox.groups import ControlGroups
 from edge.functions.sandbox.limits import containment
 from edge.functions.sandbox.refusals import Refusals, Tell
@@ -58,6 +59,7 @@ async def spawn(
     uid, gid = _identity(sandbox)
     alone = bool(uid) and not sandbox.user and sandbox.workers == 1
     _prepare(sandbox, uid, gid)
+    folder = await asyncio.to_thread(begin, sandbox)
     group = groups.new(sandbox) if groups is not None else None
     ours, theirs = socket.socketpair()
     order: Order = {
@@ -87,10 +89,12 @@ async def spawn(
         ours.close()
         if group is not None:
             group.remove()
+        if folder is not None:
+            folder.end()
         raise SandboxError(f"{sandbox.name}: the launcher: {error.strerror}") from None
     finally:
         theirs.close()
-    child = Child(launcher, sandbox, group, uid if alone else 0, order["paths"])
+    child = Child(launcher, sandbox, group, uid if alone else 0, order["paths"], folder)
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
             report = await _report(ours, child, refused)
