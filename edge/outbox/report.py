@@ -147,8 +147,9 @@ def held(config: Config) -> list[str]:
 
 
 def folders(config: Config) -> list[str]:
-    """The names of the streams that have a folder."""
+    """The names of the streams that have a folder; what else lies there is nobody's."""
     try:
-        return sorted(os.listdir(os.path.join(config.gateway.data_dir, FOLDER)))
+        with os.scandir(os.path.join(config.gateway.data_dir, FOLDER)) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
     except FileNotFoundError:
         return []

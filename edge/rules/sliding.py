@@ -16,9 +16,10 @@ from operator import itemgetter
 from typing import Any
 
 from edge.rules.aggregates import COLLECTED_MAX, merge
-from edge.rules.journal import EVENTS, Events, as_key
+from edge.rules.holding import Holding
+from edge.rules.journal import as_key
 from edge.rules.plan import Window
-from edge.rules.windows import NEVER, Memory, is_long
+from edge.rules.windows import NEVER, is_long
 
 
 class _Group:
@@ -33,8 +34,8 @@ class _Group:
         self.buckets: dict[int, dict[int, int]] = {}
 
 
-class Sliding(Memory):
-    """window.kind is `sliding`."""
+class Sliding(Holding):
+    """window.kind is `sliding`. An event is stored as [group, time, partial, whether the stacks turned after it]."""
 
     def __init__(
         self,
@@ -46,16 +47,10 @@ class Sliding(Memory):
         *,
         events_max: int,
     ) -> None:
-        super().__init__(window, init, layout, lateness_ms, keys_max)
-        assert window is not None
-        self._size = window.size
-        self._events_max = events_max
-        self.events = 0
+        super().__init__(window, init, layout, lateness_ms, keys_max, events_max=events_max)
         self._held: dict[Any, _Group] = {}
         self._ahead: list[tuple[int, int, Any, list[Any]]] = []  # a heap: time, number, group, partial
         self._sweep_at = NEVER
-        self._stored = Events(self._journals)  # [group, time, partial, whether the stacks turned after it]
-        self._restored_rows: list[tuple[int, list[Any]]] = []
         self._stored_marks = self._marks()
 
     def slide(self, t: int, key: Any, partial: list[Any], out: list[Any]) -> None:
@@ -69,8 +64,7 @@ class Sliding(Memory):
         if t <= self.watermark - self.lateness_ms:
             self._add(-1, t, key, partial, out)
             return
-        if self.events >= self._events_max or self.is_full:
-            self.count("state_max" if self.is_full else "events_max")
+        if not self._has_room():
             return
         self.events += 1
         number = self._stored.add((key, t, partial, False))
@@ -206,10 +200,9 @@ class Sliding(Memory):
 
     def forget(self) -> None:
         super().forget()
-        self._stored.forget()
         self._held.clear()
         self._ahead = []
-        self._sweep_at, self.events = NEVER, 0
+        self._sweep_at = NEVER
 
     def _marks(self) -> list[int]:
         return [self.watermark, self._sweep_at]
@@ -217,24 +210,9 @@ class Sliding(Memory):
     def _restore_marks(self, marks: list[int]) -> None:
         self.watermark, self._sweep_at = marks
 
-    def _restore_table(self, name: str, numbered: dict[int, bytes]) -> None:
-        if name.startswith(EVENTS):
-            self._restored_rows += self._stored.restore(name, numbered)
-        else:
-            super()._restore_table(name, numbered)
-
     def _restored(self) -> None:
         come = self.watermark - self.lateness_ms
-        found = []
-        for number, row in self._restored_rows:
-            try:
-                key, t, own, turned = row
-                found.append((int(t), number, as_key(key), self._slots(own), bool(turned)))
-            except (ValueError, TypeError):
-                self.count("checkpoint_rejected")
-                self._stored.remove(number)
-        self._restored_rows = []
-        for t, number, key, own, turned in sorted(found, key=lambda one: one[:2]):
+        for number, (t, key, own, turned) in sorted(self._take_restored(self._event), key=lambda one: one[1][0]):
             if t > come:
                 self._ahead.append((t, number, key, own))  # in order, so a heap
                 continue
@@ -242,8 +220,11 @@ class Sliding(Memory):
             self._push(group, number, t, own)
             if turned:
                 self._turn(group)
-        self.events = len(found)
         self.close_at = min(self._ahead[0][0] if self._ahead else NEVER, self._sweep_at)
+
+    def _event(self, row: list[Any]) -> tuple[int, Any, list[Any], bool]:
+        key, t, own, turned = row
+        return int(t), as_key(key), self._slots(own), bool(turned)
 
 
 _LOOSE = {"percentile", "collect"}

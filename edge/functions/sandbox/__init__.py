@@ -4,10 +4,11 @@
 
 from edge.functions.sandbox.child import Child, Ending
 from edge.functions.sandbox.contained import contained_by
+from edge.functions.sandbox.folder_watch import FolderFull
 from edge.functions.sandbox.groups import ControlGroups
 from edge.functions.sandbox.limits import Containment, Held
 from edge.functions.sandbox.refusals import Refused
-from edge.functions.sandbox.settings import Sandbox, SandboxError, number_of
+from edge.functions.sandbox.settings import NotHeld, Sandbox, SandboxError, number_of
 from edge.functions.sandbox.spawn import spawn
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "Containment",
     "ControlGroups",
     "Ending",
+    "FolderFull",
     "Held",
+    "NotHeld",
     "Refused",
     "Sandbox",
     "SandboxError",

@@ -18,11 +18,12 @@ from edge.functions.sandbox.folder_watch import FolderWatch
 from edge.functions.sandbox.groups import Group
 from edge.functions.sandbox.limits import Containment
 from edge.functions.sandbox.refusals import Refusals
-from edge.functions.sandbox.settings import Limit, Sandbox
+from edge.functions.sandbox.settings import Sandbox
 
 WATCH_INTERVAL_S: Final = 0.5
 _POLL_S: Final = 0.02
 _PATIENCE_S: Final = 5.0
+_NEAR: Final = 0.98  # of a quota: what no longer fits is refused before it is full
 
 Reason = Literal["exited", "signal", "killed", "memory", "disk"]
 
@@ -48,7 +49,8 @@ class Child:
         pid: int,
         sandbox: Sandbox,
         group: Group | None,
-        uid: int,
+        *,
+        uid: int = 0,
         paths: Sequence[tuple[str, Access]] = (),
         folder: FolderWatch | None = None,
     ) -> None:
@@ -57,8 +59,10 @@ class Child:
         self.sandbox = sandbox
         self.containment = Containment({})
         self.paths = paths
-        self.reached: dict[Limit, str] = {}
+        self.reached: dict[str, str] = {}
         self.refusals: Refusals | None = None
+        self.cpu_s = 0.0
+        """What all of it had used of the processor when it was last looked at."""
         self._group = group
         self._uid = uid
         self._folder = folder
@@ -136,8 +140,7 @@ class Child:
                     look_at = now + WATCH_INTERVAL_S
                     self._look()
                 if self._folder is not None and now >= self._folder.pace.due_at:
-                    if beyond := await self._folder.look(self._pids):
-                        self.kill("disk", beyond)
+                    await self._look_at_folder(self._folder)
                     self._listen(loop)
         finally:
             if fd >= 0:
@@ -168,8 +171,18 @@ class Child:
         held = self._group is not None and "memory" in self._group.folders
         if not held and 0 < sandbox.memory_bytes_max < (used := self.memory_bytes()):
             return self.kill("memory", f"{used} bytes of memory, of {sandbox.memory_bytes_max}")
-        self._look_at_processes(self._pids())
+        pids = self._pids()
+        self._look_at_processes(pids)
+        self.cpu_s = (self._group.cpu_s() if self._group is not None else 0.0) or tree.cpu_s(pids)
         return None
+
+    async def _look_at_folder(self, folder: FolderWatch) -> None:
+        beyond = await folder.look(self._pids)
+        held = self.containment.limits.get("folder")
+        if held is not None and not held.but and folder.size_bytes > _NEAR * self.sandbox.folder_bytes_max > 0:
+            self.reached["folder"] = f"its limit of {self.sandbox.folder_bytes_max} bytes in its folder"
+        if beyond:
+            self.kill("disk", beyond)
 
     def _look_at_processes(self, pids: Collection[int] = ()) -> None:
         """The group counts what it refused; without one, how many there are must do."""

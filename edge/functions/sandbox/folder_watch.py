@@ -1,5 +1,5 @@
-"""Keeps a function's folder within its bounds where no quota does: looked at while it stirs, tidied when its program has
-ended.
+"""Keeps a function's folder within its bounds where no quota does: it is looked at while it stirs, and tidied when its
+program has ended.
 
 Invariants:
 - What was in the folder when a program began is never taken away, nor what that was replaced by.
@@ -35,6 +35,8 @@ class FolderWatch:
         self._sandbox, self._before, self.notify = sandbox, before, notify
         self._bytes_max = max(sandbox.folder_bytes_max, size.bytes) if sandbox.folder_bytes_max else 0
         self._files_max = max(sandbox.folder_files_max, size.files) if sandbox.folder_files_max else 0
+        self.size_bytes = size.bytes
+        """At the last look."""
         self.pace = Pace(self._full(size), time.monotonic())
 
     def _full(self, size: folder.Size) -> float:
@@ -48,6 +50,7 @@ class FolderWatch:
         size, unlinked = await asyncio.to_thread(self._look, pids)
         now = time.monotonic()
         size = folder.Size(size.bytes + unlinked, size.files, size.apparent_bytes)
+        self.size_bytes = size.bytes
         holes = 0 < self._bytes_max < size.apparent_bytes
         self.pace.looked(self._full(size), now, took_s=now - began, may_grow_unseen=holes or self.notify.fd < 0)
         return self._beyond(size)

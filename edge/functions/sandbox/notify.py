@@ -1,5 +1,5 @@
-"""A descriptor that can be read when something in a folder has changed (inotify(7)). It does not tell of what is written
-through a mapping into memory."""
+"""A descriptor that can be read when something in a folder has changed (inotify(7)). Of what is written through a
+mapping into memory it does not tell."""
 
 import contextlib
 import ctypes
