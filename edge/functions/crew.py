@@ -14,6 +14,7 @@ import msgspec
 
 from edge.config_functions import FunctionSettings
 from edge.errors import EdgeLoopError, InputRejected
+from edge.functions.allowance import Allowance
 from edge.functions.backoff import Backoff
 from edge.functions.child import Child, Launch, Pipe
 from edge.functions.grants import Grants
@@ -161,10 +162,19 @@ class Crew:
                 self._end(slot, "it does not read what it is told")
 
     def charge(self, slot: Slot, units: float) -> None:
-        """For what it says beside its work. Who says too much is not heard for a while, nor are its answers."""
-        wait_s = slot.asides.spend(units, self._now())
+        """For what it says beside its work."""
+        self._spend(slot, slot.asides, units)
+
+    def charge_published(self, slot: Slot, units: float) -> bool:
+        """Whether it has published more than its share."""
+        return self._spend(slot, slot.published, units)
+
+    def _spend(self, slot: Slot, allowance: Allowance, units: float) -> bool:
+        """Who says too much is not heard for a while, nor are its answers."""
+        wait_s = allowance.spend(units, self._now())
         if wait_s and slot.child is not None:
             slot.child.rest(wait_s)
+        return wait_s > 0
 
     def break_off(self, slot: Slot, why: str) -> None:
         """It did what no worker does."""

@@ -29,7 +29,7 @@ from edge.functions.lines import Lines
 from edge.functions.outgoing import Outgoing
 from edge.functions.publishes import Publishes
 from edge.functions.sandbox import Ending, Refused
-from edge.functions.slot import Slot, State
+from edge.functions.slot import PUBLISHED_BYTES_PER_S, Slot, State
 from edge.functions.surroundings import Surroundings
 from edge.functions.turns import Turns
 from edge.functions.wire import Done, Failed, FromWorker, Invoke, Publish, Ready, Reply, Shadow, Tried
@@ -37,6 +37,7 @@ from edge.messages import Target
 
 NOTE_S: Final = 1.0
 KILL_TIMEOUT_S: Final = 10.0
+PUBLISHES_REACHED: Final = f"its share of {PUBLISHED_BYTES_PER_S:.0f} bytes a second"
 
 
 class Pool:
@@ -267,10 +268,12 @@ class Pool:
     # -- what workers say
 
     def received(self, slot: Slot, frames: list[FromWorker]) -> None:
-        now, denied, tried = self._now(), self._figures.denied.value, 0
+        now, denied, tried, published = self._now(), self._figures.denied.value, 0, 0
         for one in frames:
             if isinstance(one, Publish):
-                self._outgoing.publish(one, slot.in_flight.get(one.call), slot.grants, partial(self.reply, slot))
+                job = slot.in_flight.get(one.call)
+                if self._outgoing.publish(one, job, slot.grants, partial(self.reply, slot)):
+                    published += slot.cost(one)
             elif isinstance(one, Done | Failed):
                 answered = slot.answered(one.id, now)
                 if answered is None:
@@ -288,6 +291,8 @@ class Pool:
                 break
         if asides := tried + self._figures.denied.value - denied:
             self._crew.charge(slot, asides)
+        if published and self._crew.charge_published(slot, published):
+            self._attempts.reached(slot, "publishes", PUBLISHES_REACHED)
         self._publishes.flush()
         self._crew.look_at_leaving(slot)
         self.wake()
