@@ -1,7 +1,7 @@
 """What the hostile functions beside it add to the relay's delay: QoS 1, 100 bytes, 1,000 messages a second.
 
 The gateway has one core, and all its functions have the same. Each attacks once a second: a fork bomb, a memory hog, a
-disk filler, an endless loop, endless output, a flood of large messages that it may publish, … (tests/functions/hostile);
+disk filler, an endless loop, endless output, a flood of large messages that are granted, … (tests/functions/hostile);
 the one that exits at import is a crash loop, started again as often as its backoff lets it. Each figure is of the
 gateway that relays; `alone` is the same gateway without functions, in the same run."""
 

@@ -1,5 +1,7 @@
 """What fills its folder again and again: how much is on the disk afterwards, and what was there before.
 
+Beside them in the gateway one that hears nothing and spins.
+
 Alone against the sandbox, run after run, and as functions of a gateway, call after call; as root and as a user."""
 
 import json
@@ -8,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,8 @@ import pytest
 from edge.functions.sandbox import Sandbox
 from edge_tools.mosquitto import Mosquitto
 from tests.functions.gateway import NOBODY, USERS, hold, open_folder
-from tests.functions.hostile_gateway import GATEWAY, GOOD, Gateway
-from tests.test_runtime import until
+from tests.functions.hostile_gateway import GATEWAY, GOOD, Gateway, Outcome
+from tests.processes import until
 
 MEGA = 1 << 20
 BOUND = 32 * MEGA
@@ -147,6 +150,10 @@ done
 """
 
 
+def _has_ended(outcome: Outcome, name: str, runs: int) -> bool:
+    return len(outcome.of(name, "function_worker_ended")) >= runs
+
+
 @pytest.mark.parametrize("user", USERS)
 def test_call_after_call_there_is_no_more_than_its_bound_and_the_gateway_tells(user: str) -> None:
     bound, runs = 64 * MEGA, 4
@@ -157,10 +164,13 @@ def test_call_after_call_there_is_no_more_than_its_bound_and_the_gateway_tells(u
         (folder / "program.sh").write_text(PROGRAM)
         (folder / "program.sh").chmod(0o755)
         (folder / "good.py").write_text(GOOD)
+        (folder / "deaf.sh").write_text("#!/bin/sh\nwhile :; do :; done\n")
+        (folder / "deaf.sh").chmod(0o755)
+        deaf = f'\n[[function]]\nname = "deaf"\nexec = ["{folder}/deaf.sh"]\n'
         ways = {"python": 'file = "code.py"\nhandler = "handler"', "sh": f'exec = ["{folder}/program.sh"]'}
         text = GATEWAY.format(cloud=cloud.port, broker=cloud.port)
         (folder / "gateway.toml").write_text(
-            text + "".join(FUNCTION.format(name=one, code=code) for one, code in ways.items())
+            text + deaf + "".join(FUNCTION.format(name=one, code=code) for one, code in ways.items())
         )
         if user == "user" and os.geteuid() == 0:
             for path in (Path(name), folder):
@@ -170,7 +180,8 @@ def test_call_after_call_there_is_no_more_than_its_bound_and_the_gateway_tells(u
         outcome = gateway.outcome
         try:
             for one in ways:
-                assert until(lambda one=one: len(outcome.of(one, "function_worker_ended")) >= runs, 120), outcome.events
+                assert until(partial(_has_ended, outcome, one, runs), 120), outcome.events
+            assert until(lambda: bool(outcome.of("deaf", "function_busy_without_call")), 60)
             gateway.look()
         finally:
             gateway.stop()
@@ -179,4 +190,6 @@ def test_call_after_call_there_is_no_more_than_its_bound_and_the_gateway_tells(u
             assert {row["reason"] for row in outcome.of(one, "function_worker_ended")} == {"disk"}
             assert len(outcome.of(one, "function_folder_tidied")) >= runs - 1
             assert "were taken away" in outcome.functions[one]["tidied"], json.dumps(outcome.functions[one])
+        assert outcome.functions["deaf"]["cpu_percent_without_call"] >= 10
+        assert outcome.functions["deaf"]["state"] == "ready"
         assert outcome.exit_code == 0

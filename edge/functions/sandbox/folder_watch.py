@@ -3,7 +3,7 @@ program has ended.
 
 Invariants:
 - What was in the folder when a program began is never taken away, nor what that was replaced by.
-- After a program has ended the folder holds no more than it may, or than it held before and what of that has grown.
+- After a program has ended the folder holds no more than it may, or no more than what was there before and has grown.
 - A folder that is fuller than it may be is given no more room: its program is begun, as it may be the one that clears
   up, and ended when the folder grows. Beyond LEEWAY none is begun.
 """
