@@ -228,16 +228,16 @@ class Memory:
                     self._row(key, slots, start, start + size, out)
         self.close_at = min(self._ends(), default=NEVER)
 
-    def close_open(self, out: list[Any]) -> None:
-        """Emit all that is open, as an event after the last window's lateness would."""
-        end = self.last_end()
+    def close_open(self, until: int, out: list[Any]) -> None:
+        """Emit all that ends by `until`, as an event after its end and lateness would."""
+        end = min(until, max(self._ends(), default=START))
         if end > START:
             self.watermark = max(self.watermark, end + self.lateness_ms)
             self.close(end, out)
 
-    def last_end(self) -> int:
-        """When the last of what is open ends; START where nothing is."""
-        return max(self._ends(), default=START)
+    def next_end(self) -> int:
+        """When the first of what is open ends; NEVER where nothing is."""
+        return min(self._ends(), default=NEVER)
 
     def _row(self, key: Any, slots: list[Any], start: int, end: int, out: list[Any]) -> None:
         try:
