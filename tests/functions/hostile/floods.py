@@ -1,4 +1,5 @@
-"""Publishes large messages where it may, from a thread and without end, or as many as it is told."""
+"""Publishes large messages where it may, from a thread and without end, or as many as it is told: a hundred that nobody
+acknowledges, a hundred that somebody does, and so on."""
 
 import threading
 import time
@@ -13,8 +14,8 @@ def _flood(messages):
     from edge import publish
 
     time.sleep(0.1)  # the call that began it ends first
-    for _ in range(messages):
-        publish("own/flood", bytes(60_000))
+    for number in range(messages):
+        publish("own/flood", bytes(60_000), qos=number // 100 % 2)
 
 
 if __name__ == "__main__":
