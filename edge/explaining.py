@@ -49,7 +49,7 @@ def explain_topic(config: Config, rules: Sequence[ReadRule], source: str, sender
     functions: dict[str, str] = {}
     for function in config.functions:
         way = ways.get(function.target)
-        functions[function.name] = f"yes: {way.by}" if way else "no: no route of its `from` and `subscribe` takes it"
+        functions[function.name] = f"yes: {way.by}" if way else "no: no route takes it there that it subscribes to"
     nowhere = ""
     if not ways and not any(why.startswith("yes") for why in took.values()):
         there = [f"{route.topic!r}" for _, route in placed_routes(config) if route.source == source]
@@ -60,6 +60,7 @@ def explain_topic(config: Config, rules: Sequence[ReadRule], source: str, sender
 
 def _ways(config: Config, source: str, sender: str, topic: str) -> dict[str, Way]:
     ways: dict[str, Way] = {}
+    subscribed = {one.target: one.subscribe for one in config.functions}
     for field, route in placed_routes(config):
         if route.source != source and not (route.source == "boards" and source.startswith("board:")):
             continue
@@ -67,7 +68,9 @@ def _ways(config: Config, source: str, sender: str, topic: str) -> dict[str, Way
             continue
         if matches(route.topic.replace(SENDER, sender), topic):
             by = f"{field.rpartition('.')[0]}: from {route.source}, topic {route.topic}"
-            ways |= {to: Way(to, by) for to in route.to if to not in ways}
+            for to in route.to:
+                if to not in subscribed or any(matches(one.replace(SENDER, sender), topic) for one in subscribed[to]):
+                    ways.setdefault(to, Way(to, by))
     return ways
 
 

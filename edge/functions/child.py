@@ -28,13 +28,15 @@ Pipe = Literal["stdout", "stderr"]
 
 
 class Launch(msgspec.Struct, frozen=True):
-    """What to start. code: the file or folder as it was taken over; empty for `exec`. folder: the function's own."""
+    """What to start. code: the file or folder as it was taken over; of `exec` the folder of its files, empty without
+    any. folder: the function's own. argv: of `exec`, a program in PATH by its name."""
 
     settings: FunctionSettings
     code: str
     folder: str
     site: str = ""
     secrets: dict[str, str] = {}
+    argv: tuple[str, ...] = ()
 
 
 class Listener(Protocol):

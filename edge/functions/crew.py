@@ -204,7 +204,7 @@ class Crew:
             timeout_s=settings.timeout_s,
             start_timeout_s=START_TIMEOUT_S,
             is_program=bool(settings.exec),
-            grants=Grants(settings.publish, settings.to),
+            grants=Grants(settings.publish, settings.invoke),
         )
         self.slots.append(slot)
         self._around.create_task(self._run(slot, version))
@@ -245,6 +245,8 @@ class Crew:
             secrets=dict(version.launch.secrets),
             paths=tuple(child.paths),
             network=settings.network,
+            group=self._around.group,
+            region=self._around.region,
             sockets_told=child.sockets_told,
         )
         slot.unsent.insert(0, slot.codec.write(configure))

@@ -59,6 +59,7 @@ class Pool:
         self._publishes = publishes = Publishes(
             lambda messages, origin: route(source, "", messages, origin), self._endings.settled, self._now, wake
         )
+        publishes.source = source
         self._touched: dict[Slot, None] = {}
         self._feed = Feed(
             settings,
@@ -282,7 +283,7 @@ class Pool:
                 self._touch(slot)
                 self._answer(slot, one, *answered)
             elif isinstance(one, Shadow | Invoke):
-                self._around.ask(slot.grants, one, partial(self.reply, slot))
+                self._around.ask(slot.grants, one, partial(self.reply, slot), slot.left_s(one.call, now))
             elif isinstance(one, Tried):
                 tried += 1
                 self._attempts.tried(slot, one.what, one.detail)

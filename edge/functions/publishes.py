@@ -48,6 +48,8 @@ class Publishes:
         self._wait_s = AGAIN_S_MIN
         self.again_at = 0.0
         self.refused = 0
+        self.source = ""
+        """Whose they are, where that is one."""
 
     @property
     def is_full(self) -> bool:

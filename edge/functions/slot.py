@@ -6,6 +6,7 @@ answer before it; the others have not begun. While it is not read from (`pause`)
 deadline counts but that of its stopping.
 """
 
+import math
 from collections import deque
 from enum import Enum
 from typing import Final
@@ -151,6 +152,13 @@ class Slot:
                 head = self._head_at + self._timeout_s
             when = head if when is None else min(head, when)
         return when
+
+    def left_s(self, id_: int, now: float) -> float:
+        """How long a call may still take; without end for what is asked outside of any."""
+        job = self.in_flight.get(id_)
+        if job is None:
+            return math.inf
+        return max((job.began_at if self.is_concurrent else self._head_at) + self._timeout_s - now, 0.0)
 
     def pause(self, now: float) -> None:
         """Read no more of it, once it runs."""

@@ -251,7 +251,7 @@ class Rig:
         assert source == "function:f"
         self.out.send(messages, origin)
 
-    def _ask(self, grants: Grants, request: wire.Shadow | wire.Invoke, answer: Answer) -> None:
+    def _ask(self, grants: Grants, request: wire.Shadow | wire.Invoke, answer: Answer, left_s: float) -> None:
         self.askers.append(grants)
         answer(wire.Reply(request.id, payload=b"{}"))
 

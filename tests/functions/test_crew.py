@@ -73,7 +73,7 @@ def lived(
                 around = Surroundings(
                     "g", processes, group.create_task, lambda *one: None, lambda *one: None, Metrics(), clock
                 )
-                crew = Crew(Version(1, Launch(settings, "", f"{place}/f")), around, team)
+                crew = Crew(Version(1, Launch(settings, "", f"{place}/f", argv=settings.exec)), around, team)
                 crew.want = 1
                 crew.look()
                 await test(crew, team)
