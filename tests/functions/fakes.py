@@ -45,6 +45,7 @@ class FakeChild:
         self.pid = len(spawn.children) + 1
         self.launch, self.calls = launch, list[Call]()
         self.reached: dict[str, str] = {}
+        self.cpu_s = 0.0
         self.unsent = 0
         self.rests: list[float] = []
         self.is_paused = self.has_ended = self.has_stopped = False

@@ -131,3 +131,14 @@ def test_what_a_program_tries_is_heard_from_the_kernel() -> None:
     code = 'use Socket; socket(my $s, PF_INET, SOCK_STREAM, 0) or print STDERR "$!\\n"; <STDIN>'
     team = lived(f"exec perl -e '{code}'\n", test)
     assert team.attempts == [("network", "make a socket of AF_INET")]
+
+
+def test_what_a_program_uses_without_a_call_is_known() -> None:
+    async def test(crew: Crew, team: Team) -> None:
+        await until(lambda: team.slot is not None)
+        assert team.slot is not None
+        child = team.slot.child
+        assert child is not None
+        await until(lambda: child.cpu_s > 0.2)
+
+    lived("while :; do :; done\n", test)
