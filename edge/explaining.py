@@ -8,6 +8,7 @@ import msgspec
 from edge.config import SENDER, Config, placed_routes
 from edge.errors import InputRejected
 from edge.messages import Message
+from edge.router import comes_from
 from edge.rules.build import ReadRule, explain
 from edge.rules.payloads import decoder
 from edge.rules.plan import Call, Column, Expression, Field, Plan, Value
@@ -61,7 +62,7 @@ def explain_topic(config: Config, rules: Sequence[ReadRule], source: str, sender
 def _ways(config: Config, source: str, sender: str, topic: str) -> dict[str, Way]:
     ways: dict[str, Way] = {}
     for field, route in placed_routes(config):
-        if route.source != source and not (route.source == "boards" and source.startswith("board:")):
+        if not comes_from(route.source, source):
             continue
         if SENDER in route.topic and not sender:
             continue

@@ -16,6 +16,13 @@ from edge.topics import covers, matches
 _TOPICS_REMEMBERED_MAX = 4096
 
 Tap = Callable[[str, Sequence[Message]], None]
+Towards = Callable[[str, str], Target]
+"""Source and sender → who takes what comes from them; the same object for the same."""
+
+
+def comes_from(wanted: str, source: str) -> bool:
+    """Whether what a route or a rule names in `from` takes in a source: `boards` does each `board:NAME`."""
+    return wanted == source or (wanted == "boards" and source.startswith("board:"))
 
 
 class _Way:
@@ -32,7 +39,8 @@ class Router:
 
     def __init__(self, routes: Sequence[RouteSettings], metrics: Metrics) -> None:
         self._routes = tuple(routes)
-        self._targets: dict[str, Target] = {}
+        self._targets: dict[str, Target | None] = {}
+        self._by_source: dict[str, Towards] = {}
         self._ways: dict[tuple[str, ...], _Way] = {}
         self._known: dict[tuple[str, str], dict[str, _Way]] = {}
         self._remembered = 0
@@ -45,9 +53,16 @@ class Router:
         self._targets[name] = target
         self._forget()
 
+    def attach_by_source(self, name: str, towards: Towards) -> None:
+        """One that must know where a batch comes from."""
+        self._targets[name] = None
+        self._by_source[name] = towards
+        self._forget()
+
     def detach(self, name: str) -> None:
         """Nothing more goes there; what is under way is settled as ever."""
         self._targets.pop(name, None)
+        self._by_source.pop(name, None)
         self._forget()
 
     def change(self, routes: Sequence[RouteSettings]) -> None:
@@ -111,7 +126,7 @@ class Router:
         """The names that routes give for a message, attached or not."""
         named: dict[str, None] = {}
         for route in self._routes:
-            if route.source != source and not (route.source == "boards" and source.startswith("board:")):
+            if not comes_from(route.source, source):
                 continue
             topic_filter = route.topic
             if SENDER in topic_filter:
@@ -133,6 +148,7 @@ class Router:
                 table.clear()
             for key in [key for key, table in self._known.items() if table is not known]:
                 del self._known[key]
+            self._ways.clear()
             self._remembered = 0
         way = known[topic] = self._way(source, sender, topic)
         self._remembered += 1
@@ -140,10 +156,17 @@ class Router:
 
     def _way(self, source: str, sender: str, topic: str) -> _Way:
         names = self._names(source, sender, topic)
-        way = self._ways.get(names)
+        key = names
+        if self._by_source and not self._by_source.keys().isdisjoint(names):
+            key = (*names, "", source, sender)
+        way = self._ways.get(key)
         if way is None:
-            way = self._ways[names] = _Way(tuple(self._targets[name] for name in names))
+            way = self._ways[key] = _Way(tuple(self._target(name, source, sender) for name in names))
         return way
+
+    def _target(self, name: str, source: str, sender: str) -> Target:
+        target = self._targets[name]
+        return self._by_source[name](source, sender) if target is None else target
 
     def _send_alike(self, way: _Way, source: str, messages: Sequence[Message], origin: Origin) -> None:
         targets = way.targets
