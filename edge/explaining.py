@@ -50,13 +50,33 @@ def explain_topic(config: Config, rules: Sequence[ReadRule], source: str, sender
     functions: dict[str, str] = {}
     for function in config.functions:
         way = ways.get(function.target)
-        functions[function.name] = f"yes: {way.by}" if way else "no: no route of its `from` and `subscribe` takes it"
+        functions[function.name] = f"yes: {way.by}" if way else _why_not(config, function.target, source, topic)
     nowhere = ""
     if not ways and not any(why.startswith("yes") for why in took.values()):
         there = [f"{route.topic!r}" for _, route in placed_routes(config) if route.source == source]
         told = f"from {source} they take {', '.join(there)}" if there else f"none is from {source}"
         nowhere = f"no route takes it: {told}"
     return Explanation(topic, source, found_sender, tuple(ways), tuple(ways.values()), took, functions, nowhere)
+
+
+def explain_all(config: Config, rules: Sequence[ReadRule], sender: str, topic: str) -> list[Explanation]:
+    """From every source that something takes it from; from boards where there is none."""
+    named = [route.source for _, route in placed_routes(config)]
+    named += [source for rule in rules for source in rule.settings.source]
+    found = [explain_topic(config, rules, source, sender, topic) for source in dict.fromkeys(["boards", *named])]
+    return [one for one in found if not one.nowhere] or found[:1]
+
+
+def _why_not(config: Config, target: str, source: str, topic: str) -> str:
+    others = [
+        route.source
+        for _, route in placed_routes(config)
+        if target in route.to
+        and not comes_from(route.source, source)
+        and matches(route.topic.replace(SENDER, "+"), topic)
+    ]
+    elsewhere = f"; one from {' or '.join(dict.fromkeys(others))} does" if others else ""
+    return f"no: no route of its `from` and `subscribe` takes it from {source}{elsewhere}"
 
 
 def _ways(config: Config, source: str, sender: str, topic: str) -> dict[str, Way]:

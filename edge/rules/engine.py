@@ -95,40 +95,44 @@ class Output:
     def kept(self, rows: Iterable[Row]) -> list[KeptRow]:
         """What to keep of them; what makes no message is counted."""
         made: list[KeptRow] = []
-        keep = self._keep
+        encode, thing, topic_of, fixed = self._encode, self.thing, self._template.topic, self._template.fixed
         for _, row in rows:
-            keep(row, made)
+            try:
+                payload = encode(row)
+                if len(payload) > PAYLOAD_BYTES_MAX:
+                    raise InputRejected("row_too_long")
+                made.append((thing, fixed or topic_of(row), payload))
+            except (InputRejected, ValueError, TypeError, RecursionError) as error:
+                self._drop(error)
         self._out.value += len(made)
         return made
 
     def give(self, turn: Turn) -> list[KeptRow]:
         """Of windows that ended, as much as the turn has room for."""
         made: list[KeptRow] = []
-        keep = self._keep
+        encode, thing, topic_of, fixed = self._encode, self.thing, self._template.topic, self._template.fixed
+        rows, size, steps = turn.rows, turn.bytes, turn.steps
         for row in self.rule.give():
-            turn.steps -= 1
+            steps -= 1
             if row is not None:
-                turn.rows -= 1
-                turn.bytes -= keep(row, made)
-            if turn.is_over:
+                rows -= 1
+                try:
+                    payload = encode(row)
+                    size -= len(payload)
+                    if len(payload) > PAYLOAD_BYTES_MAX:
+                        raise InputRejected("row_too_long")
+                    made.append((thing, fixed or topic_of(row), payload))
+                except (InputRejected, ValueError, TypeError, RecursionError) as error:
+                    self._drop(error)
+            if rows <= 0 or size <= 0 or steps <= 0:
                 break
+        turn.rows, turn.bytes, turn.steps = rows, size, steps
         self._out.value += len(made)
         return made
 
-    def _keep(self, row: Any, made: list[KeptRow]) -> int:
-        """Its size, whether kept or not."""
-        size = 0
-        try:
-            payload = self._encode(row)
-            size = len(payload)
-            if size > PAYLOAD_BYTES_MAX:
-                raise InputRejected("row_too_long")
-            template = self._template
-            made.append((self.thing, template.fixed or template.topic(row), payload))
-        except (InputRejected, ValueError, TypeError, RecursionError) as error:
-            reason = error.reason if isinstance(error, InputRejected) else "row_not_json"
-            self._metrics.counter("rule_dropped", rule=self.rule.name, reason=reason).value += 1
-        return size
+    def _drop(self, error: Exception) -> None:
+        reason = error.reason if isinstance(error, InputRejected) else "row_not_json"
+        self._metrics.counter("rule_dropped", rule=self.rule.name, reason=reason).value += 1
 
     def count_rule(self) -> None:
         """Bring what the rule counted to the metrics."""

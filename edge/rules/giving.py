@@ -27,7 +27,8 @@ class Giving:
         """The rows of what is due; None for a step that made none. May be left after any of them, and called again."""
         while self.due:
             if self._steps is None:
-                self._steps = islice(self._rows_of(self.due[0]), self.place, None)
+                steps = self._rows_of(self.due[0])
+                self._steps = islice(steps, self.place, None) if self.place else steps
             for row in self._steps:
                 self.place += 1
                 yield row

@@ -262,9 +262,9 @@ class Memory(Giving):
             yield self.row(key, one[2], one[0], end)
         else:
             start, group = window
-            end = start + self.window.size
+            end, row = start + self.window.size, self.row
             for key, slots in group.items():
-                yield self.row(key, slots, start, end)
+                yield row(key, slots, start, end)
 
     def _gave(self, window: Any) -> None:
         if self.kind == "session":
