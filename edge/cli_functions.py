@@ -47,7 +47,8 @@ def _list(args: argparse.Namespace) -> int:
         p99 = "" if row["p99_ms"] is None else f", p99 {row['p99_ms']:g} ms"
         lost = {"publishes refused": row["publishes_refused"], "publishes denied": row["denied"]}
         went = "".join(f", {count:g} {what}" for what, count in lost.items() if count)
-        print(f"{row['name']}: {row['state']}, {row['calls']} calls{p99}, {row['errors']} errors{went}")
+        why = f": {row['last_error']}" if row["state"] == "refused" else ""
+        print(f"{row['name']}: {row['state']}, {row['calls']} calls{p99}, {row['errors']} errors{went}{why}")
     return DONE
 
 

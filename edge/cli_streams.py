@@ -10,7 +10,7 @@ import msgspec
 
 from edge.config import DEFAULT_FILE, Config, load_config
 from edge.control import ask_rows
-from edge.errors import TransientError
+from edge.errors import InputRejected, TransientError
 
 DONE = 0
 LAST = (1 << 63) - 1
@@ -62,11 +62,16 @@ def _export(args: argparse.Namespace) -> int:
     rows = _folder_rows(config, args.name, "rows", args.first, args.last)
     asked = _rows(config, "export", rows, name=args.name, first=args.first, last=args.last)
     count = 0
-    with open(args.output, "wb") if args.output else nullcontext(sys.stdout.buffer) as output:
-        for row in asked:
-            output.write(msgspec.json.encode(row) + b"\n")
-            count += 1
-        output.flush()
+    try:
+        with open(args.output, "wb") if args.output else nullcontext(sys.stdout.buffer) as output:
+            for row in asked:
+                output.write(msgspec.json.encode(row) + b"\n")
+                count += 1
+            output.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputRejected("file", f"{args.output or 'stdout'}: {error.strerror}") from None
     print(f"edge: {count} records", file=sys.stderr)
     return DONE
 
@@ -119,4 +124,17 @@ def _print(args: argparse.Namespace, found: Any) -> None:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return
     for row in found if isinstance(found, list) else [found]:
-        print(", ".join(f"{key} {value}" for key, value in row.items() if value not in (None, "", {}, [])))
+        told = {key: value for key, value in row.items() if value not in (None, "", {}, [])}
+        print(", ".join(f"{key} {_text(value)}" for key, value in told.items() if key != "shed" or "marks" not in row))
+        if "marks" in row:
+            for one in row["shed"]:
+                print(f"  {_text(one)}")
+
+
+def _text(value: Any) -> str:
+    """Of the values that rows have, for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one}" for key, one in value.items())
+    if isinstance(value, list):
+        return "; ".join(f"boot {boot} up to {sequence}" for boot, sequence in value)
+    return str(value)

@@ -18,6 +18,12 @@ _SecretName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")]
 _Bytes = Annotated[int, Meta(ge=0, le=2**44)]
 _Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
+# What can hold a function, by the names that `edge function show` lists under `contained_by`.
+LIMITS: Final = (
+    *("memory", "processes", "file_size", "folder", "files_open", "cpu", "core_dumps"),
+    *("network", "files", "user", "privileges", "end"),
+)
+
 _EVERY: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 
 
@@ -30,7 +36,8 @@ class FunctionSettings(
     subscribe, publish: the topics it gets and may publish; default none. every: a schedule for a handler.
     cpu_percent_max: 0 is none. user: the account it runs as when the gateway is root; empty: one of its own.
     interval_s, max_attempts, backoff_rate, max_delay_s: of retries. bytes_max, when_full: of its inbox.
-    dead_letter: the stream for what failed to the last; empty: it is only counted.
+    dead_letter: the stream for what failed to the last; empty: it is only counted. demand: what must hold it, with
+    nothing left open, or it is not started.
     """
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -53,6 +60,7 @@ class FunctionSettings(
     cpu_percent_max: Annotated[int, Meta(ge=0, le=6400)] = 0
     user: Annotated[str, Meta(pattern=r"^([a-z_][a-z0-9_-]{0,31})?$")] = ""
     network: bool = False
+    demand: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
     environment: dict[_Variable, str] = {}
@@ -153,6 +161,14 @@ def check_functions(file: str, functions: Sequence[FunctionSettings]) -> None:
             raise ConfigError(file, f"{field}.{name}", "names the function itself", "Remove it.")
         if one.max_delay_s < one.interval_s:
             raise ConfigError(file, f"{field}.max_delay_s", "is below interval_s", "Raise it.")
+        for limit in one.demand:
+            if limit not in LIMITS:
+                fix = f"Known are {', '.join(LIMITS)}."
+                raise ConfigError(file, f"{field}.demand", f"{limit!r} is nothing that could hold it", fix)
+        for limit, (name, value) in _UNLIMITED.items():
+            if limit in one.demand and getattr(one, name) == value:
+                shown = f"holds {limit} beside {name} = {str(value).lower()}"
+                raise ConfigError(file, f"{field}.demand", shown, f"Limit it by {name}, or do not demand it.")
         for name in one.environment:
             if re.match(r"EDGE_|LD_|PYTHON", name):
                 fix = "Names that begin EDGE_, LD_ or PYTHON are not given; choose another."
@@ -160,3 +176,8 @@ def check_functions(file: str, functions: Sequence[FunctionSettings]) -> None:
 
 
 _FIELDS: Final = {"sources": "from"}
+_UNLIMITED: Final[dict[str, tuple[str, int]]] = {
+    "network": ("network", True),
+    "file_size": ("file_bytes_max", 0),
+    "cpu": ("cpu_percent_max", 0),
+}

@@ -210,7 +210,10 @@ class Router:
 
 
 class _Shared:
-    """Stands as the origin towards several targets; settles when all have: congested if any was, else taken if any.
+    """Stands as the origin towards several targets; settles when all have: taken if any took it, else refused.
+
+    Congested is told at once, as by a single target: whatever the source sends next would else pass the target that is
+    to see this one first, and then take this one for a repeat. What the others say of it later is ignored.
 
     votes: how many targets each receipt has.
     """
@@ -222,7 +225,7 @@ class _Shared:
         self._open = {receipt: count * _VOTE for receipt, count in votes.items()}  # and in it the heaviest so far
 
     def settled(self, receipts: Sequence[int], outcome: Outcome) -> None:
-        weight = _WEIGHTS.index(outcome)
+        weight, at_once = _WEIGHTS.index(outcome), outcome is Outcome.CONGESTED
         opened = self._open
         done: tuple[list[int], ...] = ([], [], [])
         for receipt in receipts:
@@ -232,7 +235,7 @@ class _Shared:
             heaviest = vote % _VOTE
             if weight > heaviest:
                 vote += weight - heaviest
-            if vote < 2 * _VOTE:
+            if at_once or vote < 2 * _VOTE:
                 del opened[receipt]
                 done[vote % _VOTE].append(receipt)
             else:

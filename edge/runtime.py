@@ -25,6 +25,7 @@ from edge.boards.port import run_port
 from edge.boards.udp import UdpClients
 from edge.cloud.codec import CodecConnection
 from edge.cloud.connection import Connection
+from edge.cloud.held import HeldFilters
 from edge.cloud.inbox import Receive
 from edge.cloud.shadows import Shadows
 from edge.cloud.tls import check_credentials
@@ -45,7 +46,7 @@ from edge.outbox.report import StreamStatus
 from edge.reload import Reload, ReloadStatus
 from edge.router import Router
 from edge.rulelog.rulelog import RuleLog
-from edge.rules.build import CompiledRule, ReadRule, read_rules, rule_routes, table_files
+from edge.rules.build import CompiledRule, ReadRule, read_rules, rule_nodes, rule_routes, table_files
 from edge.tracing import logs_of, parse_id, trace
 
 # A message costs a tuple or two and makes no cycle: at the default of 700 the collector took about a tenth of a core.
@@ -95,7 +96,7 @@ class Runtime:
         self._routes = [*config.all_routes, *rule_routes(rules)]
         self._router = router = Router(self._routes, metrics)
         self._connections = {
-            name: _connect(name, settings, metrics, config.file)
+            name: _connect(name, settings, metrics, config)
             for name, settings in (("cloud", config.cloud), ("broker", config.broker))
             if settings is not None
         }
@@ -114,6 +115,7 @@ class Runtime:
             shadows=Shadows(self._connections.get("cloud"), f"{config.gateway.name}-{os.getpid()}"),
             changed=self._functions_changed,
             is_behind=lambda: self._reload.is_behind,
+            rules=lambda: rule_nodes(self._read),
         )
         self._marks = marks = self._outbox.marks(lambda: self._routes, self._keeper)
         self._boards = [
@@ -131,7 +133,7 @@ class Runtime:
         udp = config.mqttsn.udp
         self._udp = UdpClients(udp, gateway, metrics) if udp is not None else None
         self._receivers: dict[str, Receive] = {}
-        self._subscribed: dict[str, set[str]] = {}
+        self._subscribed: dict[str, list[str]] = {}
         self._reload = Reload(config, metrics, prepare=self._prepare, files=table_files)
         self._control = Control(config.control_socket, self.status, router, self._asks())
         self._wire()
@@ -151,13 +153,15 @@ class Runtime:
         self._subscribe()
 
     def _subscribe(self) -> None:
-        """To what routes name and nobody asked for yet. A filter that no route names any more stays until the next
-        start: what comes by it is refused, as all that no route takes."""
+        """To what routes name, and no longer to what they named."""
         for name, connection in self._connections.items():
-            known = self._subscribed.setdefault(name, set())
-            if filters := [one for one in self._router.filters(name) if one not in known]:
-                known.update(filters)
-                connection.subscribe(filters, self._receivers[name])
+            known, named = self._subscribed.get(name, []), self._router.filters(name)
+            self._subscribed[name] = named
+            receive = self._receivers[name]
+            if new := [one for one in named if one not in known]:
+                connection.subscribe(new, receive)
+            if old := [one for one in known if one not in named]:
+                connection.unsubscribe(old, receive)
 
     def _prepare(self, config: Config) -> Callable[[], None] | None:
         """In a thread: what to do so that the rules and functions of this file are at work."""
@@ -315,13 +319,14 @@ def _data_dir(config: Config) -> Iterator[None]:
         os.close(lock)
 
 
-def _connect(name: str, settings: ConnectionSettings, metrics: Metrics, file: str) -> Connection:
+def _connect(name: str, settings: ConnectionSettings, metrics: Metrics, config: Config) -> Connection:
+    held = HeldFilters(os.path.join(config.gateway.data_dir, f"{name}.subscribed"))
     if settings.implementation == "aws":
         from edge.cloud.aws import AwsConnection  # its SDK costs memory that others need not pay
 
-        return AwsConnection(settings, metrics, name=name, file=file)
+        return AwsConnection(settings, metrics, name=name, held=held, file=config.file)
     # Not towards the cloud: whether AWS IoT Core takes No Local is not documented, and configured routes make no loop.
-    return CodecConnection(settings, metrics, name=name, no_local=name == "broker")
+    return CodecConnection(settings, metrics, name=name, no_local=name == "broker", held=held)
 
 
 def _receive(router: Router, source: str, messages: Sequence[Message], origin: Origin) -> None:

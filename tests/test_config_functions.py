@@ -156,6 +156,25 @@ def test_a_wrong_function_is_refused_with_field_and_fix(text: str, field: str, p
     assert problem in str(caught.value)
 
 
+def test_what_must_hold_a_function_is_named_as_edge_function_show_names_it() -> None:
+    (one,) = check(changed(demand='["memory", "processes", "network", "files", "user", "end"]')).functions
+    assert one.demand == ("memory", "processes", "network", "files", "user", "end")
+    with pytest.raises(ConfigError) as caught:
+        check(changed(demand='["memory", "ram"]'))
+    assert caught.value.field == "function[1].demand"
+    assert "'ram' is nothing that could hold it. Known are memory, processes, file_size" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("limit", "field", "value"),
+    [("network", "network", "true"), ("file_size", "file_bytes_max", "0"), ("cpu", "cpu_percent_max", "0")],
+)
+def test_what_the_file_does_not_limit_cannot_be_demanded(limit: str, field: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"{limit} beside {field} = {value}") as caught:
+        check(changed(demand=f'["{limit}"]', **{field: value}))
+    assert caught.value.field == "function[1].demand"
+
+
 LOOPS = [
     changed(from_='["cloud"]', subscribe='["a/#"]', publish='["a/b"]', to='["cloud"]'),
     changed(from_='["cloud"]', subscribe='["a/#"]', publish='["a/b"]', to='["stream:readings"]'),

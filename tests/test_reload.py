@@ -1,7 +1,9 @@
 """The gateway file changed while the gateway runs, under load."""
 
 import asyncio
+import functools
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from edge.config import Config, parse_config
 from edge.metrics import Metrics
 from edge.reload import Reload, ReloadStatus, differing
 from edge_tools.mosquitto import Mosquitto
-from tests.test_runtime import CONFIG, Device, running, status_of, until, wait_for_event
+from tests.processes import HEAD, Client, running, status_of, until, wait_for_event
 
 KEPT = """
 [[rule]]
@@ -37,7 +39,7 @@ class Load:
     """Publishes numbers one after the other; knows the rows of each rule."""
 
     def __init__(self, cloud: int, broker: int) -> None:
-        self.judge, self.device = Device(cloud, "rule/#"), Device(broker, "none")
+        self.judge, self.device = Client(cloud, "rule/#"), Client(broker)
         self.sent = 0
 
     def send(self, many: int = 1, topic: str = "raw/x") -> None:
@@ -63,7 +65,7 @@ class Load:
 def test_rules_change_under_load_and_no_message_is_lost(tmp_path: Path) -> None:
     with Mosquitto(tmp_path / "c") as cloud, Mosquitto(tmp_path / "b") as broker:
         file = tmp_path / "gateway.toml"
-        base = CONFIG.format(cloud=cloud.port, broker=broker.port) + KEPT
+        base = HEAD.format(cloud=cloud.port, broker=broker.port) + KEPT
         file.write_text(base)
         with running(file) as process:
             wait_for_event(process, "connected", times=2)
@@ -99,6 +101,56 @@ def test_rules_change_under_load_and_no_message_is_lost(tmp_path: Path) -> None:
         assert first == list(range(first[0], first[-1] + 1))  # none was missed between the versions
         last = [row["n"] for row in load.rows("extra") if row["version"] == 3]
         assert last == list(range(last[0], there + 1))
+
+
+def test_filters_change_at_the_broker_with_the_routes_and_nothing_is_lost_or_stays_behind(tmp_path: Path) -> None:
+    """Live, and over a kill: then the broker has kept the session, and sends twice what two of its filters take."""
+    route = '[[route]]\nfrom = "broker"\ntopic = "{}"\nto = ["cloud"]\n'
+    with Mosquitto(tmp_path / "c") as cloud, Mosquitto(tmp_path / "b") as broker:
+        file = tmp_path / "gateway.toml"
+        base = HEAD.format(cloud=cloud.port, broker=broker.port)
+        file.write_text(base + route.format("raw/+"))
+        device, judge = Client(broker.port), Client(cloud.port, "raw/#")
+        sent = 0
+
+        def numbers() -> list[int]:
+            return [int(payload) for _, payload in list(judge.heard)]
+
+        def let_go(topic_filter: str) -> bool:
+            """Publishes until the broker has given the filter up, and a little longer."""
+            nonlocal sent
+            device.publish("raw/x", b"%d" % sent)
+            sent += 1
+            return (
+                re.search(rf"Received UNSUBSCRIBE from g\n.*{re.escape(topic_filter)}\n", broker.log_text()) is not None
+            )
+
+        def each_comes_once() -> bool:
+            nonlocal sent
+            device.publish("raw/x", b"%d" % sent)
+            sent += 1
+            return until(lambda: sent - 1 in numbers()) and numbers().count(sent - 1) == 1
+
+        try:
+            with running(file) as process:
+                wait_for_event(process, "connected", times=2)
+                broker.wait_log("Sending SUBACK to g")
+                for old, new in (("raw/+", "raw/#"), ("raw/#", "raw/x")):
+                    file.write_text(base + route.format(new))
+                    assert until(functools.partial(let_go, old))
+                    assert until(each_comes_once)
+                process.kill()
+            file.write_text(base + route.format("raw/+"))
+            device.publish("raw/x", b"%d" % sent)  # while it is away
+            sent += 1
+            with running(file):
+                assert until(lambda: let_go("raw/x"))
+                assert until(each_comes_once)
+        finally:
+            device.close()
+            judge.close()
+        assert list(dict.fromkeys(numbers())) == list(range(sent))
+        assert json.loads((tmp_path / "state" / "broker.subscribed").read_bytes()) == ["raw/+"]
 
 
 def test_what_needs_a_restart_is_named_as_the_file_names_it() -> None:
@@ -157,7 +209,9 @@ def watch(folder: Path, story: Any) -> None:
 def test_a_table_that_changes_is_looked_at_as_the_file_is(tmp_path: Path) -> None:
     async def story(watched: Watched) -> None:
         watched.table.write_text("a,b\n1,2\n")
-        await watched.seen(lambda: watched.applied == [0, 0])
+        await watched.seen(lambda: len(watched.applied) == 2)
+        assert watched.prepared == watched.applied == [0, 0]
+        assert watched.reload.status == ReloadStatus(2)
 
     watch(tmp_path, story)
 

@@ -99,7 +99,7 @@ def test_all_boards_and_one_of_them_by_name_is_one_delivery() -> None:
         (Outcome.TAKEN, Outcome.TAKEN, Outcome.TAKEN),
         (Outcome.TAKEN, Outcome.REFUSED, Outcome.TAKEN),
         (Outcome.REFUSED, Outcome.CONGESTED, Outcome.CONGESTED),
-        (Outcome.CONGESTED, Outcome.TAKEN, Outcome.CONGESTED),
+        (Outcome.TAKEN, Outcome.CONGESTED, Outcome.CONGESTED),
         (Outcome.REFUSED, Outcome.REFUSED, Outcome.REFUSED),
     ],
 )
@@ -113,6 +113,18 @@ def test_two_targets_settle_once_and_only_when_both_have(first: Outcome, second:
     assert sender.ended == {}
     broker.settle(0, second)
     assert sender.ended == {5: together}
+
+
+def test_congestion_of_one_target_is_told_before_the_others_have_settled_and_only_once() -> None:
+    cloud, broker, sender = Sink(None), Sink(None), Sender()
+    router = Router([route("boards", "dt/#", "cloud", "broker")], Metrics())
+    router.attach("cloud", cloud)
+    router.attach("broker", broker)
+    router.route("board:b1", "b1", [Message("dt/x", b"", 1, receipt=5)], sender)
+    cloud.settle(0, Outcome.CONGESTED)
+    assert sender.ended == {5: Outcome.CONGESTED}
+    broker.settle(0, Outcome.TAKEN)
+    assert sender.ended == {5: Outcome.CONGESTED}
 
 
 def test_a_flood_of_topics_keeps_the_memory_of_decisions_bounded() -> None:

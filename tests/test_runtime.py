@@ -1,41 +1,20 @@
 """The gateway as a process: what a person who starts it sees."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import paho.mqtt.client as paho
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
 from edge_tools.mosquitto import Mosquitto
+from tests.processes import ENVIRONMENT, HEAD, Client, edge, running, status_of, until, wait_for_event
 
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"}
-
-CONFIG = """\
-[gateway]
-name = "g"
-data_dir = "state"
-
-[cloud]
-host = "127.0.0.1"
-port = {cloud}
-tls = false
-backoff_s_max = 1
-
-[broker]
-host = "127.0.0.1"
-port = {broker}
-tls = false
-
+CONFIG = (
+    HEAD
+    + """
 [[route]]
 from = "broker"
 topic = "dt/#"
@@ -46,39 +25,7 @@ from = "cloud"
 topic = "cmd/#"
 to = ["broker"]
 """
-
-
-def edge(*argv: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edge.cli", *argv]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
-
-
-def status_of(file: Path) -> dict[str, Any]:
-    status: dict[str, Any] = json.loads(edge("status", "--config", str(file), "--json").stdout)
-    return status
-
-
-@contextmanager
-def running(file: Path, *argv: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "edge.cli", "run", "--config", str(file), "--log", "json", *argv]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.communicate(timeout=30)
-
-
-def wait_for_event(process: subprocess.Popen[str], name: str, times: int = 1) -> dict[str, object]:
-    assert process.stderr is not None
-    for line in process.stderr:
-        row: dict[str, object] = json.loads(line)
-        if row["event"] == name:
-            times -= 1
-            if not times:
-                return row
-    raise AssertionError(f"the gateway ended before {name}")
+)
 
 
 def wait_until_subscribed(process: subprocess.Popen[str], brokers: tuple[Mosquitto, Mosquitto]) -> None:
@@ -101,41 +48,12 @@ def file(tmp_path: Path, brokers: tuple[Mosquitto, Mosquitto]) -> Path:
     return path
 
 
-class Device:
-    """An independent client that remembers what it hears."""
-
-    def __init__(self, port: int, topic: str) -> None:
-        self.heard: list[tuple[str, bytes]] = []
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-        self._client.on_message = lambda client, data, got: self.heard.append((got.topic, bytes(got.payload)))
-        self._client.connect("127.0.0.1", port)
-        self._client.subscribe(topic, qos=1)
-        self._client.loop_start()
-
-    def publish(self, topic: str, payload: bytes) -> None:
-        self._client.publish(topic, payload, qos=1).wait_for_publish(10)
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-
-def until(condition: object, seconds: float = 15) -> bool:
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return bool(condition())
-
-
 def test_a_device_on_the_local_broker_and_the_cloud_reach_each_other_by_the_routes_only(
     file: Path, brokers: tuple[Mosquitto, Mosquitto]
 ) -> None:
     with running(file) as process:
         wait_until_subscribed(process, brokers)
-        cloud, device = Device(brokers[0].port, "#"), Device(brokers[1].port, "#")
+        cloud, device = Client(brokers[0].port, "#"), Client(brokers[1].port, "#")
         try:
             device.publish("dt/x", b"up")
             device.publish("private/x", b"no")
@@ -158,7 +76,7 @@ def test_watch_shows_what_is_routed_until_it_is_ended(file: Path, brokers: tuple
         wait_until_subscribed(process, brokers)
         command = [sys.executable, "-m", "edge.cli", "watch", "dt/#", "--config", str(file), "--json"]
         with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as watcher:
-            device = Device(brokers[1].port, "none")
+            device = Client(brokers[1].port)
             try:
                 assert watcher.stdout is not None
                 assert json.loads(watcher.stdout.readline()) == {"watching": "dt/#"}

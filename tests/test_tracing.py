@@ -24,7 +24,7 @@ from tests.faults.gateways import NAME, Gateway, gateway_file
 from tests.faults.receivers import FakeCloud
 from tests.faults.sources import Boards
 from tests.faults.waiting import wait_until
-from tests.test_runtime import edge
+from tests.processes import edge
 
 RULES = """
 [[rule]]

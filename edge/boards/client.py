@@ -17,42 +17,10 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from edge.boards import packets as sn
 from edge.boards.link import RequestFrame
 from edge.boards.mqttsn import encode, encode_puback
 from edge.boards.outbound import Delivery, Outbound, Peer
-from edge.boards.packets import (
-    ACCEPTED,
-    CONGESTION,
-    INVALID_TOPIC_ID,
-    NORMAL,
-    NOT_SUPPORTED,
-    SHORT,
-    ConnAck,
-    Connect,
-    Disconnect,
-    Packet,
-    PingReq,
-    PingResp,
-    PubAck,
-    PubComp,
-    Publish,
-    PubRec,
-    PubRel,
-    RegAck,
-    Register,
-    SubAck,
-    Subscribe,
-    UnsubAck,
-    Unsubscribe,
-    WillMsg,
-    WillMsgReq,
-    WillMsgResp,
-    WillMsgUpd,
-    WillTopic,
-    WillTopicReq,
-    WillTopicResp,
-    WillTopicUpd,
-)
 from edge.boards.requests import Request
 from edge.boards.topic_ids import TopicIds
 from edge.messages import Message, Outcome, Properties
@@ -150,8 +118,8 @@ class Client:
         self.outbound = Outbound(
             peer, host, self.ids, retry_s=terms.retry_s, retries=terms.retries, bound=terms.queue_messages_max
         )
-        self._connect: Connect | None = None
-        self._will_topic: WillTopic | None = None
+        self._connect: sn.Connect | None = None
+        self._will_topic: sn.WillTopic | None = None
         self._will_asked = False
         self._receipt = 0
         self._inbound: dict[int, _Inbound] = {}
@@ -165,14 +133,14 @@ class Client:
 
     # What the gateway calls.
 
-    def connect(self, packet: Connect, now: float, peer: Peer | None = None) -> None:
+    def connect(self, packet: sn.Connect, now: float, peer: Peer | None = None) -> None:
         """CONNECT from this client, whose right to the id the gateway has checked. peer: when it came another way."""
         self.heard = now
         if self.state in {State.ASLEEP, State.AWAKE}:
             self.keep_alive_s = packet.duration_s
             self._rebind(peer)
             self._become(State.ACTIVE)
-            self._send(ConnAck())
+            self._send(sn.ConnAck())
             self.outbound.bound = self._terms.queue_messages_max
             self.outbound.allow(None)
             self.outbound.resume(now)
@@ -186,11 +154,11 @@ class Client:
             self._become(State.CONNECTING)
             self._will_topic = None
             self.outbound.open = False
-            self._send(WillTopicReq())
+            self._send(sn.WillTopicReq())
         else:
             self._accept(now)
 
-    def receive(self, packet: Packet, now: float) -> None:
+    def receive(self, packet: sn.Packet, now: float) -> None:
         """Anything else from this client."""
         self.heard = now
         handler = _HANDLERS.get(type(packet))
@@ -200,7 +168,7 @@ class Client:
             handler(self, packet, now)
         else:
             self._host.rejected(self, "not_connected")
-            self._send(Disconnect())
+            self._send(sn.Disconnect())
 
     def offer(self, message: Message, qos: int, now: float, delivery: Delivery | None, *, retain: bool = False) -> bool:
         """A message for the client. False: no room, the origin may offer it again; nothing was counted.
@@ -228,7 +196,7 @@ class Client:
         if request is None:
             self._host.rejected(self, "request_id_unknown")
             if publish.qos > 0:
-                self._puback(publish, ACCEPTED)
+                self._puback(publish, sn.ACCEPTED)
             return
         if publish.qos not in {0, 1}:
             self._host.rejected(self, "request_qos")
@@ -269,7 +237,7 @@ class Client:
                 if len(self._releases) >= _RELEASES_MAX:
                     del self._releases[next(iter(self._releases))]
                 self._releases[inbound.message_id] = None
-                answers.append(encode(PubRec(inbound.message_id)))
+                answers.append(encode(sn.PubRec(inbound.message_id)))
             else:
                 answers.append(encode_puback(inbound.topic_id, inbound.message_id, code))
         if answers:
@@ -318,7 +286,7 @@ class Client:
 
     # What the client says.
 
-    def _on_will_topic(self, packet: WillTopic, now: float) -> None:
+    def _on_will_topic(self, packet: sn.WillTopic, now: float) -> None:
         if self.state is not State.CONNECTING:
             self._say_again(self._will_asked and self.will is None and not packet.topic)
         elif not packet.topic:
@@ -326,9 +294,9 @@ class Client:
             self._accept(now)
         else:
             self._will_topic = packet
-            self._send(WillMsgReq())
+            self._send(sn.WillMsgReq())
 
-    def _on_will_message(self, packet: WillMsg, now: float) -> None:
+    def _on_will_message(self, packet: sn.WillMsg, now: float) -> None:
         topic = self._will_topic
         if self.state is not State.CONNECTING or topic is None:
             known = self.will is not None and self.will.payload == packet.message
@@ -336,7 +304,7 @@ class Client:
             return
         if len(packet.message) > WILL_BYTES_MAX:
             self._host.rejected(self, "will_too_large")
-            self._send(ConnAck(NOT_SUPPORTED))
+            self._send(sn.ConnAck(sn.NOT_SUPPORTED))
             self._end(State.DISCONNECTED)
             return
         self.will = Will(topic.topic, packet.message, topic.qos, topic.retain)
@@ -345,42 +313,42 @@ class Client:
     def _say_again(self, repeated: bool) -> None:
         """A repeat of what ended the handshake means that its CONNACK was lost (6.13)."""
         if repeated:
-            self._send(ConnAck())
+            self._send(sn.ConnAck())
         else:
             self._host.rejected(self, "unexpected")
 
-    def _on_will_topic_update(self, packet: WillTopicUpd, now: float) -> None:
+    def _on_will_topic_update(self, packet: sn.WillTopicUpd, now: float) -> None:
         if not packet.topic:
             self.will = None
         else:
             payload = self.will.payload if self.will is not None else b""
             self.will = Will(packet.topic, payload, packet.qos, packet.retain)
-        self._send(WillTopicResp())
+        self._send(sn.WillTopicResp())
 
-    def _on_will_message_update(self, packet: WillMsgUpd, now: float) -> None:
+    def _on_will_message_update(self, packet: sn.WillMsgUpd, now: float) -> None:
         if self.will is None or len(packet.message) > WILL_BYTES_MAX:
             self._host.rejected(self, "will_missing" if self.will is None else "will_too_large")
-            self._send(WillMsgResp(NOT_SUPPORTED))
+            self._send(sn.WillMsgResp(sn.NOT_SUPPORTED))
             return
         self.will = msgspec.structs.replace(self.will, payload=packet.message)
-        self._send(WillMsgResp())
+        self._send(sn.WillMsgResp())
 
-    def _on_register(self, packet: Register, now: float) -> None:
+    def _on_register(self, packet: sn.Register, now: float) -> None:
         number = self.ids.allot(packet.topic)
         if number is None:
             self._host.rejected(self, "topic_ids_exhausted")
-            self._send(RegAck(0, packet.message_id, CONGESTION))
+            self._send(sn.RegAck(0, packet.message_id, sn.CONGESTION))
             return
         self.ids.learn(number)
-        self._send(RegAck(number, packet.message_id))
+        self._send(sn.RegAck(number, packet.message_id))
         self.outbound.pump(now)
 
-    def _on_publish(self, packet: Publish, now: float) -> None:
+    def _on_publish(self, packet: sn.Publish, now: float) -> None:
         topic = self.ids.topic(packet.topic_type, packet.topic_id)
         if topic is None:
             self._host.rejected(self, "topic_id_unknown")
             if packet.qos >= 0:
-                self._puback(packet, INVALID_TOPIC_ID)
+                self._puback(packet, sn.INVALID_TOPIC_ID)
             return
         qos, message_id = packet.qos, packet.message_id
         if qos <= 0:
@@ -390,75 +358,75 @@ class Client:
             self._host.rejected(self, "repeated")
             return
         if qos == 2 and message_id in self._releases:
-            self._send(PubRec(message_id))
+            self._send(sn.PubRec(message_id))
             return
         fingerprint = hash((packet.topic_type, packet.topic_id, packet.payload))
         if packet.dup and (message_id, fingerprint) in self._recent:
             self._host.rejected(self, "repeated")
-            self._puback(packet, ACCEPTED)
+            self._puback(packet, sn.ACCEPTED)
             return
         if len(self._inbound) >= self.peer.window:
             self._host.rejected(self, "window_exceeded")
-            self._puback(packet, CONGESTION)
+            self._puback(packet, sn.CONGESTION)
             return
         receipt = self._remember(_Inbound(message_id, packet.topic_id, qos, fingerprint))
         self._by_message_id[message_id] = receipt
         self._host.published(self, Message(topic, packet.payload, qos, packet.retain, receipt))
 
-    def _on_puback(self, packet: PubAck, now: float) -> None:
+    def _on_puback(self, packet: sn.PubAck, now: float) -> None:
         self._answered_or_odd(self.outbound.puback(packet, now), now)
 
-    def _on_pubrec(self, packet: PubRec, now: float) -> None:
+    def _on_pubrec(self, packet: sn.PubRec, now: float) -> None:
         if not self.outbound.pubrec(packet.message_id, now):
             self._host.rejected(self, "message_id_unknown")
-            self._send(PubRel(packet.message_id))  # lets the client finish what the gateway forgot
+            self._send(sn.PubRel(packet.message_id))  # lets the client finish what the gateway forgot
 
-    def _on_pubcomp(self, packet: PubComp, now: float) -> None:
+    def _on_pubcomp(self, packet: sn.PubComp, now: float) -> None:
         self._answered_or_odd(self.outbound.pubcomp(packet.message_id, now), now)
 
-    def _on_pubrel(self, packet: PubRel, now: float) -> None:
+    def _on_pubrel(self, packet: sn.PubRel, now: float) -> None:
         self._releases.pop(packet.message_id, None)
-        self._send(PubComp(packet.message_id))
+        self._send(sn.PubComp(packet.message_id))
 
-    def _on_regack(self, packet: RegAck, now: float) -> None:
+    def _on_regack(self, packet: sn.RegAck, now: float) -> None:
         self._answered_or_odd(self.outbound.regack(packet, now), now)
 
-    def _on_subscribe(self, packet: Subscribe, now: float) -> None:
-        topic_filter, topic_id, code = packet.topic, 0, ACCEPTED
-        wild = packet.topic_type == NORMAL and ("+" in topic_filter or "#" in topic_filter)
-        if packet.topic_type not in {NORMAL, SHORT}:
+    def _on_subscribe(self, packet: sn.Subscribe, now: float) -> None:
+        topic_filter, topic_id, code = packet.topic, 0, sn.ACCEPTED
+        wild = packet.topic_type == sn.NORMAL and ("+" in topic_filter or "#" in topic_filter)
+        if packet.topic_type not in {sn.NORMAL, sn.SHORT}:
             topic_id = packet.topic_id
             topic_filter = self.ids.topic(packet.topic_type, topic_id) or ""
-            code = ACCEPTED if topic_filter else INVALID_TOPIC_ID
+            code = sn.ACCEPTED if topic_filter else sn.INVALID_TOPIC_ID
         elif len(self.subscriptions) >= SUBSCRIPTIONS_MAX and topic_filter not in self.subscriptions:
-            code = CONGESTION
-        elif not wild and packet.topic_type == NORMAL:
+            code = sn.CONGESTION
+        elif not wild and packet.topic_type == sn.NORMAL:
             number = self.ids.allot(topic_filter)
             if number is None:
-                code = CONGESTION
+                code = sn.CONGESTION
             else:
                 topic_id = number
                 self.ids.learn(number)
-        if code != ACCEPTED:
-            reason = "topic_id_unknown" if code == INVALID_TOPIC_ID else "subscriptions_exhausted"
+        if code != sn.ACCEPTED:
+            reason = "topic_id_unknown" if code == sn.INVALID_TOPIC_ID else "subscriptions_exhausted"
             self._host.rejected(self, reason)
-            self._send(SubAck(0, packet.message_id, code))
+            self._send(sn.SubAck(0, packet.message_id, code))
             return
         before = self.subscriptions.get(topic_filter)
         self.subscriptions[topic_filter] = packet.qos
-        self._send(SubAck(topic_id, packet.message_id, ACCEPTED, packet.qos))
+        self._send(sn.SubAck(topic_id, packet.message_id, sn.ACCEPTED, packet.qos))
         self._host.subscribed(self, topic_filter, packet.qos, before=before)
 
-    def _on_unsubscribe(self, packet: Unsubscribe, now: float) -> None:
+    def _on_unsubscribe(self, packet: sn.Unsubscribe, now: float) -> None:
         topic_filter = packet.topic or self.ids.topic(packet.topic_type, packet.topic_id) or ""
         qos = self.subscriptions.pop(topic_filter, None)
         if qos is not None:
             self._host.unsubscribed(self, topic_filter, qos)
-        self._send(UnsubAck(packet.message_id))
+        self._send(sn.UnsubAck(packet.message_id))
 
-    def _on_pingreq(self, packet: PingReq, now: float) -> None:
+    def _on_pingreq(self, packet: sn.PingReq, now: float) -> None:
         if self.state not in {State.ASLEEP, State.AWAKE} or not packet.client_id:
-            self._send(PingResp())
+            self._send(sn.PingResp())
             return
         if packet.client_id != self.id:
             self._host.rejected(self, "client_id_foreign")
@@ -468,13 +436,13 @@ class Client:
         self.outbound.resume(now)
         self._finish_draining(now)
 
-    def _on_disconnect(self, packet: Disconnect, now: float) -> None:
+    def _on_disconnect(self, packet: sn.Disconnect, now: float) -> None:
         if not packet.duration_s:
-            self._send(Disconnect())
+            self._send(sn.Disconnect())
             self._end(State.DISCONNECTED)
             return
         self.sleep_s = packet.duration_s
-        self._send(Disconnect())
+        self._send(sn.Disconnect())
         self._fall_asleep()
 
     # Within.
@@ -486,7 +454,7 @@ class Client:
         self.clean = connect.clean_session
         self.keep_alive_s = connect.duration_s
         self._become(State.ACTIVE)
-        self._send(ConnAck())
+        self._send(sn.ConnAck())
         self.outbound.bound = self._terms.queue_messages_max
         self.outbound.allow(None)
         self.outbound.resume(now)
@@ -534,7 +502,7 @@ class Client:
 
     def _finish_draining(self, now: float) -> None:
         if self.state is State.AWAKE and self.outbound.drained:
-            self._send(PingResp())
+            self._send(sn.PingResp())
             self._fall_asleep()
 
     def _supervision(self) -> float | None:
@@ -561,30 +529,30 @@ class Client:
             self._host.rejected(self, "message_id_unknown")
         self._finish_draining(now)
 
-    def _puback(self, packet: Publish, code: int) -> None:
+    def _puback(self, packet: sn.Publish, code: int) -> None:
         self.peer.send((encode_puback(packet.topic_id, packet.message_id, code),))
 
-    def _send(self, packet: Packet) -> None:
+    def _send(self, packet: sn.Packet) -> None:
         self.peer.send((encode(packet),))
 
 
-_CODES: Final = {Outcome.TAKEN: ACCEPTED, Outcome.CONGESTED: CONGESTION, Outcome.REFUSED: NOT_SUPPORTED}
+_CODES: Final = {Outcome.TAKEN: sn.ACCEPTED, Outcome.CONGESTED: sn.CONGESTION, Outcome.REFUSED: sn.NOT_SUPPORTED}
 
 _HANDLERS: Final[dict[type, Callable[[Client, Any, float], None]]] = {
-    WillTopic: Client._on_will_topic,
-    WillMsg: Client._on_will_message,
-    WillTopicUpd: Client._on_will_topic_update,
-    WillMsgUpd: Client._on_will_message_update,
-    Register: Client._on_register,
-    Publish: Client._on_publish,
-    PubAck: Client._on_puback,
-    PubRec: Client._on_pubrec,
-    PubComp: Client._on_pubcomp,
-    PubRel: Client._on_pubrel,
-    RegAck: Client._on_regack,
-    Subscribe: Client._on_subscribe,
-    Unsubscribe: Client._on_unsubscribe,
-    PingReq: Client._on_pingreq,
-    Disconnect: Client._on_disconnect,
+    sn.WillTopic: Client._on_will_topic,
+    sn.WillMsg: Client._on_will_message,
+    sn.WillTopicUpd: Client._on_will_topic_update,
+    sn.WillMsgUpd: Client._on_will_message_update,
+    sn.Register: Client._on_register,
+    sn.Publish: Client._on_publish,
+    sn.PubAck: Client._on_puback,
+    sn.PubRec: Client._on_pubrec,
+    sn.PubComp: Client._on_pubcomp,
+    sn.PubRel: Client._on_pubrel,
+    sn.RegAck: Client._on_regack,
+    sn.Subscribe: Client._on_subscribe,
+    sn.Unsubscribe: Client._on_unsubscribe,
+    sn.PingReq: Client._on_pingreq,
+    sn.Disconnect: Client._on_disconnect,
 }
-_IN_HANDSHAKE: Final = frozenset({WillTopic, WillMsg, Disconnect})
+_IN_HANDSHAKE: Final = frozenset({sn.WillTopic, sn.WillMsg, sn.Disconnect})

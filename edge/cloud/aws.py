@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from edge.cloud import failures
-from edge.cloud.connection import REQUEST_TIMEOUT_S, SUBSCRIBE_QOS, ConnectionState, Payload
-from edge.cloud.exchange import Exchange, call_later, loop_time
-from edge.cloud.inbox import Receive
+from edge.cloud.connection import SUBSCRIBE_QOS, ConnectionState
+from edge.cloud.exchange import Exchange, OnExchange, call_later, loop_time
+from edge.cloud.held import HeldFilters
 from edge.cloud.reconnect import Reconnect
 from edge.cloud.refusals import HELD_S, Refusals
 from edge.cloud.subscriptions import packets
@@ -38,7 +38,7 @@ STOP_S = 3.0  # for the SDK to say goodbye and end
 _NEVER_MS = 24 * 3600 * 1000  # the SDK is not to reconnect by itself: we do, with credentials read again
 
 
-class AwsConnection:
+class AwsConnection(OnExchange):
     """The arguments are CodecConnection's; file: the gateway file, for messages. Raises ConfigError without the SDK."""
 
     def __init__(
@@ -48,6 +48,7 @@ class AwsConnection:
         *,
         name: str = "cloud",
         reply_topic: str = "",
+        held: HeldFilters | None = None,
         file: str = "the gateway file",
         random: Callable[[], float] = random_module.random,
     ) -> None:
@@ -65,6 +66,7 @@ class AwsConnection:
             reply_topic=reply_topic,
             properties=True,
             random=random,
+            held=held,
         )
         self._queue, self._inbox = exchange.queue, exchange.inbox
         self._in, self._out, self._taken = exchange.received, exchange.sent, exchange.taken
@@ -104,28 +106,6 @@ class AwsConnection:
                 return
             messages = messages[room:]
         self._queue.put(messages, origin)
-
-    def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
-        new = self._exchange.subscribe(filters, receive)
-        if new and self._ready:
-            self._ask(new)
-
-    async def granted(self, topic_filter: str) -> None:
-        """Return as soon as the broker has granted this subscription."""
-        await self._exchange.subscriptions.granted(topic_filter)
-
-    async def request(
-        self,
-        topic: str,
-        payload: Payload,
-        *,
-        answers: Sequence[str] = (),
-        is_answer: Callable[[Message], bool] | None = None,
-        timeout_s: float = REQUEST_TIMEOUT_S,
-    ) -> Message:
-        return await self._exchange.requests.request(
-            topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s
-        )
 
     async def _once(self) -> None:
         """One SDK client from its start to its end, which it raises."""
@@ -282,6 +262,7 @@ class AwsConnection:
         if self._careful:
             call_later(HELD_S, functools.partial(self._try_alone, self._attempt))
         self._ask(self._exchange.opened(session_present=session_present))
+        self._let_go()
         self._pump()
 
     def _failed(self, data: Any) -> None:
@@ -335,7 +316,8 @@ class AwsConnection:
 
     def _ask(self, filters: Sequence[str]) -> None:
         attempt, mqtt5 = self._attempt, self._mqtt5
-        assert attempt is not None
+        if attempt is None or not self._ready:
+            return
         for some in packets(filters):
             wanted = [mqtt5.Subscription(topic_filter=one, qos=mqtt5.QoS(SUBSCRIBE_QOS)) for one in some]
             number = next(self._numbers)
@@ -348,6 +330,22 @@ class AwsConnection:
             return  # the connection ended; the next one asks again
         codes = [0x80 if code is None else int(code) for code in done.result().reason_codes]
         self._exchange.answered(number, codes, _hex)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        attempt = self._attempt
+        if attempt is None or not self._ready:
+            return
+        for some in packets(self._exchange.subscriptions.due()):
+            number = next(self._numbers)
+            self._exchange.subscriptions.asked_to_let_go(number, some)
+            future = attempt.client.unsubscribe(self._mqtt5.UnsubscribePacket(topic_filters=list(some)))
+            future.add_done_callback(lambda done, number=number: attempt.post(self._unsubscribed, number, done))
+
+    def _unsubscribed(self, number: int, done: Any) -> None:
+        if done.exception() is None:
+            codes = [0x80 if code is None else int(code) for code in done.result().reason_codes]
+            self._exchange.let_go(number, codes, _hex)
 
     def _acknowledge(self, receipts: Sequence[int], outcome: Outcome) -> None:
         if self._attempt is not None:

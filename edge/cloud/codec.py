@@ -15,9 +15,9 @@ from typing import assert_never
 import msgspec
 
 from edge.cloud import failures
-from edge.cloud.connection import REQUEST_TIMEOUT_S, SUBSCRIBE_QOS, ConnectionState, Payload
-from edge.cloud.exchange import Exchange, call_later, loop_time
-from edge.cloud.inbox import Receive
+from edge.cloud.connection import SUBSCRIBE_QOS, ConnectionState
+from edge.cloud.exchange import Exchange, OnExchange, call_later, loop_time
+from edge.cloud.held import HeldFilters
 from edge.cloud.reconnect import Reconnect
 from edge.cloud.refusals import HELD_S, Refusals
 from edge.cloud.subscriptions import packets
@@ -50,9 +50,10 @@ WRITE_BUFFER_BYTES_MAX = 256 * 1024  # above it the broker reads too slowly, and
 OpenTransport = Callable[[Callable[[], asyncio.BufferedProtocol], ssl.SSLContext | None], Awaitable[object]]
 
 
-class CodecConnection:
+class CodecConnection(OnExchange):
     """name: of the connection in logs and metrics. no_local: the broker returns nothing that we published ourselves
-    (MQTT 5 only). reply_topic: the stem of response topics, by default `reply/CLIENT_ID`. open_transport: for tests.
+    (MQTT 5 only). reply_topic: the stem of response topics, by default `reply/CLIENT_ID`. held: where the filters are
+    kept over a restart. open_transport: for tests.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class CodecConnection:
         name: str = "cloud",
         no_local: bool = False,
         reply_topic: str = "",
+        held: HeldFilters | None = None,
         random: Callable[[], float] = random_module.random,
         open_transport: OpenTransport | None = None,
     ) -> None:
@@ -81,6 +83,7 @@ class CodecConnection:
             reply_topic=reply_topic,
             properties=settings.protocol == "5",
             random=random,
+            held=held,
         )
         self._queue, self._inbox = exchange.queue, exchange.inbox
         self._in, self._out, self._taken = exchange.received, exchange.sent, exchange.taken
@@ -113,28 +116,6 @@ class CodecConnection:
                 return
             messages = messages[taken:]
         self._queue.put(messages, origin)
-
-    def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
-        new = self._exchange.subscribe(filters, receive)
-        if new and self._session.connected:
-            self._ask(new)
-
-    async def granted(self, topic_filter: str) -> None:
-        """Return as soon as the broker has granted this subscription."""
-        await self._exchange.subscriptions.granted(topic_filter)
-
-    async def request(
-        self,
-        topic: str,
-        payload: Payload,
-        *,
-        answers: Sequence[str] = (),
-        is_answer: Callable[[Message], bool] | None = None,
-        timeout_s: float = REQUEST_TIMEOUT_S,
-    ) -> Message:
-        return await self._exchange.requests.request(
-            topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s
-        )
 
     async def _once(self) -> None:
         """One connection from its opening to its end, which it raises."""
@@ -192,7 +173,7 @@ class CodecConnection:
             case Subscribed():
                 self._subscribed(event)
             case Unsubscribed():
-                pass
+                self._exchange.let_go(event.packet_id, event.codes, name_of)
             case Refused():
                 self._end(failures.refused(event.code, event.text or event.name))
             case Disconnected():
@@ -245,6 +226,7 @@ class CodecConnection:
     def _opened(self, event: Connected) -> None:
         self._reconnect.opened(session_present=event.session_present)
         self._ask(self._exchange.opened(session_present=event.session_present))
+        self._let_go()
         if self._link is not None:
             self._link.arm()
             if self._careful:
@@ -252,6 +234,8 @@ class CodecConnection:
         self._can_write(True)
 
     def _ask(self, filters: Sequence[str]) -> None:
+        if not self._session.connected:
+            return
         for some in packets(filters):
             wanted = [Subscription(one, qos=SUBSCRIBE_QOS, no_local=self._no_local) for one in some]
             self._exchange.subscriptions.asked(self._session.subscribe(wanted), some)
@@ -260,6 +244,14 @@ class CodecConnection:
 
     def _subscribed(self, event: Subscribed) -> None:
         self._exchange.answered(event.packet_id, event.codes, name_of)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._link is None or not self._session.connected:
+            return
+        for some in packets(self._exchange.subscriptions.due()):
+            self._exchange.subscriptions.asked_to_let_go(self._session.unsubscribe(some), some)
+            self._link.dirty()
 
     def _can_write(self, can: bool) -> None:
         self._ready = can and self._link is not None and self._session.connected

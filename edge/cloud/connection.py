@@ -54,6 +54,11 @@ class Connection(Protocol):
         time, more than once for one receive; a message that several receive is acknowledged when all settled it.
         Raises InputRejected for what is no filter."""
 
+    def unsubscribe(self, filters: Sequence[str], receive: Receive) -> None:
+        """These it receives no longer. The broker is told when all filters wanted by now that overlap them are granted,
+        now or after a reconnect, so that nothing wanted is missed in between; what came by both comes once for each, as
+        the broker has it."""
+
     async def granted(self, topic_filter: str) -> None:
         """Return as soon as the broker has granted this subscription, at once if it has."""
 

@@ -6,18 +6,20 @@ It knows no transport and no packet. A connection takes the parts it needs for e
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import msgspec
 
-from edge.cloud.connection import ConnectionState
+from edge.cloud.connection import REQUEST_TIMEOUT_S, ConnectionState, Payload
+from edge.cloud.held import HeldFilters
 from edge.cloud.inbox import Acknowledge, Inbox, Receive
 from edge.cloud.queue import Queue
 from edge.cloud.requests import Carrier, Requests
 from edge.cloud.subscriptions import Subscriptions
 from edge.config import ConnectionSettings
 from edge.logs import log_event
-from edge.messages import Outcome
+from edge.messages import Message, Outcome
 from edge.metrics import Metrics
 from edge.topics import check_filter
 
@@ -26,8 +28,8 @@ _log = logging.getLogger(__name__)
 
 class Exchange:
     """connection: sends and subscribes for the requests. acknowledge(receipts, outcome) answers the broker. in_flight:
-    how many were sent and are not answered yet. reply_topic: as CodecConnection's. properties: whether the protocol
-    has them (MQTT 5)."""
+    how many were sent and are not answered yet. reply_topic, held: as CodecConnection's. properties: whether the
+    protocol has them (MQTT 5)."""
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class Exchange:
         reply_topic: str,
         properties: bool,
         random: Callable[[], float],
+        held: HeldFilters | None = None,
     ) -> None:
         self._in_flight, self._metrics, self._name = in_flight, metrics, name
         self.queue = Queue(
@@ -58,7 +61,7 @@ class Exchange:
             unexpected=metrics.counter("connection_messages_unexpected", connection=name),
             offered_again=metrics.counter("connection_messages_offered_again", connection=name),
         )
-        self.subscriptions = Subscriptions()
+        self.subscriptions = Subscriptions() if held is None else Subscriptions(held.load(), held.save)
         self.requests = Requests(connection, reply_topic or f"reply/{settings.client_id}", properties=properties)
         self.received = metrics.counter("connection_messages_in", connection=name)
         self.sent = metrics.counter("connection_messages_out", connection=name)
@@ -84,6 +87,10 @@ class Exchange:
         self.inbox.subscribe(filters, receive)
         return self.subscriptions.add(filters)
 
+    def unsubscribe(self, filters: Sequence[str], receive: Receive) -> None:
+        """What nobody else wants is due to be let go at the broker."""
+        self.subscriptions.drop(self.inbox.unsubscribe(filters, receive))
+
     def opened(self, *, session_present: bool) -> list[str]:
         """The broker let us in. Return the filters to ask it for."""
         if session_present:
@@ -92,23 +99,73 @@ class Exchange:
 
     def answered(self, packet_id: int, codes: Sequence[int], name_of: Callable[[int], str]) -> None:
         """The broker's answer to a SUBSCRIBE. name_of: a reason code as logs and metrics have it."""
-        for topic_filter, code in self.subscriptions.answered(packet_id, codes):
+        refused = self.subscriptions.answered(packet_id, codes)
+        self._tell_refused("subscription", refused, name_of, "Allow this client to subscribe to it.")
+
+    def let_go(self, packet_id: int, codes: Sequence[int], name_of: Callable[[int], str]) -> None:
+        """The broker's answer to an UNSUBSCRIBE."""
+        refused = self.subscriptions.let_go(packet_id, codes)
+        self._tell_refused("unsubscription", refused, name_of, "It is asked for again at the next connection.")
+
+    def _tell_refused(
+        self, what: str, refused: Sequence[tuple[str, int]], name_of: Callable[[int], str], remedy: str
+    ) -> None:
+        for topic_filter, code in refused:
             reason = name_of(code)
-            self._metrics.counter("connection_subscriptions_refused", connection=self._name, reason=reason).value += 1
+            self._metrics.counter(f"connection_{what}s_refused", connection=self._name, reason=reason).value += 1
             log_event(
                 _log,
-                "subscription_refused",
+                f"{what}_refused",
                 level=logging.WARNING,
                 connection=self._name,
                 filter=topic_filter,
                 reason=reason,
-                remedy="Allow this client to subscribe to it.",
+                remedy=remedy,
             )
 
     def not_taken(self, count: int, outcome: Outcome, reason: str) -> None:
         """Count what the broker refused, or had no room for."""
         name = "refused" if outcome is Outcome.REFUSED else "congested"
         self._metrics.counter(f"connection_messages_{name}", connection=self._name, reason=reason).value += count
+
+
+class OnExchange(ABC):
+    """What every Connection does alike with what it has in hand. Both of a client's own do nothing while it has no
+    connection: as it opens they are called for all that is due."""
+
+    _exchange: Exchange
+
+    @abstractmethod
+    def _ask(self, filters: Sequence[str]) -> None:
+        """Subscribe to these."""
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """Give up at the broker what nothing wants any more and nothing needs until its successor stands."""
+
+    def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
+        if new := self._exchange.subscribe(filters, receive):
+            self._ask(new)
+
+    def unsubscribe(self, filters: Sequence[str], receive: Receive) -> None:
+        self._exchange.unsubscribe(filters, receive)
+        self._let_go()
+
+    async def granted(self, topic_filter: str) -> None:
+        await self._exchange.subscriptions.granted(topic_filter)
+
+    async def request(
+        self,
+        topic: str,
+        payload: Payload,
+        *,
+        answers: Sequence[str] = (),
+        is_answer: Callable[[Message], bool] | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Message:
+        return await self._exchange.requests.request(
+            topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s
+        )
 
 
 def loop_time() -> float:

@@ -57,6 +57,17 @@ class Inbox:
             self._tree.add(topic_filter, receiver)
         self._routes.clear()
 
+    def unsubscribe(self, filters: Sequence[str], receive: Receive) -> list[str]:
+        """Return those that no receiver asks for now."""
+        receiver = self._receivers.get(receive)
+        if receiver is None:
+            return []
+        for topic_filter in filters:
+            self._tree.remove(topic_filter, receiver)
+        self._routes.clear()
+        asked = {topic_filter for topic_filter, _ in self._tree}
+        return [topic_filter for topic_filter in filters if topic_filter not in asked]
+
     def deliver(self, messages: Sequence[Message]) -> None:
         """Hand all of one read on, in order, in one batch for each receiver that has some of it."""
         if len(self._receivers) == 1:  # it gets even what it did not ask for, and says what is to become of it

@@ -1,7 +1,7 @@
 """Where messages go that failed to the last: the dead-letter stream, or nowhere, counted.
 
-Invariants: a message is settled in its inbox after its dead letter is; one for which there is no room any more is
-counted in the inbox's ledger as refused. Nobody waits for it.
+Invariants: a message is settled in its inbox after its dead letter is; one for which there is no room any more, or no
+stream, is counted in the inbox's ledger as refused (`Job.is_given_up`). Nobody waits for it.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from edge.functions.figures import Figures
 from edge.functions.inbox import Inbox
 from edge.functions.letters import dead_letter
 from edge.functions.publishes import Publishes
-from edge.messages import Message, Target
+from edge.messages import Message, Outcome, Target
 
 WAITING_MAX: Final = 256
 
@@ -34,8 +34,6 @@ class Burial:
         self._function, self._inbox, self.stream, self._figures = function, inbox, stream, figures
         self._publishes = Publishes(self._send, settled, now, moved)
         self._now = now
-        self.given_up: list[int] = []
-        """Numbers of messages for which there was no room."""
 
     @property
     def again_at(self) -> float:
@@ -50,7 +48,7 @@ class Burial:
             self._publishes.offer_again()
 
     def bury(self, job: Job) -> None:
-        """job.error says why."""
+        """job.error says why. What is given up has no letter to wait for."""
         message = job.message
         if message is None:
             try:
@@ -58,14 +56,22 @@ class Burial:
             except OSError:
                 message = None
         if message is None or self.stream is None or self._publishes.under_way >= WAITING_MAX:
-            self._figures.given_up.value += 1
-            self.given_up.append(job.number)
+            self._count(job, taken=False)
             return
-        self._figures.dead_letters.value += 1
         reading = None if self._inbox.is_from_nowhere(message) else message.reading
-        self._publishes.add(dead_letter(self._function, message, job.error, job.attempt, reading), job)
+        letter = dead_letter(self._function, message, job.error, job.attempt, reading)
+        self._publishes.add(letter, job, lambda taken: self._count(job, taken=taken))
         self._publishes.flush()
 
+    def _count(self, job: Job, *, taken: bool) -> None:
+        if taken:
+            self._figures.dead_letters.value += 1
+        else:
+            self._figures.given_up.value += 1
+            job.is_given_up = True
+
     def _send(self, messages: Sequence[Message], origin: Publishes) -> None:
-        assert self.stream is not None
-        self.stream.send(messages, origin)
+        if self.stream is None:  # no more: the function's settings changed while this waited
+            origin.settled([message.receipt for message in messages], Outcome.REFUSED)
+        else:
+            self.stream.send(messages, origin)

@@ -46,8 +46,8 @@ ONCE: Final = Retry(max_attempts=1)
 class Job:
     """number: its record in the inbox, 0 for none. message: None while only the number is kept. attempt: of the next
     call, or of the one under way. open: its publishes that are not settled. refused: what became of one that did not go
-    out, so that the call failed. request: its name for the
-    handler, given with its first attempt."""
+    out, so that the call failed. request: its name for the handler, given with its first attempt. is_buried: it failed
+    to the last; is_given_up: and there is no letter of it."""
 
     __slots__ = (
         "alone",
@@ -58,6 +58,7 @@ class Job:
         "handle",
         "has_returned",
         "is_buried",
+        "is_given_up",
         "kind",
         "lane",
         "message",
@@ -76,7 +77,7 @@ class Job:
         self.lane, self.number, self.kind, self.attempt = lane, number, kind, attempt
         self.message: Message | None = message
         self.size = len(message.payload) + HELD_OVERHEAD_BYTES
-        self.alone = self.has_returned = self.is_buried = False
+        self.alone = self.has_returned = self.is_buried = self.is_given_up = False
         self.open = 0
         self.error = self.refused = self.request = ""
         self.retry: Retry | None = None
@@ -230,6 +231,7 @@ class Calls:
             if lane.waits_until:
                 lane.waits_until = 0.0
                 job = lane.jobs.popleft()
+                job.attempt -= 1  # it is not made
                 self.held -= 1
                 if job.message is not None:
                     self._held_bytes -= job.size

@@ -1,7 +1,7 @@
 """The seam to a function's process: it is fed frames and gives bytes; what it prints comes as bytes too.
 
 Invariants: whatever it does, `ended` is told exactly once, and nothing after it; then nothing of it runs any more.
-Nothing here blocks: what it does not read is kept, endless output is read slowly.
+Nothing here blocks: what it does not read is kept (`unsent`), endless output is read slowly.
 """
 
 import asyncio
@@ -16,7 +16,8 @@ import msgspec
 from edge.config_functions import FunctionSettings
 from edge.functions.sandbox import Ending, Refused
 
-READ_BYTES: Final = 256 * 1024
+READ_BYTES: Final = 32 * 1024  # of the smallest frames 1.6 ms of work, until others have their turn
+LAST_READS: Final = 32  # more than a socket holds: one who outlived it may go on writing
 OUTPUT_READ_BYTES: Final = 64 * 1024
 OUTPUT_READS_PER_S: Final = 20.0  # however little each finds: endless output costs its function, not the gateway
 OUTPUT_READS_BURST: Final = 50.0
@@ -64,6 +65,10 @@ class Child(Protocol):
     @property
     def reached(self) -> Mapping[str, str]:
         """Limits that it came up against and that did not end it, in words; also when it has ended."""
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes are kept for it."""
 
     def write(self, data: bytes) -> None:
         """Never blocks; what the pipe does not take is kept."""
@@ -126,7 +131,7 @@ class Process:
         self._contained, self._socket, self._listener = contained, sock, listener
         self.contained_by, self.paths, self.sockets_told = contained_by, paths, sockets_told
         self._loop = asyncio.get_running_loop()
-        self._unsent = b""
+        self._unsent = bytearray()
         self._ended = self._at_end = self._paused = self._resting = self._finishing = False
         self._outputs = dict(outputs)
         self._reads = dict.fromkeys(self._outputs, (OUTPUT_READS_BURST, self._loop.time()))
@@ -144,20 +149,29 @@ class Process:
     def reached(self) -> Mapping[str, str]:
         return self._contained.reached
 
+    @property
+    def unsent(self) -> int:
+        return len(self._unsent)
+
     async def watch(self) -> None:
         """Until it has ended."""
         ending: Ending | None = None
         try:
             ending = await self._contained.wait()
         finally:
-            self._close()
-            self._listener.ended(ending or Ending("killed", 9, "the gateway ended"))
+            try:
+                self._hear_last()
+            finally:
+                self._close()
+                self._listener.ended(ending or Ending("killed", 9, "the gateway ended"))
 
     def write(self, data: bytes) -> None:
-        if self._unsent:
-            self._unsent += data
-        elif not self._ended:
-            self._send(data)
+        if self._ended:
+            return
+        is_waiting = bool(self._unsent)
+        self._unsent += data
+        if not is_waiting and not self._send():
+            self._loop.add_writer(self._socket, self._writable)
 
     def finish(self) -> None:
         if self._unsent:
@@ -197,23 +211,22 @@ class Process:
     def memory_bytes(self) -> int:
         return 0 if self._ended else self._contained.memory_bytes()
 
-    def _send(self, data: bytes) -> None:
+    def _send(self) -> bool:
+        """Whether nothing is left."""
         try:
-            sent = self._socket.send(data)
+            sent = self._socket.send(self._unsent)
         except BlockingIOError:
-            sent = 0
-        except OSError:
-            return  # it has closed its end: its process ends, or is ended for not answering
-        if sent < len(data):
-            self._unsent = data[sent:]
-            self._loop.add_writer(self._socket, self._writable)
+            return False
+        except OSError:  # it has closed its end: its process ends, or is ended for not answering
+            sent = len(self._unsent)
+        del self._unsent[:sent]
+        return not self._unsent
 
     def _writable(self) -> None:
-        data, self._unsent = self._unsent, b""
-        self._loop.remove_writer(self._socket)
-        self._send(data)
-        if self._finishing:
-            self.finish()
+        if self._send():
+            self._loop.remove_writer(self._socket)
+            if self._finishing:
+                self.finish()
 
     def _readable(self) -> None:
         try:
@@ -251,19 +264,19 @@ class Process:
         if not self._ended:
             self._loop.add_reader(fd, self._printed, fd)
 
-    def _close(self) -> None:
+    def _hear_last(self) -> None:
         """Take what it said and printed last."""
-        try:
-            while data := self._socket.recv(READ_BYTES):
+        with contextlib.suppress(OSError):
+            for _ in range(LAST_READS):
+                if not (data := self._socket.recv(READ_BYTES)):
+                    break
                 self._listener.received(data)
-        except OSError:
-            pass
         for fd, name in self._outputs.items():
-            try:
+            with contextlib.suppress(OSError):
                 if data := os.read(fd, OUTPUT_READ_BYTES):
                     self._listener.printed(name, data)
-            except OSError:
-                continue
+
+    def _close(self) -> None:
         self._ended = True
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)

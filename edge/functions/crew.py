@@ -17,7 +17,7 @@ from edge.errors import EdgeLoopError, InputRejected
 from edge.functions.backoff import Backoff
 from edge.functions.child import Child, Launch, Pipe
 from edge.functions.grants import Grants
-from edge.functions.sandbox import Ending, Refused
+from edge.functions.sandbox import Ending, NotHeld, Refused
 from edge.functions.slot import Slot, State
 from edge.functions.surroundings import Surroundings
 from edge.functions.wire import Configure, FromWorker, Ready, StartFailed, Stop, ToWorker
@@ -25,6 +25,7 @@ from edge.logs import log_event
 
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 5.0
+UNSENT_BYTES_MAX: Final = 32 * 1024 * 1024  # more than all calls and answers that a worker may have to take in
 LAST_WORDS_CHARACTERS_MAX: Final = 400
 
 _log = logging.getLogger(__name__)
@@ -70,7 +71,8 @@ class Crew:
         self.slots: list[Slot] = []
         self.want = 0
         self.restarts = self.starts = 0
-        self.last_error = ""
+        self.last_error = self.refused = ""
+        """refused: why none can be started here, while that is so."""
         self.backoff = Backoff()
         self._around, self._now, self._team = around, around.now, team
         self._name = version.settings.name
@@ -155,6 +157,8 @@ class Crew:
         if slot.unsent and slot.child is not None:
             data, slot.unsent = b"".join(slot.unsent), []
             slot.child.write(data)
+            if slot.child.unsent > UNSENT_BYTES_MAX:
+                self._end(slot, "it does not read what it is told")
 
     def charge(self, slot: Slot, units: float) -> None:
         """For what it says beside its work. Who says too much is not heard for a while, nor are its answers."""
@@ -203,6 +207,7 @@ class Crew:
             child = await self._around.spawn(version.launch, ear)
         except (OSError, EdgeLoopError) as error:
             problem = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+            slot.is_refused = isinstance(error, NotHeld)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this function's alone
             problem = f"{type(error).__name__}: {error}"
         else:
@@ -265,7 +270,7 @@ class Crew:
         if slot.state is not State.STARTING:
             return
         slot.state, slot.ready, slot.idle_since = State.READY, ready, self._now()
-        self._is_proven = True
+        self._is_proven, self.refused = True, ""
         if self.candidate is not None and slot.version == self.candidate.number:
             self.version, self.candidate = self.candidate, None
             self.last_error = ""
@@ -294,8 +299,13 @@ class Crew:
             self.last_error = problem
             if self.candidate is not None and slot.version == self.candidate.number:
                 self._refuse_candidate(problem)
+            elif slot.is_refused:
+                if self.refused != problem:  # once: it is tried again as long as it is so
+                    log_event(_log, "function_refused", level=logging.WARNING, function=self._name, problem=problem)
+                self.refused = problem
             else:
                 self.restarts += 1
+                self.refused = ""
                 log_event(
                     _log,
                     "function_worker_ended",

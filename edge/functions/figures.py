@@ -13,7 +13,7 @@ REMEMBERED: Final = 1024
 
 class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One function. state: `ready`, `starting`, `installing`, `waiting` (on demand, not needed now), `backing_off`,
-    `stopping`.
+    `refused` (what it demands does not hold here: last_error says what would help), `stopping`.
 
     p50_ms, p99_ms: of the last calls, None before the first; publishes_refused: by the routes or their targets, denied:
     by the grants; retrying: topics that wait for a retry; contained_by: what holds it here; attempts: at what it is not

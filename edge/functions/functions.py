@@ -9,7 +9,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from edge.functions.figures import FunctionStatus
 from edge.functions.grants import Grants
 from edge.functions.inbox import Inbox, inbox_settings
 from edge.functions.invocation import Invocation
+from edge.functions.keeping import Before, kept_routes
 from edge.functions.pool import Pool
 from edge.functions.requirements import tidy
 from edge.functions.surroundings import Answer, Surroundings
@@ -33,6 +35,7 @@ from edge.functions.versions import CodeError, Signature, forget_others, signatu
 from edge.functions.wire import Invoke, Shadow
 from edge.log import Log
 from edge.logs import log_event
+from edge.loops import Node
 from edge.messages import Target
 from edge.metrics import Metrics
 from edge.outbox.lanes import Lanes
@@ -58,7 +61,7 @@ MakeSpawn = Callable[[Callable[[Coroutine[Any, Any, None]], object]], Spawn]
 class _Function:
     """One, as it is now."""
 
-    __slots__ = ("again_at", "busy", "folder", "looked", "number", "pool", "routes", "seen", "settings", "versions")
+    __slots__ = ("again_at", "folder", "looked", "number", "pool", "renewal", "routes", "seen", "settings", "versions")
 
     def __init__(self, settings: FunctionSettings, folder: str, seen: Signature, pool: Pool, routes: Routes) -> None:
         self.settings, self.folder, self.seen, self.pool = settings, folder, seen, pool
@@ -66,17 +69,22 @@ class _Function:
         """How its files were at the last look."""
         self.number = 1
         self.routes = routes
-        self.versions = {1: routes}
-        """The routes of what it publishes, by the version that was made for them."""
-        self.busy = False
+        self.versions = {1: Before(settings.target, settings.publish, routes)}
+        """What each version that is left was given."""
+        self.renewal: asyncio.Task[None] | None = None
+        """While new code or settings are taken over."""
         self.again_at = 0.0
+
+    def give_up_renewal(self) -> None:
+        if self.renewal is not None:
+            self.renewal.cancel()
 
 
 class Functions:
     """make_spawn: given what creates tasks, gives what starts processes. letters: the dead-letter stream of a name.
 
-    changed: called when inboxes or `kept_routes` came or went. is_behind: whether a
-    changed gateway file is not taken yet. Raises ConfigError."""
+    changed: called when inboxes or `kept_routes` came or went. is_behind: whether a changed gateway file is not taken
+    yet. rules: those at work, as they may close a loop. Raises ConfigError."""
 
     def __init__(
         self,
@@ -89,11 +97,12 @@ class Functions:
         shadows: Shadows,
         changed: Callable[[], None] = lambda: None,
         is_behind: Callable[[], bool] = lambda: False,
+        rules: Callable[[], Sequence[Node]] = lambda: (),
         now: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
         self._config, self._router, self._metrics = config, router, metrics
-        self._is_behind = is_behind
+        self._is_behind, self._rules = is_behind, rules
         self._letters, self._changed, self._now, self._unix_time = letters, changed, now, unix_time
         self._group: asyncio.TaskGroup | None = None
         self._around = Surroundings(
@@ -103,7 +112,6 @@ class Functions:
         self._functions: dict[str, _Function] = {}
         self._leaving: list[_Function] = []
         self._stop = asyncio.Event()
-        self._renewals: set[asyncio.Task[None]] = set()
         self._tell_gone()
         for place, settings in enumerate(config.functions, 1):
             try:
@@ -125,8 +133,8 @@ class Functions:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(WATCH_INTERVAL_S):
                         await self._stop.wait()
-            for renewal in self._renewals:
-                renewal.cancel()  # requirements may take minutes to install; the next start begins anew
+            for function in self._functions.values():
+                function.give_up_renewal()  # requirements may take minutes to install; the next start begins anew
             async with asyncio.TaskGroup() as stopping:
                 for function in self._functions.values():
                     stopping.create_task(function.pool.stop(STOP_PATIENCE_S))
@@ -138,28 +146,14 @@ class Functions:
     @property
     def inboxes(self) -> dict[str, Stream]:
         """By the name that routes know them by."""
-        return {one.settings.target: one.pool.inbox.stream for one in self._functions.values()}
+        return {one.settings.target: one.pool.inbox.stream for one in (*self._leaving, *self._functions.values())}
 
     @property
     def kept_routes(self) -> list[RouteSettings]:
-        """Those of what still runs as the file was before: it goes on publishing until a new version is ready, for good
-        if that does not start. But for those by which a function would now feed itself."""
-        config, kept = self._config, list[RouteSettings]()
-        there, nodes = set(config.all_routes), config.function_nodes
-        for function in (*self._functions.values(), *self._leaving):
-            old = {one for routes in function.versions.values() for one in routes} - there
-            if not old:
-                continue
-            topics = tuple(one.topic for one in old)
-            said = [
-                msgspec.structs.replace(node, says=node.says + topics)
-                if node.name == function.settings.target
-                else node
-                for node in nodes
-            ]
-            if msgspec.structs.replace(config, routes=(*config.routes, *old)).find_loop(said) is None:
-                kept += old
-        return kept
+        """Those of what still runs as the file was before (`keeping`)."""
+        running = (*self._functions.values(), *self._leaving)
+        before = [before for function in running for before in function.versions.values()]
+        return kept_routes(self._config, self._rules(), before)
 
     def apply(self, config: Config) -> None:
         """The gateway file is like this now: called between two turns of the loop, with the router's routes. What
@@ -173,10 +167,12 @@ class Functions:
         for name, settings in wanted.items():
             function = self._functions.get(name)
             try:
-                if function is None:
-                    self._add(settings).pool.start()
-                else:
+                if function is not None:
                     self._change(function, settings)
+                elif (before := self._leaving_of(name)) is not None:  # two would write to one inbox: it waits for that
+                    self._router.attach(settings.target, before.pool.inbox.stream)
+                else:
+                    self._add(settings).pool.start()
             except EdgeLoopError as error:
                 self._tell_refused(name, str(error))
         self._changed()
@@ -257,6 +253,7 @@ class Functions:
     def _remove(self, name: str) -> None:
         function = self._functions.pop(name)
         self._router.detach(function.settings.target)
+        function.give_up_renewal()
         left = function.pool.inbox.backlog
         log_event(_log, "function_removed", function=name, messages_kept=left)
         self._leaving.append(function)
@@ -267,13 +264,28 @@ class Functions:
             await function.pool.stop(STOP_PATIENCE_S)
         finally:
             self._leaving.remove(function)
+            self._return(function.settings.name)
             self._changed()
+
+    def _return(self, name: str) -> None:
+        """One that left may be back in the file meanwhile."""
+        wanted = next((one for one in self._config.functions if one.name == name), None)
+        if wanted is None:
+            self._router.detach(f"function:{name}")
+        elif not self._stop.is_set():
+            try:
+                self._add(wanted).pool.start()
+            except EdgeLoopError as error:
+                self._tell_refused(name, str(error))
+
+    def _leaving_of(self, name: str) -> _Function | None:
+        return next((one for one in self._leaving if one.settings.name == name), None)
 
     def _change(self, function: _Function, settings: FunctionSettings) -> None:
         function.routes = _routes(self._config, settings)
         version = function.pool.version
         if version.settings == settings:  # what runs, or is being tried, is what the file says: only routes changed
-            function.versions[version.number] = function.routes
+            function.versions[version.number] = Before(settings.target, settings.publish, function.routes)
         if function.settings == settings:
             return
         function.pool.inbox.stream.change(inbox_settings(settings))
@@ -295,7 +307,7 @@ class Functions:
     def _watch(self) -> None:
         self._forget_versions()
         for function in self._functions.values():
-            if function.busy or not function.pool.is_started or self._now() < function.again_at:
+            if function.renewal is not None or not function.pool.is_started or self._now() < function.again_at:
                 continue
             before, seen = function.looked, signature(function.settings)
             function.looked = seen
@@ -303,10 +315,8 @@ class Functions:
             # Code and the gateway file that are saved together go together: the file is looked at as often, and taken
             # when it has rested as long.
             if seen != function.seen and seen == before and not self._is_behind():
-                function.busy = True
-                renewal = self._create_task(self._renew(function, seen))
-                self._renewals.add(renewal)
-                renewal.add_done_callback(self._renewals.discard)
+                function.renewal = self._create_task(self._renew(function, seen))
+                function.renewal.add_done_callback(partial(_renewed, function))
 
     async def _renew(self, function: _Function, seen: Signature) -> None:
         settings, routes = function.settings, function.routes
@@ -319,8 +329,6 @@ class Functions:
                 self._tell_refused(settings.name, str(error))
             function.again_at = self._now() + (AGAIN_S if settings.requirements else 0.0)
             return
-        finally:
-            function.busy = False
         function.pool.problem = ""
         function.again_at = 0.0
         if function.settings is settings:  # else there is more to take over
@@ -332,7 +340,8 @@ class Functions:
         function.number += 1
         log_event(_log, "function_changed", function=settings.name, version=digest)
         launch = msgspec.structs.replace(launch, site=site)
-        function.versions[function.number] = function.routes if function.settings == settings else routes
+        routes = function.routes if function.settings == settings else routes
+        function.versions[function.number] = Before(settings.target, settings.publish, routes)
         self._changed()
         pool.change(Version(function.number, launch, digest))
         await asyncio.to_thread(forget_others, function.folder, frozenset({digest, old.digest}))
@@ -350,6 +359,10 @@ class Functions:
             for name in sorted(os.listdir(base)):
                 if name not in known and (left := held(f"{base}/{name}/{INBOX}")):
                     log_event(_log, "function_gone", level=logging.WARNING, function=name, messages_kept=left)
+
+
+def _renewed(function: _Function, renewal: asyncio.Task[None]) -> None:
+    function.renewal = None
 
 
 def _routes(config: Config, settings: FunctionSettings) -> Routes:

@@ -97,13 +97,18 @@ def check_topic(topic: str) -> None:
     """Raises ValueError for what may not be published to."""
     if not isinstance(topic, str) or not topic or "+" in topic or "#" in topic or "\0" in topic:
         raise ValueError(f"no topic to publish to: {topic!r:.100}")
-    if len(topic.encode(errors="surrogatepass")) > 65_535 or any("\ud800" <= c <= "\udfff" for c in topic):
-        raise ValueError(f"a topic is at most 65,535 bytes of UTF-8: {topic!r:.100}")
+    _check_text(topic)
+
+
+def _check_text(text: str) -> None:
+    if len(text.encode(errors="surrogatepass")) > 65_535 or any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError(f"a topic is at most 65,535 bytes of UTF-8: {text!r:.100}")
 
 
 def _check_filter(topic_filter: str) -> None:
-    if not isinstance(topic_filter, str) or not topic_filter or "\0" in topic_filter or len(topic_filter) > 65_535:
+    if not isinstance(topic_filter, str) or not topic_filter or "\0" in topic_filter:
         raise ValueError(f"no topic filter: {topic_filter!r:.100}")
+    _check_text(topic_filter)
     levels = topic_filter.split("/")
     for place, level in enumerate(levels):
         if ("#" in level and (level != "#" or place != len(levels) - 1)) or ("+" in level and level != "+"):

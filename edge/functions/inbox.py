@@ -83,10 +83,15 @@ class Inbox:
 
     def take(self, count: int) -> list[tuple[Message, int]]:
         """The next at most count messages, each with the number of its next attempt; its receipt is its number. Raises
-        OSError."""
+        OSError, never with a message taken."""
         found: list[tuple[Message, int]] = []
         while count > 0 and len(self._open) < OPEN_MAX:
-            messages = self._uploader.next(min(count, OPEN_MAX - len(self._open)), self._now())
+            try:
+                messages = self._uploader.next(min(count, OPEN_MAX - len(self._open)), self._now())
+            except OSError:
+                if found:
+                    break
+                raise
             if not messages:
                 break
             ended: list[int] = []

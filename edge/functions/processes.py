@@ -150,5 +150,6 @@ def _sandbox(launch: Launch, hidden: tuple[str, ...]) -> Sandbox:
         read=tuple(path for path in read if path),
         write=settings.write,
         hidden=hidden,
+        demand=settings.demand,
         workers=settings.workers + 1,  # a new version is tried beside those that run
     )

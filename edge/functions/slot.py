@@ -2,7 +2,8 @@
 
 Invariants: a call given is in `in_flight` until it is answered or the worker has ended. A worker that is not concurrent
 runs one at a time in the order given, so the first in flight is the one under way and its deadline counts from the
-answer before it; the others have not begun.
+answer before it; the others have not begun. While it is not read from (`pause`), what it said cannot be heard, and no
+deadline counts but that of its stopping.
 """
 
 from collections import deque
@@ -67,6 +68,8 @@ class Slot:
         self.why = ""
         """Why the gateway ends it; empty while it does not."""
         self.error = self.traceback = ""
+        self.is_refused = False
+        """It was not begun, for want of what is demanded."""
         self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
         """On its stderr: often why it ended."""
         self._timeout_s = timeout_s
@@ -74,6 +77,7 @@ class Slot:
         self._ahead = AHEAD_FIRST
         self._alone = False
         self._start_deadline = now + start_timeout_s
+        self._paused_at: float | None = None
         self.stop_deadline = 0.0
 
     @property
@@ -120,16 +124,34 @@ class Slot:
     @property
     def deadline(self) -> float | None:
         """When it is to be ended for want of an answer, a start, or its stopping."""
+        is_heard = self._paused_at is None
         if self.state is State.STARTING:
-            return self._start_deadline
+            return self._start_deadline if is_heard else None
         when = self.stop_deadline or None
-        if self.in_flight and self.state is not State.ENDED:
+        if self.in_flight and is_heard and self.state is not State.ENDED:
             if self.is_concurrent:
                 head = next(iter(self.in_flight.values())).began_at + self._timeout_s + GRACE_S
             else:
                 head = self._head_at + self._timeout_s
             when = head if when is None else min(head, when)
         return when
+
+    def pause(self, now: float) -> None:
+        """Read no more of it, once it runs."""
+        if self._paused_at is None and self.child is not None:
+            self._paused_at = now
+            self.child.pause()
+
+    def resume(self, now: float) -> None:
+        if self._paused_at is None:
+            return
+        late, self._paused_at = now - self._paused_at, None
+        self._start_deadline += late
+        self._head_at = min(self._head_at + late, now)
+        for job in self.in_flight.values():
+            job.began_at = min(job.began_at + late, now)
+        if self.child is not None:
+            self.child.resume()
 
     def split(self) -> tuple[list[Job], list[Job]]:
         """(calls it had begun, calls it had not); it has none afterwards."""

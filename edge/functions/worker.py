@@ -37,6 +37,8 @@ def main(long_lived_s: float = LONG_LIVED_S) -> NoReturn:
             _environment(settings)
             api.use(_Live(channel, settings))
             _offer_greengrass()
+            if not settings.network:
+                _spare_tls()
             watch(settings, channel.writer.send_soon)
             early = _Early(channel, long_lived_s if settings.handler else 0.0)
             program = _load(channel, settings, early)
@@ -163,6 +165,12 @@ class _Live:
 
 def _offer_greengrass() -> None:
     from edge.functions.greengrass_import import Finder
+
+    sys.meta_path.insert(0, Finder())
+
+
+def _spare_tls() -> None:
+    from edge.functions.asyncio_import import Finder
 
     sys.meta_path.insert(0, Finder())
 

@@ -47,7 +47,7 @@ def check_removed(config: Config, discard: Sequence[str]) -> None:
             problem = f"the stream {name!r} is gone from the file, and {held} records in it are not exported"
             fix = f"Put it back until they are, or start once with `edge run --discard {name}`."
             raise ConfigError(config.file, "stream", problem, fix)
-        if held:
+        if name in discard:
             _tell(name, held)
             shutil.rmtree(os.path.join(config.gateway.data_dir, FOLDER, name))
 

@@ -57,7 +57,7 @@ class Outbox:
             self.streams[settings.name] = stream
             if settings.export:
                 topic = f"batch/{config.gateway.name}/{settings.name}"
-                uploader = self._uploaders[settings.name] = Uploader(stream, metrics, topic, now())
+                uploader = self._uploaders[settings.name] = Uploader(stream, metrics, topic, now(), patient=True)
                 self._drain(settings.export, targets, now).add(uploader)
 
     def marks(
@@ -136,7 +136,7 @@ class Outbox:
             under_way=uploader.under_way if uploader is not None else 0,
             shed=stream.ledger.totals,
             damaged_records=sum(damage.next - damage.first for damage in log.damages),
-            failing=stream.failing,
+            failing=stream.failing or (uploader.failing if uploader is not None else ""),
         )
 
     def start(self) -> None:

@@ -26,7 +26,8 @@ SLICE_BYTES = 1024 * 1024
 class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One stream, for `edge stream list`. backlog_records: held and not exported, about; oldest_age_s: of the oldest of
     them, None where it is not known; records_per_s: taken in, drained_per_s: exported, over the last seconds;
-    drain_s: how long the backlog takes at this rate, None where it does not shrink; failing: why commits fail."""
+    drain_s: how long the backlog takes at this rate, None where it does not shrink; failing: why commits fail, or
+    nothing gets on."""
 
     name: str
     first: int
@@ -147,8 +148,9 @@ def held(config: Config) -> list[str]:
 
 
 def folders(config: Config) -> list[str]:
-    """The names of the streams that have a folder."""
+    """The names of the streams that have a folder; what else lies there is nobody's."""
     try:
-        return sorted(os.listdir(os.path.join(config.gateway.data_dir, FOLDER)))
+        with os.scandir(os.path.join(config.gateway.data_dir, FOLDER)) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
     except FileNotFoundError:
         return []

@@ -4,16 +4,19 @@ The straight line: `next` (from the tail in memory, or from the log) -> target -
 Invariants: what is sent is committed; what is sent again carries the same names; the order is Cursor's.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from edge.config import StreamSettings
 from edge.log import Log
+from edge.logs import log_event
 from edge.messages import Message, Outcome
 from edge.metrics import Metrics
 from edge.outbox import formats
 from edge.outbox.clock import Clock
 from edge.outbox.cursor import Cursor
+from edge.outbox.denials import Denials
 from edge.outbox.lanes import Lanes, Sent
 from edge.outbox.rate import Bucket
 from edge.outbox.record import messages_of
@@ -24,6 +27,8 @@ READ_RECORDS: Final = 512
 READ_BYTES: Final = 256 * 1024
 BATCHES_UNDER_WAY_MAX: Final = 8
 MESSAGE_OVERHEAD_BYTES: Final = 64
+
+_log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -50,9 +55,12 @@ class Source(Protocol):
 
 
 class Uploader:
-    """Of one stream. moved: called when something was settled or turned away, to send more."""
+    """Of one stream. moved: called when something was settled or turned away, to send more. patient: while all that is
+    sent is refused, it is held and not given up."""
 
-    def __init__(self, stream: Source, metrics: Metrics, batch_topic: str, now: float) -> None:
+    def __init__(
+        self, stream: Source, metrics: Metrics, batch_topic: str, now: float, *, patient: bool = False
+    ) -> None:
         self.stream = stream
         self.moved: Callable[[Outcome], None] = _nothing
         settings = stream.settings
@@ -62,6 +70,8 @@ class Uploader:
         self._messages = Bucket(settings.rate_messages_per_s, now)
         self._bytes = Bucket(settings.rate_bytes_per_s, now)
         self._limited = bool(settings.rate_messages_per_s or settings.rate_bytes_per_s)
+        self._denials = Denials() if patient else None
+        self._refused = 0
         self._batch_since = now
         self._batch_at = 0
         self._out = metrics.counter("stream_records_out", stream=stream.name)
@@ -83,11 +93,20 @@ class Uploader:
     def under_way(self) -> int:
         return self._lanes.under_way
 
+    @property
+    def failing(self) -> str:
+        """Why nothing gets on."""
+        if self._denials is None or not self._denials.holds:
+            return ""
+        return f"{self._settings.export} refuses all that is sent; allow this client to publish it"
+
     def wait_s(self, now: float) -> float:
         """How long until `next` gives something; 0: now, or only after something else happened."""
         found = self._lanes.lane(self.stream.log.next)
         if found is None:
             return 0.0
+        if self._denials is not None and (held_s := self._denials.wait_s(now)):
+            return held_s
         wait = max(self._messages.wait_s(1, now), self._bytes.wait_s(1, now)) if self._limited else 0.0
         if self._settings.format != "message":
             wait = max(wait, self._batch_wait_s(*found, now))
@@ -99,6 +118,13 @@ class Uploader:
         if found is None or count <= 0:
             return ()
         lane, end = found
+        if self._denials is not None:
+            if self._denials.wait_s(now):
+                return ()
+            if self._denials.holds:
+                count = min(count, self._denials.trial - self.under_way)
+                if count <= 0:
+                    return ()
         if self._limited:
             count = min(count, int(min(self._messages.room(now), count)))
             if count < 1 or self._bytes.room(now) < 1:
@@ -120,15 +146,38 @@ class Uploader:
         given = list(receipts)
         if outcome is Outcome.CONGESTED:
             lanes.turned_away(given)
-        elif outcome is Outcome.REFUSED:
-            for receipt in given:
-                self.stream.refused(receipt, lanes.of(receipt).last_of(receipt))
-            lanes.settled(given)
-        else:
+        elif outcome is Outcome.TAKEN:
             self._out.value += lanes.settled(given)
+            if self._denials is not None and (self._denials.open or self._denials.holds):
+                if self._denials.holds:
+                    log_event(_log, "stream_taken_again", stream=self.stream.name)
+                self._give_up(self._denials.taken(max(given)))
+        elif self._denials is not None:
+            self._denials.refused(given)
+        else:
+            self._give_up(given)
+        if self._denials is not None and self._denials.open and self._denials.open == lanes.under_way:
+            if not self._denials.holds:
+                problem = "all that is sent is refused: it is kept, and tried again"
+                log_event(_log, "stream_held", level=logging.WARNING, stream=self.stream.name, problem=problem)
+            lanes.turned_away(self._denials.hold())
         if lanes.backlog.cursor != before:
             self.stream.cursor_moved()
         self.moved(outcome)
+
+    def _give_up(self, receipts: list[int]) -> None:
+        """Told when it happens first, and again at twice as many."""
+        if not receipts:
+            return
+        before = self._refused
+        for receipt in receipts:
+            last = self._lanes.of(receipt).last_of(receipt)
+            self.stream.refused(receipt, last)
+            self._refused += last - receipt + 1
+        self._lanes.settled(receipts)
+        if self._refused.bit_length() > before.bit_length():
+            problem = f"{self._refused} records so far were refused, and given up"
+            log_event(_log, "stream_records_refused", level=logging.WARNING, stream=self.stream.name, problem=problem)
 
     def _fetch(self, position: int, count: int) -> tuple[Sequence[Message], int]:
         """Messages from position on, and the number after them."""

@@ -1,1 +1,1 @@
-"""Rules: SQL over messages. parse (in a child) → plan → generated code → windows; pure but for `child`."""
+"""Rules: SQL over messages. `sql` (in a child) → plan → generated code → windows; pure but for `child`."""

@@ -83,7 +83,7 @@ def read_rules(config: Config) -> list[ReadRule]:
             for name, file in settings.tables.items()
         }
         rules.append(ReadRule(settings, answer.plan, tables))
-    _check_loops(config, rules)
+    config.check_loops((*config.function_nodes, *rule_nodes(rules)))  # none may feed itself, nor through functions
     return rules
 
 
@@ -129,15 +129,15 @@ def output_topic(settings: RuleSettings) -> str:
     return settings.topic or f"rule/{settings.name}"
 
 
-def _check_loops(config: Config, rules: Sequence[ReadRule]) -> None:
-    """A rule's rows must not come back to it, through other rules, through functions or through a broker."""
-    nodes = list(config.function_nodes)
+def rule_nodes(rules: Sequence[ReadRule]) -> list[Node]:
+    """The rules as `find_loop` wants them."""
+    nodes = []
     for rule in rules:
         out = re.sub(r"\$\{[^}]*\}", "+", output_topic(rule.settings))
         out = "/".join("+" if "+" in level else level for level in out.split("/"))
         settings = rule.settings
         nodes.append(Node(f"rule:{settings.name}", settings.source, tuple(rule.plan.topics), (out,), settings.to))
-    config.check_loops(nodes)
+    return nodes
 
 
 def explain(rules: Sequence[ReadRule], source: str, topic: str) -> Mapping[str, str]:

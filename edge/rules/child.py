@@ -28,7 +28,7 @@ def _ask(texts: Sequence[str]) -> list[Answer] | None:
     try:
         asked = msgspec.json.encode(list(texts))
         done = subprocess.run(
-            [sys.executable, "-m", "edge.rules.parse"],
+            [sys.executable, "-m", "edge.rules.sql.parse"],
             input=asked,
             capture_output=True,
             timeout=_TIMEOUT_S,

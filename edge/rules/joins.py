@@ -17,9 +17,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from edge.rules.journal import EVENTS, Events, as_key
+from edge.rules.holding import Holding
+from edge.rules.journal import as_key
 from edge.rules.plan import Window
-from edge.rules.windows import NEVER, START, Memory, is_long
+from edge.rules.windows import NEVER, START, is_long
 
 _LOOKED_A_STEP = 16
 
@@ -45,7 +46,7 @@ class _Ended(NamedTuple):
     weight: int
 
 
-class Joining(Memory):
+class Joining(Holding):
     """window.kind is `tumbling` or `hopping`. widths: how many values a message of each side has, its time among them;
     outer: whether the first topic's message without a partner gives a row. The code sets `pairs` and `on`."""
 
@@ -60,21 +61,17 @@ class Joining(Memory):
         events_max: int,
         outer: bool,
     ) -> None:
-        super().__init__(window, init, layout, lateness_ms, keys_max)
+        super().__init__(window, init, layout, lateness_ms, keys_max, events_max=events_max)
         assert window is not None
-        self._size, self._step = window.size, window.step
+        self._step = window.step
         self._width = math.gcd(window.size, window.step)
-        self._events_max = events_max
         self._outer = outer
         self.nothing: tuple[Any, ...] = ()
         self.pairs: Callable[[Iterable[Pair | None], int, int], Iterator[Any]] = lambda *_: iter(())
         self.on: Callable[[Any, Any], bool] | None = None
-        self.events = 0
         self._panes: dict[int, dict[int, _Held]] = {}  # start → number of arrival → message
         self._endings: deque[tuple[int, int]] = deque()  # of what is due: until when, how many messages there had been
         self._since = START  # restored: nothing that ended by then is due
-        self._stored = Events(self._journals)
-        self._restored_rows: list[tuple[int, list[Any]]] = []
 
     def is_late(self, t: int) -> bool:
         """Whether no open window takes what happened at `t`; counted."""
@@ -88,8 +85,7 @@ class Joining(Memory):
         if is_long(key):
             self.count("key_too_long")
             return
-        if self.events >= self._events_max or self.is_full:
-            self.count("state_max" if self.is_full else "events_max")
+        if not self._has_room(self.events):
             return
         self.events += 1
         self._closed = max(self._closed, self.watermark - self.lateness_ms)
@@ -198,10 +194,8 @@ class Joining(Memory):
     def forget(self) -> None:
         self._forget_due()
         super().forget()
-        self._stored.forget()
         self._endings.clear()
         self._panes.clear()
-        self.events = 0
 
     def _marks(self) -> list[int]:
         if not self.due:
@@ -216,24 +210,9 @@ class Joining(Memory):
             self.place, self._since, *endings = due
             self._endings += zip(endings[::2], endings[1::2], strict=True)
 
-    def _restore_table(self, name: str, numbered: dict[int, bytes]) -> None:
-        if name.startswith(EVENTS):
-            self._restored_rows += self._stored.restore(name, numbered)
-        else:
-            super()._restore_table(name, numbered)
-
     def _restored(self) -> None:
-        for number, row in sorted(self._restored_rows, key=lambda one: one[0]):
-            try:
-                side, t, key, values = row
-                one = _Held(int(side), int(t), as_key(key), tuple(values))
-            except (ValueError, TypeError):
-                self.count("checkpoint_rejected")
-                self._stored.remove(number)
-                continue
+        for number, one in self._take_restored(_held):
             self._panes.setdefault(one.t // self._width * self._width, {})[number] = one
-            self.events += 1
-        self._restored_rows = []
         self._closed = self._since if self._endings else self.watermark - self.lateness_ms
         for until, came in self._endings:
             if came < NEVER:
@@ -244,3 +223,8 @@ class Joining(Memory):
             self.place = 0
         self._closed = max(self._closed, self.watermark - self.lateness_ms)
         self.close_at = min(self._ends(), default=NEVER)
+
+
+def _held(row: list[Any]) -> _Held:
+    side, t, key, values = row
+    return _Held(int(side), int(t), as_key(key), tuple(values))

@@ -20,9 +20,10 @@ from operator import itemgetter
 from typing import Any
 
 from edge.rules.aggregates import COLLECTED_MAX, merge
-from edge.rules.journal import EVENTS, Events, as_key
+from edge.rules.holding import Holding
+from edge.rules.journal import as_key
 from edge.rules.plan import Window
-from edge.rules.windows import NEVER, Memory, is_long
+from edge.rules.windows import NEVER, is_long
 
 
 class _Group:
@@ -42,8 +43,9 @@ _Waiting = tuple[int, int, Any, list[Any]]
 """Time, number, group, partial."""
 
 
-class Sliding(Memory):
-    """window.kind is `sliding`. Due are events that wait no longer."""
+class Sliding(Holding):
+    """window.kind is `sliding`. An event is stored as [group, time, partial, whether the stacks turned after it]. Due
+    are events that wait no longer."""
 
     def __init__(
         self,
@@ -55,18 +57,12 @@ class Sliding(Memory):
         *,
         events_max: int,
     ) -> None:
-        super().__init__(window, init, layout, lateness_ms, keys_max)
-        assert window is not None
-        self._size = window.size
-        self._events_max = events_max
-        self.events = 0
+        super().__init__(window, init, layout, lateness_ms, keys_max, events_max=events_max)
         self._held: dict[Any, _Group] = {}
         self._ahead: list[_Waiting] = []  # a heap
         self._order: deque[tuple[int, Any]] = deque()  # of all held: time, group; some that went early too
         self._sweep_at = NEVER
         self._next = (NEVER, 0)  # restored: the time and number of the first that was due
-        self._stored = Events(self._journals)  # [group, time, partial, whether the stacks turned after it]
-        self._restored_rows: list[tuple[int, list[Any]]] = []
 
     def slide(self, t: int, key: Any, partial: list[Any], out: list[Any]) -> None:
         """One event that is not late."""
@@ -82,8 +78,7 @@ class Sliding(Memory):
             elif (row := self._add(-1, t, key, partial)) is not None:
                 out.append((None, row))
             return
-        if len(self._ahead) >= self._events_max or self.is_full:
-            self.count("state_max" if self.is_full else "events_max")
+        if not self._has_room(len(self._ahead)):
             return
         number = self._stored.add((key, t, partial, False))
         heapq.heappush(self._ahead, (t, number, key, partial))
@@ -237,11 +232,10 @@ class Sliding(Memory):
 
     def forget(self) -> None:
         super().forget()
-        self._stored.forget()
         self._held.clear()
         self._order.clear()
         self._ahead = []
-        self._sweep_at, self.events = NEVER, 0
+        self._sweep_at = NEVER
 
     def _marks(self) -> list[int]:
         return [self.watermark, *self.due[0][:2]] if self.due else [self.watermark]
@@ -251,24 +245,11 @@ class Sliding(Memory):
         if due:
             self._next = due[0], due[1]
 
-    def _restore_table(self, name: str, numbered: dict[int, bytes]) -> None:
-        if name.startswith(EVENTS):
-            self._restored_rows += self._stored.restore(name, numbered)
-        else:
-            super()._restore_table(name, numbered)
-
     def _restored(self) -> None:
         come = self.watermark - self.lateness_ms
-        found = []
-        for number, row in self._restored_rows:
-            try:
-                key, t, own, turned = row
-                found.append((int(t), number, as_key(key), self._slots(own), bool(turned)))
-            except (ValueError, TypeError):
-                self.count("checkpoint_rejected")
-                self._stored.remove(number)
-        self._restored_rows = []
-        for t, number, key, own, turned in sorted(found, key=lambda one: one[:2]):
+        found = sorted(self._take_restored(self._event), key=lambda one: one[1][0])
+        self.events = 0
+        for number, (t, key, own, turned) in found:
             if t > come:
                 self._ahead.append((t, number, key, own))  # in order, so a heap
             elif (t, number) >= self._next:
@@ -285,6 +266,10 @@ class Sliding(Memory):
         self._next = NEVER, 0
         self._sweep_at = self.watermark + self._size if found else NEVER
         self.close_at = min(self._ahead[0][0] if self._ahead else NEVER, self._sweep_at)
+
+    def _event(self, row: list[Any]) -> tuple[int, Any, list[Any], bool]:
+        key, t, own, turned = row
+        return int(t), as_key(key), self._slots(own), bool(turned)
 
 
 _LOOSE = {"percentile", "collect"}

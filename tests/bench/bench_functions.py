@@ -7,7 +7,7 @@ waits in the local broker first. call_ms: at 1,000 messages a second, from a mes
 local broker to its arrival at one of the cloud, with the gateway and its worker together on a third of a core (a
 control group; without one on a whole core: the host line then says so, and there is no goal). Reference `pipe`: a round
 trip over a bare multiprocessing pipe with the same payload, one after the other. worker_pss_mb beside a bare `python3`
-that waits on its stdin.
+that waits on its stdin; async_worker_pss_mb: of the same function with an async handler, after BURST calls.
 """
 
 import multiprocessing
@@ -53,6 +53,8 @@ from edge import on, publish
 def again(message):
     publish("again" + message.topic[2:], message.payload)
 """
+ASYNC_CODE = CODE.replace("def again", "async def again")
+BURST = 500
 _SECTIONS = f"""
 [broker]
 host = "{HOST}"
@@ -78,6 +80,7 @@ class Calls(msgspec.Struct, frozen=True):
     ms_p50: float
     ms_p99: float
     worker_pss_mb: float
+    async_worker_pss_mb: float = 0.0
 
 
 def run(context: Context) -> list[Figure]:
@@ -101,6 +104,9 @@ def run(context: Context) -> list[Figure]:
         figure("call_ms_p50", [one.ms_p50 for one in ours], "ms", "lower", references=of_pipe("ms_p50")),
         figure("call_ms_p99", [one.ms_p99 for one in ours], "ms", "lower", goal=goal, references=of_pipe("ms_p99")),
         figure("worker_pss_mb", [one.worker_pss_mb for one in ours], "MB", "lower", goal=12, references=bare),
+        figure(
+            "async_worker_pss_mb", [one.async_worker_pss_mb for one in ours], "MB", "lower", goal=12, references=bare
+        ),
     ]
 
 
@@ -115,7 +121,7 @@ def _again(topic: str) -> str:
 def _measure(context: Context, local: Mosquitto, cloud: Mosquitto, prefix: Sequence[str], *, held: bool) -> Calls:
     delays, weight = _paced(context, local, cloud, prefix, held=held)
     cuts = quantiles(delays, n=100)
-    return Calls(_flat_out(context, local, cloud), cuts[49], cuts[98], weight)
+    return Calls(_flat_out(context, local, cloud), cuts[49], cuts[98], weight, _async_weight(context, local, cloud))
 
 
 def _paced(
@@ -133,6 +139,20 @@ def _paced(
         return [(there[number] - here[number]) / 1e6 for number in there], _worker_pss_mb(relay)
     finally:
         direct.close()
+        _end(relay, counter, publisher)
+
+
+def _async_weight(context: Context, local: Mosquitto, cloud: Mosquitto) -> float:
+    """The PSS of a worker with an async handler."""
+    relay, publisher, counter = _started(context, local, cloud, on_core(RELAY_CORE), ASYNC_CODE)
+    try:
+        size = sum(packet_bytes(_again(_topic(number))) for number in range(1, BURST + 1))
+        counter.start()
+        publisher.publish(range(1, BURST + 1), _topic)
+        counter.receive(size, QUIET_S)
+        _check(counter.found(), BURST)
+        return _worker_pss_mb(relay)
+    finally:
         _end(relay, counter, publisher)
 
 
@@ -154,11 +174,11 @@ def _flat_out(context: Context, local: Mosquitto, cloud: Mosquitto) -> float:
 
 
 def _started(
-    context: Context, local: Mosquitto, cloud: Mosquitto, prefix: Sequence[str]
+    context: Context, local: Mosquitto, cloud: Mosquitto, prefix: Sequence[str], code: str = CODE
 ) -> tuple[ProcessRelay, Publisher, Counter]:
     """A gateway that has answered for a first call, and the clients at both ends."""
     folder = context.folder("gateway")
-    (folder / "again.py").write_text(CODE)
+    (folder / "again.py").write_text(code)
     relay = gateway_of(cloud.port, None, folder, _SECTIONS % local.port, local.port, prefix=prefix)
     relay.start()
     publisher, counter = Publisher(local.port, "publisher"), Counter(cloud.port, "counter", "again/#")

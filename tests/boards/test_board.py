@@ -346,6 +346,7 @@ def test_random_contents_in_whole_frames_raise_nothing(channel: int) -> None:
     rig.fakes["b1"].restart(rig.now)
     rig.fakes["b1"].produce()
     rig.until(lambda: rig.fakes["b1"].idle, 100)
+    assert rig.readings("b1")[-1] == (rig.fakes["b1"].boot, 1), "what a whole board says is still heard"
 
 
 def test_every_single_bit_flip_of_a_session_is_survived() -> None:
@@ -375,3 +376,7 @@ def test_every_single_bit_flip_of_a_session_is_survived() -> None:
     client = SnClient(rig, "b1")
     client.say(sn.Disconnect())
     client.connect("b1")
+    topic_id = client.register("t/end")
+    taken = len(rig.taken)
+    assert client.say(sn.Publish(topic_id, b"end", 7, 1)) == [sn.PubAck(topic_id, 7)]
+    assert [one.message.payload for one in rig.taken[taken:]] == [b"end"]

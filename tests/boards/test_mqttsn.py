@@ -10,96 +10,58 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.boards import mqttsn
+from edge.boards import packets as sn
 from edge.boards.mqttsn import decode, encode, encode_puback, short_topic, short_topic_id
-from edge.boards.packets import (
-    ACCEPTED,
-    CONGESTION,
-    INVALID_TOPIC_ID,
-    NORMAL,
-    NOT_SUPPORTED,
-    PREDEFINED,
-    SHORT,
-    Advertise,
-    ConnAck,
-    Connect,
-    Disconnect,
-    Forwarded,
-    GwInfo,
-    Packet,
-    PacketRejected,
-    PingReq,
-    PingResp,
-    PubAck,
-    PubComp,
-    Publish,
-    PubRec,
-    PubRel,
-    RegAck,
-    Register,
-    SearchGw,
-    SubAck,
-    Subscribe,
-    UnsubAck,
-    Unsubscribe,
-    WillMsg,
-    WillMsgReq,
-    WillMsgResp,
-    WillMsgUpd,
-    WillTopic,
-    WillTopicReq,
-    WillTopicResp,
-    WillTopicUpd,
-)
 from edge.errors import InputRejected
 
 # One of every shape a message can take, its octets written by hand from chapter 5 of the standard.
-EXAMPLES: list[tuple[str, Packet]] = [
-    ("05 00 07 03 84", Advertise(7, 900)),
-    ("03 01 02", SearchGw(2)),
-    ("03 02 07", GwInfo(7)),
-    ("07 02 07 7F 00 00 01", GwInfo(7, b"\x7f\0\0\1")),
-    ("0A 04 04 01 00 1E 6E 6F 64 65", Connect("node", 30, clean_session=True)),
-    ("0A 04 0C 01 00 1E 6E 6F 64 65", Connect("node", 30, will=True, clean_session=True)),
-    ("03 05 00", ConnAck()),
-    ("03 05 01", ConnAck(CONGESTION)),
-    ("02 06", WillTopicReq()),
-    ("06 07 30 61 2F 62", WillTopic("a/b", 1, retain=True)),
-    ("02 07", WillTopic()),
-    ("02 08", WillMsgReq()),
-    ("05 09 62 79 65", WillMsg(b"bye")),
-    ("02 09", WillMsg()),
-    ("09 0A 00 00 12 34 61 2F 62", Register(0, 0x1234, "a/b")),
-    ("07 0B 00 05 12 34 00", RegAck(5, 0x1234)),
-    ("09 0C 00 00 05 00 00 68 69", Publish(5, b"hi")),
-    ("09 0C A0 00 05 00 07 68 69", Publish(5, b"hi", 7, qos=1, dup=True)),
-    ("09 0C 51 00 05 00 07 68 69", Publish(5, b"hi", 7, qos=2, topic_type=PREDEFINED, retain=True)),
-    ("09 0C 62 61 62 00 00 68 69", Publish(0x6162, b"hi", qos=-1, topic_type=SHORT)),
-    ("07 0C 61 00 05 00 00", Publish(5, b"", qos=-1, topic_type=PREDEFINED)),
-    ("07 0D 00 05 00 07 00", PubAck(5, 7)),
-    ("07 0D 00 05 00 07 02", PubAck(5, 7, INVALID_TOPIC_ID)),
-    ("04 0E 00 07", PubComp(7)),
-    ("04 0F 00 07", PubRec(7)),
-    ("04 10 00 07", PubRel(7)),
-    ("08 12 A0 00 07 61 2F 23", Subscribe(7, "a/#", qos=1, dup=True)),
-    ("07 12 41 00 07 00 05", Subscribe(7, topic_id=5, topic_type=PREDEFINED, qos=2)),
-    ("07 12 02 00 07 61 62", Subscribe(7, "ab", topic_type=SHORT)),
-    ("08 13 20 00 05 00 07 00", SubAck(5, 7, ACCEPTED, 1)),
-    ("08 13 00 00 00 00 07 03", SubAck(0, 7, NOT_SUPPORTED)),
-    ("08 14 00 00 07 61 2F 23", Unsubscribe(7, "a/#")),
-    ("07 14 01 00 07 00 05", Unsubscribe(7, topic_id=5, topic_type=PREDEFINED)),
-    ("07 14 02 00 07 61 62", Unsubscribe(7, "ab", topic_type=SHORT)),
-    ("04 15 00 07", UnsubAck(7)),
-    ("02 16", PingReq()),
-    ("06 16 6E 6F 64 65", PingReq("node")),
-    ("02 17", PingResp()),
-    ("02 18", Disconnect()),
-    ("04 18 00 3C", Disconnect(60)),
-    ("06 1A 50 61 2F 62", WillTopicUpd("a/b", 2, retain=True)),
-    ("02 1A", WillTopicUpd()),
-    ("03 1B 00", WillTopicResp()),
-    ("05 1C 62 79 65", WillMsgUpd(b"bye")),
-    ("03 1D 03", WillMsgResp(NOT_SUPPORTED)),
-    ("05 FE 01 AA BB 02 16", Forwarded(b"\xaa\xbb", b"\x02\x16", 1)),
+EXAMPLES: list[tuple[str, sn.Packet]] = [
+    ("05 00 07 03 84", sn.Advertise(7, 900)),
+    ("03 01 02", sn.SearchGw(2)),
+    ("03 02 07", sn.GwInfo(7)),
+    ("07 02 07 7F 00 00 01", sn.GwInfo(7, b"\x7f\0\0\1")),
+    ("0A 04 04 01 00 1E 6E 6F 64 65", sn.Connect("node", 30, clean_session=True)),
+    ("0A 04 0C 01 00 1E 6E 6F 64 65", sn.Connect("node", 30, will=True, clean_session=True)),
+    ("03 05 00", sn.ConnAck()),
+    ("03 05 01", sn.ConnAck(sn.CONGESTION)),
+    ("02 06", sn.WillTopicReq()),
+    ("06 07 30 61 2F 62", sn.WillTopic("a/b", 1, retain=True)),
+    ("02 07", sn.WillTopic()),
+    ("02 08", sn.WillMsgReq()),
+    ("05 09 62 79 65", sn.WillMsg(b"bye")),
+    ("02 09", sn.WillMsg()),
+    ("09 0A 00 00 12 34 61 2F 62", sn.Register(0, 0x1234, "a/b")),
+    ("07 0B 00 05 12 34 00", sn.RegAck(5, 0x1234)),
+    ("09 0C 00 00 05 00 00 68 69", sn.Publish(5, b"hi")),
+    ("09 0C A0 00 05 00 07 68 69", sn.Publish(5, b"hi", 7, qos=1, dup=True)),
+    ("09 0C 51 00 05 00 07 68 69", sn.Publish(5, b"hi", 7, qos=2, topic_type=sn.PREDEFINED, retain=True)),
+    ("09 0C 62 61 62 00 00 68 69", sn.Publish(0x6162, b"hi", qos=-1, topic_type=sn.SHORT)),
+    ("07 0C 61 00 05 00 00", sn.Publish(5, b"", qos=-1, topic_type=sn.PREDEFINED)),
+    ("07 0D 00 05 00 07 00", sn.PubAck(5, 7)),
+    ("07 0D 00 05 00 07 02", sn.PubAck(5, 7, sn.INVALID_TOPIC_ID)),
+    ("04 0E 00 07", sn.PubComp(7)),
+    ("04 0F 00 07", sn.PubRec(7)),
+    ("04 10 00 07", sn.PubRel(7)),
+    ("08 12 A0 00 07 61 2F 23", sn.Subscribe(7, "a/#", qos=1, dup=True)),
+    ("07 12 41 00 07 00 05", sn.Subscribe(7, topic_id=5, topic_type=sn.PREDEFINED, qos=2)),
+    ("07 12 02 00 07 61 62", sn.Subscribe(7, "ab", topic_type=sn.SHORT)),
+    ("08 13 20 00 05 00 07 00", sn.SubAck(5, 7, sn.ACCEPTED, 1)),
+    ("08 13 00 00 00 00 07 03", sn.SubAck(0, 7, sn.NOT_SUPPORTED)),
+    ("08 14 00 00 07 61 2F 23", sn.Unsubscribe(7, "a/#")),
+    ("07 14 01 00 07 00 05", sn.Unsubscribe(7, topic_id=5, topic_type=sn.PREDEFINED)),
+    ("07 14 02 00 07 61 62", sn.Unsubscribe(7, "ab", topic_type=sn.SHORT)),
+    ("04 15 00 07", sn.UnsubAck(7)),
+    ("02 16", sn.PingReq()),
+    ("06 16 6E 6F 64 65", sn.PingReq("node")),
+    ("02 17", sn.PingResp()),
+    ("02 18", sn.Disconnect()),
+    ("04 18 00 3C", sn.Disconnect(60)),
+    ("06 1A 50 61 2F 62", sn.WillTopicUpd("a/b", 2, retain=True)),
+    ("02 1A", sn.WillTopicUpd()),
+    ("03 1B 00", sn.WillTopicResp()),
+    ("05 1C 62 79 65", sn.WillMsgUpd(b"bye")),
+    ("03 1D 03", sn.WillMsgResp(sn.NOT_SUPPORTED)),
+    ("05 FE 01 AA BB 02 16", sn.Forwarded(b"\xaa\xbb", b"\x02\x16", 1)),
 ]
 OCTETS = [bytes.fromhex(octets) for octets, _ in EXAMPLES]
 NAMES = [f"{type(packet).__name__} {octets}" for octets, packet in EXAMPLES]
@@ -109,7 +71,7 @@ VECTORS: dict[str, Any] = msgspec.json.decode((Path(__file__).parents[1] / "vect
 
 
 def reason_of(data: bytes) -> str:
-    with pytest.raises(PacketRejected) as caught:
+    with pytest.raises(sn.PacketRejected) as caught:
         decode(data)
     return caught.value.reason
 
@@ -120,7 +82,7 @@ def lengthened(octets: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("octets", "packet"), [(bytes.fromhex(o), p) for o, p in EXAMPLES], ids=NAMES)
-def test_every_message_is_what_the_standard_says(octets: bytes, packet: Packet) -> None:
+def test_every_message_is_what_the_standard_says(octets: bytes, packet: sn.Packet) -> None:
     assert decode(octets) == packet
     assert encode(packet) == octets
     assert decode(b"head" + octets, 4) == packet
@@ -144,7 +106,7 @@ def test_every_single_flipped_bit_gives_another_message_or_a_reason(octets: byte
     for bit in range(8 * len(octets)):
         changed = bytearray(octets)
         changed[bit // 8] ^= 1 << bit % 8
-        with suppress(PacketRejected):
+        with suppress(sn.PacketRejected):
             assert encode(decode(bytes(changed))) == changed
 
 
@@ -161,7 +123,7 @@ def test_truncated_and_lengthened_messages_are_refused(octets: bytes) -> None:
 def test_a_length_that_fits_a_cut_message_is_read_as_what_is_left_or_refused(octets: bytes) -> None:
     for size in range(2, len(octets)):
         cut = bytes((size,)) + octets[1:size]
-        with suppress(PacketRejected):
+        with suppress(sn.PacketRejected):
             assert encode(decode(cut)) == cut
 
 
@@ -172,7 +134,7 @@ def test_unknown_types_are_refused(kind: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 247, 248, 249, 250, 251, 300, 2040, 65526])
 def test_publishes_around_255_and_256_octets_travel(size: int) -> None:
-    packet = Publish(1, bytes(size), 2, qos=1)
+    packet = sn.Publish(1, bytes(size), 2, qos=1)
     octets = encode(packet)
     assert len(octets) == size + (7 if size < 249 else 9)
     assert octets[0] == (size + 7 if size < 249 else 1)
@@ -181,15 +143,17 @@ def test_publishes_around_255_and_256_octets_travel(size: int) -> None:
 
 @pytest.mark.parametrize("size", range(247, 258))
 def test_other_messages_around_255_and_256_octets_travel(size: int) -> None:
-    for packet in (WillMsg(bytes(size)), Register(0, 1, "t" * size), GwInfo(1, bytes(size))):
+    for packet in (sn.WillMsg(bytes(size)), sn.Register(0, 1, "t" * size), sn.GwInfo(1, bytes(size))):
         octets = encode(packet)
         told = octets[0] if octets[0] != 1 else int.from_bytes(octets[1:3], "big")
         assert told == len(octets) != 256
         assert decode(octets) == packet
 
 
-@pytest.mark.parametrize("packet", [Publish(1, bytes(65527)), WillMsg(bytes(65532)), Register(0, 1, "t" * 65530)])
-def test_what_no_length_can_tell_is_refused_before_it_is_sent(packet: Packet) -> None:
+@pytest.mark.parametrize(
+    "packet", [sn.Publish(1, bytes(65527)), sn.WillMsg(bytes(65532)), sn.Register(0, 1, "t" * 65530)]
+)
+def test_what_no_length_can_tell_is_refused_before_it_is_sent(packet: sn.Packet) -> None:
     with pytest.raises(InputRejected) as caught:
         encode(packet)
     assert caught.value.reason == "message_too_long"
@@ -197,9 +161,9 @@ def test_what_no_length_can_tell_is_refused_before_it_is_sent(packet: Packet) ->
 
 @pytest.mark.parametrize("size", [0, 253])
 def test_a_node_id_has_one_to_252_octets(size: int) -> None:
-    assert decode(encode(Forwarded(bytes(252), b"\x02\x16"))) == Forwarded(bytes(252), b"\x02\x16")
+    assert decode(encode(sn.Forwarded(bytes(252), b"\x02\x16"))) == sn.Forwarded(bytes(252), b"\x02\x16")
     with pytest.raises(InputRejected):
-        encode(Forwarded(bytes(size), b"\x02\x16"))
+        encode(sn.Forwarded(bytes(size), b"\x02\x16"))
 
 
 @pytest.mark.parametrize(
@@ -270,31 +234,31 @@ def test_what_is_no_message_is_refused_with_its_reason(octets: str, reason: str)
 
 
 def test_client_ids_are_bounded() -> None:
-    assert decode(encode(Connect("n" * 128, 30))) == Connect("n" * 128, 30)
-    assert reason_of(encode(Connect("n" * 129, 30))) == "client_id_too_long"
+    assert decode(encode(sn.Connect("n" * 128, 30))) == sn.Connect("n" * 128, 30)
+    assert reason_of(encode(sn.Connect("n" * 129, 30))) == "client_id_too_long"
 
 
 def test_a_topic_of_64_kb_is_read_or_refused_and_nothing_else() -> None:
     topic = "t" * 65000
-    assert decode(encode(Register(0, 1, topic))) == Register(0, 1, topic)
-    assert reason_of(encode(Register(0, 1, "#" * 65000))) == "topic_wildcard"
+    assert decode(encode(sn.Register(0, 1, topic))) == sn.Register(0, 1, topic)
+    assert reason_of(encode(sn.Register(0, 1, "#" * 65000))) == "topic_wildcard"
 
 
 @pytest.mark.parametrize(
     ("octets", "answer"),
     [
-        ("07 04 04 02 00 1E 61", ConnAck(NOT_SUPPORTED)),
-        ("07 0A 00 00 00 01 2B", RegAck(0, 1, NOT_SUPPORTED)),
-        ("07 12 00 00 07 61 23", SubAck(0, 7, NOT_SUPPORTED)),
-        ("07 0C 22 61 23 00 07", PubAck(0x6123, 7, INVALID_TOPIC_ID)),
+        ("07 04 04 02 00 1E 61", sn.ConnAck(sn.NOT_SUPPORTED)),
+        ("07 0A 00 00 00 01 2B", sn.RegAck(0, 1, sn.NOT_SUPPORTED)),
+        ("07 12 00 00 07 61 23", sn.SubAck(0, 7, sn.NOT_SUPPORTED)),
+        ("07 0C 22 61 23 00 07", sn.PubAck(0x6123, 7, sn.INVALID_TOPIC_ID)),
         ("07 0C 02 61 23 00 00", None),
-        ("05 1A 00 61 2B", WillTopicResp(NOT_SUPPORTED)),
+        ("05 1A 00 61 2B", sn.WillTopicResp(sn.NOT_SUPPORTED)),
         ("04 07 00 2B", None),
         ("03 05 04", None),
     ],
 )
-def test_a_refusal_carries_the_answer_the_standard_has_for_it(octets: str, answer: Packet | None) -> None:
-    with pytest.raises(PacketRejected) as caught:
+def test_a_refusal_carries_the_answer_the_standard_has_for_it(octets: str, answer: sn.Packet | None) -> None:
+    with pytest.raises(sn.PacketRejected) as caught:
         decode(bytes.fromhex(octets))
     assert caught.value.answer == answer
 
@@ -313,7 +277,7 @@ def test_short_topics_are_two_octets_of_text() -> None:
 
 
 def test_puback_octets_are_made_without_a_struct() -> None:
-    assert encode_puback(5, 7, CONGESTION) == encode(PubAck(5, 7, CONGESTION))
+    assert encode_puback(5, 7, sn.CONGESTION) == encode(sn.PubAck(5, 7, sn.CONGESTION))
 
 
 # --- Vectors shared with C
@@ -323,15 +287,15 @@ def named(rows: list[dict[str, Any]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("vector", rows, ids=[row["name"] for row in rows])
 
 
-def fields_of(packet: Packet) -> dict[str, Any]:
+def fields_of(packet: sn.Packet) -> dict[str, Any]:
     """A message as the vectors write it."""
     fields = {"type": type(packet).__name__.upper()} | msgspec.structs.asdict(packet)
     if "topic_type" in fields:
         fields["topic_type"] = ("normal", "predefined", "short")[fields["topic_type"]]
-    if isinstance(packet, Subscribe | Unsubscribe):
-        if packet.topic_type == NORMAL:
+    if isinstance(packet, sn.Subscribe | sn.Unsubscribe):
+        if packet.topic_type == sn.NORMAL:
             del fields["topic_id"]
-        elif packet.topic_type == PREDEFINED:
+        elif packet.topic_type == sn.PREDEFINED:
             del fields["topic"]
         else:
             fields["topic_id"] = short_topic_id(packet.topic)
@@ -354,7 +318,7 @@ def test_vector_messages_are_read_and_written(vector: dict[str, Any]) -> None:
 @named(VECTORS["encapsulated"])
 def test_vector_encapsulations_are_read_and_written(vector: dict[str, Any]) -> None:
     fields = vector["fields"]
-    packet = Forwarded(bytes.fromhex(fields["node_id_hex"]), bytes.fromhex(fields["message_hex"]), fields["radius"])
+    packet = sn.Forwarded(bytes.fromhex(fields["node_id_hex"]), bytes.fromhex(fields["message_hex"]), fields["radius"])
     assert decode(bytes.fromhex(vector["hex"])) == packet
     assert encode(packet) == bytes.fromhex(vector["hex"])
 
@@ -377,45 +341,47 @@ TWO_OCTETS = st.integers(0x21, 0x7E).filter(lambda c: chr(c) not in "+#").map(ch
 SHORT_NAME = st.builds("".join, st.tuples(TWO_OCTETS, TWO_OCTETS))
 
 PUBLISH = st.one_of(
-    st.builds(Publish, U16, PAYLOAD, U16, QOS, st.sampled_from([NORMAL, PREDEFINED]), FLAG, FLAG),
-    st.builds(Publish, U16, PAYLOAD, U16, st.just(-1), st.just(PREDEFINED), FLAG, FLAG),
-    st.builds(Publish, SHORT_NAME.map(short_topic_id), PAYLOAD, U16, st.integers(-1, 2), st.just(SHORT), FLAG, FLAG),
+    st.builds(sn.Publish, U16, PAYLOAD, U16, QOS, st.sampled_from([sn.NORMAL, sn.PREDEFINED]), FLAG, FLAG),
+    st.builds(sn.Publish, U16, PAYLOAD, U16, st.just(-1), st.just(sn.PREDEFINED), FLAG, FLAG),
+    st.builds(
+        sn.Publish, SHORT_NAME.map(short_topic_id), PAYLOAD, U16, st.integers(-1, 2), st.just(sn.SHORT), FLAG, FLAG
+    ),
 )
-PACKET: st.SearchStrategy[Packet] = st.one_of(
-    st.builds(Advertise, U8, U16),
-    st.builds(SearchGw, U8),
-    st.builds(GwInfo, U8, PAYLOAD),
-    st.builds(Connect, CLIENT_ID, U16, FLAG, FLAG),
-    *(st.builds(make, CODE) for make in (ConnAck, WillTopicResp, WillMsgResp)),
-    *(st.builds(make) for make in (WillTopicReq, WillMsgReq, PingResp, WillTopic, WillTopicUpd)),
-    *(st.builds(make, TEXT, QOS, FLAG) for make in (WillTopic, WillTopicUpd)),
-    *(st.builds(make, PAYLOAD) for make in (WillMsg, WillMsgUpd)),
-    st.builds(Register, U16, U16, TEXT),
-    *(st.builds(make, U16, U16, CODE) for make in (RegAck, PubAck)),
-    *(st.builds(make, U16) for make in (PubComp, PubRec, PubRel, UnsubAck)),
+PACKET: st.SearchStrategy[sn.Packet] = st.one_of(
+    st.builds(sn.Advertise, U8, U16),
+    st.builds(sn.SearchGw, U8),
+    st.builds(sn.GwInfo, U8, PAYLOAD),
+    st.builds(sn.Connect, CLIENT_ID, U16, FLAG, FLAG),
+    *(st.builds(make, CODE) for make in (sn.ConnAck, sn.WillTopicResp, sn.WillMsgResp)),
+    *(st.builds(make) for make in (sn.WillTopicReq, sn.WillMsgReq, sn.PingResp, sn.WillTopic, sn.WillTopicUpd)),
+    *(st.builds(make, TEXT, QOS, FLAG) for make in (sn.WillTopic, sn.WillTopicUpd)),
+    *(st.builds(make, PAYLOAD) for make in (sn.WillMsg, sn.WillMsgUpd)),
+    st.builds(sn.Register, U16, U16, TEXT),
+    *(st.builds(make, U16, U16, CODE) for make in (sn.RegAck, sn.PubAck)),
+    *(st.builds(make, U16) for make in (sn.PubComp, sn.PubRec, sn.PubRel, sn.UnsubAck)),
     PUBLISH,
-    st.builds(Subscribe, U16, FILTER, st.just(0), st.just(NORMAL), QOS, FLAG),
-    st.builds(Subscribe, U16, st.just(""), U16, st.just(PREDEFINED), QOS, FLAG),
-    st.builds(Subscribe, U16, SHORT_NAME, st.just(0), st.just(SHORT), QOS, FLAG),
-    st.builds(SubAck, U16, U16, CODE, QOS),
-    st.builds(Unsubscribe, U16, FILTER),
-    st.builds(Unsubscribe, U16, st.just(""), U16, st.just(PREDEFINED)),
-    st.builds(Unsubscribe, U16, SHORT_NAME, st.just(0), st.just(SHORT)),
-    st.builds(PingReq, st.one_of(st.just(""), CLIENT_ID)),
-    st.builds(Disconnect, st.one_of(st.none(), U16)),
-    st.builds(Forwarded, st.binary(min_size=1, max_size=252), PUBLISH.map(encode), CODE),
+    st.builds(sn.Subscribe, U16, FILTER, st.just(0), st.just(sn.NORMAL), QOS, FLAG),
+    st.builds(sn.Subscribe, U16, st.just(""), U16, st.just(sn.PREDEFINED), QOS, FLAG),
+    st.builds(sn.Subscribe, U16, SHORT_NAME, st.just(0), st.just(sn.SHORT), QOS, FLAG),
+    st.builds(sn.SubAck, U16, U16, CODE, QOS),
+    st.builds(sn.Unsubscribe, U16, FILTER),
+    st.builds(sn.Unsubscribe, U16, st.just(""), U16, st.just(sn.PREDEFINED)),
+    st.builds(sn.Unsubscribe, U16, SHORT_NAME, st.just(0), st.just(sn.SHORT)),
+    st.builds(sn.PingReq, st.one_of(st.just(""), CLIENT_ID)),
+    st.builds(sn.Disconnect, st.one_of(st.none(), U16)),
+    st.builds(sn.Forwarded, st.binary(min_size=1, max_size=252), PUBLISH.map(encode), CODE),
 )
 
 
 @given(packet=PACKET)
-def test_every_message_comes_back_as_it_was_sent(packet: Packet) -> None:
+def test_every_message_comes_back_as_it_was_sent(packet: sn.Packet) -> None:
     octets = encode(packet)
     assert decode(octets) == packet
-    if not isinstance(packet, Forwarded):
+    if not isinstance(packet, sn.Forwarded):
         assert decode(octets if octets[0] == 1 else lengthened(octets)) == packet
 
 
 @given(data=st.one_of(st.binary(max_size=60), st.binary(max_size=20).map(lambda body: bytes((len(body) + 1,)) + body)))
 def test_any_octets_are_a_message_or_a_reason(data: bytes) -> None:
-    with suppress(PacketRejected):
+    with suppress(sn.PacketRejected):
         assert encode(decode(data)) == data or data[0] == 1

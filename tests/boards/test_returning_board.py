@@ -97,8 +97,11 @@ def test_a_lost_hello_request_is_said_again_when_the_board_speaks_as_only_such_a
     rig, fake = ready()
     rig.start()
     rig.boards["b1"].output(rig.now)  # the one HELLO_REQUEST is lost
+    assert rig.boards["b1"].status().boot is None
     fake.produce()
     rig.until(lambda: rig.boards["b1"].status().boot == 1)
+    rig.until(lambda: fake.idle)
+    assert rig.readings("b1") == [(1, 1)]
 
 
 def test_a_request_under_way_when_the_port_closed_is_not_sent_as_a_request_before_the_hello() -> None:

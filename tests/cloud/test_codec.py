@@ -19,11 +19,11 @@ from tests.cloud.worlds import Inbound, Ledger, running
 from tests.fakes.broker import FakeBroker
 
 
-def make(broker: FakeBroker, **settings: Any) -> CodecConnection:
+def make(broker: FakeBroker, metrics: Metrics | None = None, **settings: Any) -> CodecConnection:
     given = {"client_id": "gateway-1", "tls": False, "backoff_s_min": 1.0, "backoff_s_max": 60.0, **settings}
     return CodecConnection(
         ConnectionSettings(host="cloud.test", **given),
-        Metrics(),
+        metrics or Metrics(),
         random=lambda: 0.5,
         open_transport=broker.open_transport,
     )
@@ -364,6 +364,72 @@ def test_with_the_session_kept_nothing_is_subscribed_to_twice() -> None:
             assert [len(packet.subscriptions) for packet in broker.of(packets.Subscribe)] == [8, 8, 4, 1]
 
     run_virtual(main())
+
+
+def test_a_filter_is_let_go_when_its_successor_stands_and_not_before() -> None:
+    async def main() -> None:
+        broker = FakeBroker()
+        connection, inbound = make(broker), Inbound()
+        narrow = [f"cmd/{number}" for number in range(10)]
+        connection.subscribe(["cmd/#"], inbound)
+        async with running(connection):
+            await connection.granted("cmd/#")
+            broker.denied_filters = {"cmd/3"}
+            connection.subscribe(narrow, inbound)
+            connection.unsubscribe(["cmd/#"], inbound)
+            await connection.granted("cmd/9")
+            broker.publish("cmd/3", b"kept by the wide one")
+            await until(lambda: len(inbound.messages) == 1)
+            assert broker.of(packets.Unsubscribe) == []
+            broker.denied_filters = set()
+            broker.hang_up()
+            await connection.granted("cmd/3")
+            await until(lambda: len(broker.of(packets.Unsubscribe)) == 1)
+            assert broker.of(packets.Unsubscribe)[0].filters == ("cmd/#",)
+            connection.unsubscribe(narrow, inbound)
+            await until(lambda: len(broker.of(packets.Unsubscribe)) == 3)
+            sizes = [len(packet.filters) for packet in broker.of(packets.Unsubscribe)]
+            assert sizes == [1, 8, 2]  # AWS IoT Core takes eight in one packet
+            assert broker.sessions["gateway-1"].filters == {}
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_connection_lost_before_a_filter_was_let_go_asks_again_if_the_session_lasts(keeps: bool) -> None:
+    async def main() -> None:
+        broker = FakeBroker()
+        connection, inbound = make(broker), Inbound()
+        connection.subscribe(["cmd/a", "cmd/b"], inbound)
+        async with running(connection):
+            await connection.granted("cmd/b")
+            broker.keeps_sessions = keeps
+            broker.dropping = True
+            connection.unsubscribe(["cmd/a"], inbound)
+            await until(lambda: not connection.state.connected)
+            broker.dropping = False
+            await until(lambda: "cmd/a" not in broker.sessions["gateway-1"].filters and connection.state.connected)
+            await connection.granted("cmd/b")
+            assert len(broker.of(packets.Unsubscribe)) == (2 if keeps else 1)
+
+    run_virtual(main())
+
+
+def test_a_filter_that_the_broker_will_not_let_go_is_told_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        broker = FakeBroker()
+        metrics = Metrics()
+        connection, inbound = make(broker, metrics=metrics), Inbound()
+        connection.subscribe(["cmd/a"], inbound)
+        async with running(connection):
+            await connection.granted("cmd/a")
+            broker.denied_filters = {"cmd/a"}
+            connection.unsubscribe(["cmd/a"], inbound)
+            name = 'connection_unsubscriptions_refused{connection="cloud",reason="not_authorized"}'
+            await until(lambda: metrics.snapshot().get(name) == 1)
+
+    run_virtual(main())
+    assert [record.message for record in caplog.records if "refused" in record.message] == ["unsubscription_refused"]
 
 
 def test_later_messages_of_a_topic_wait_behind_a_congested_one_and_others_pass() -> None:

@@ -16,6 +16,7 @@ from paho.mqtt.properties import Properties as PahoProperties
 from edge.cloud.aws import AwsConnection
 from edge.cloud.codec import CodecConnection
 from edge.cloud.connection import Connection
+from edge.cloud.held import HeldFilters
 from edge.config import ConnectionSettings
 from edge.messages import Message, Origin, Outcome, Properties
 from edge.metrics import Metrics
@@ -89,7 +90,7 @@ class World(Protocol):
     refuses: bool
     metrics: Metrics
 
-    def connection(self, **settings: Any) -> Connection: ...
+    def connection(self, held: HeldFilters | None = None, **settings: Any) -> Connection: ...
     def publish(self, topic: str, payload: bytes, properties: Properties | None = None) -> None: ...
     @property
     def received(self) -> list[tuple[str, bytes]]: ...
@@ -111,7 +112,7 @@ class MosquittoWorld:
         self._observer = Observer(self._broker.tls_port, observer)
         self._broker.save()  # from now on it keeps for the observer what comes while the observer is away
 
-    def connection(self, **settings: Any) -> Connection:
+    def connection(self, held: HeldFilters | None = None, **settings: Any) -> Connection:
         given = ConnectionSettings(
             **{
                 "host": "localhost",
@@ -127,8 +128,8 @@ class MosquittoWorld:
             }
         )
         if self._kind == "aws":
-            return AwsConnection(given, self.metrics)
-        return CodecConnection(given, self.metrics)
+            return AwsConnection(given, self.metrics, held=held)
+        return CodecConnection(given, self.metrics, held=held)
 
     def publish(self, topic: str, payload: bytes, properties: Properties | None = None) -> None:
         self._observer.publish(topic, payload, properties)
@@ -223,10 +224,10 @@ class FakeWorld:
         self._cloud.refuse.add("dt/gateway-2/x")
         self._asked = 0
 
-    def connection(self, **settings: Any) -> Connection:
+    def connection(self, held: HeldFilters | None = None, **settings: Any) -> Connection:
         known = {"queue_messages_max", "queue_bytes_max"}
         given = {name: value for name, value in settings.items() if name in known}
-        return _Answered(self._cloud, metrics=self.metrics, **given)
+        return _Answered(self._cloud, metrics=self.metrics, held=held, **given)
 
     def publish(self, topic: str, payload: bytes, properties: Properties | None = None) -> None:
         self._cloud.publish(topic, payload, properties=properties)

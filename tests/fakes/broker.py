@@ -24,7 +24,7 @@ class FakeBroker:
     takes bytes off the transport. hold_acks: no PUBACK until `release`. answer_pings: whether it does. greeting: bytes
     sent right after CONNACK. cut: bytes a chunk that it sends, 0 for whole. keeps_sessions: else every session is new.
     denied: topics for a message to which it hangs up, after a PUBACK with `denied_code` unless that is None. dropping:
-    it hangs up as soon as anything comes after CONNECT.
+    it hangs up as soon as anything comes after CONNECT. denied_filters: it neither grants nor lets go.
     """
 
     def __init__(self) -> None:
@@ -37,6 +37,7 @@ class FakeBroker:
         self.denied: set[str] = set()
         self.denied_code: int | None = 0x87
         self.dropping = False
+        self.denied_filters: set[str] = set()
         self.greeting = b""
         self.cut = 0
         self.accepts = True
@@ -171,9 +172,20 @@ class _Client(asyncio.Protocol):
                     held, self.held = self.held, []
                     self.say(*held)
             case packets.Subscribe():
+                codes = []
                 for entry in packet.subscriptions:
-                    self._session.filters[entry.topic_filter] = entry.qos
-                self.say(packets.Suback(packet.packet_id, tuple(entry.qos for entry in packet.subscriptions)))
+                    denied = entry.topic_filter in broker.denied_filters
+                    codes.append(0x87 if denied else entry.qos)
+                    if not denied:
+                        self._session.filters[entry.topic_filter] = entry.qos
+                self.say(packets.Suback(packet.packet_id, tuple(codes)))
+            case packets.Unsubscribe():
+                codes = []
+                for one in packet.filters:
+                    denied = one in broker.denied_filters
+                    known = not denied and self._session.filters.pop(one, None) is not None
+                    codes.append(0x87 if denied else 0 if known else 0x11)
+                self.say(packets.Unsuback(packet.packet_id, tuple(codes)))
             case packets.Puback():
                 self._session.open.pop(packet.packet_id, None)
             case packets.Pingreq():

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from edge.cloud.connection import REQUEST_TIMEOUT_S, ConnectionState, Payload
-from edge.cloud.exchange import Exchange
-from edge.cloud.inbox import Receive
+from edge.cloud.connection import ConnectionState
+from edge.cloud.exchange import Exchange, OnExchange
+from edge.cloud.held import HeldFilters
 from edge.config import ConnectionSettings
 from edge.messages import Message, Origin, Outcome
 from edge.metrics import Metrics
@@ -107,7 +107,7 @@ class FakeCloud:
         return session, present
 
 
-class FakeConnection:
+class FakeConnection(OnExchange):
     def __init__(
         self,
         cloud: FakeCloud,
@@ -115,6 +115,7 @@ class FakeConnection:
         *,
         metrics: Metrics | None = None,
         name: str = "cloud",
+        held: HeldFilters | None = None,
         queue_messages_max: int = 10_000,
         queue_bytes_max: int = 4 * 1024 * 1024,
     ) -> None:
@@ -136,6 +137,7 @@ class FakeConnection:
             reply_topic="",
             properties=True,
             random=lambda: 0.5,
+            held=held,
         )
         self._queue, self._inbox = self._exchange.queue, self._exchange.inbox
         self._in_flight: dict[int, tuple[Message, Origin]] = {}
@@ -164,26 +166,6 @@ class FakeConnection:
         if self._session is not None:
             self._pump()
 
-    def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
-        self._exchange.subscribe(filters, receive)
-        self._subscribe_all()
-
-    async def granted(self, topic_filter: str) -> None:
-        await self._exchange.subscriptions.granted(topic_filter)
-
-    async def request(
-        self,
-        topic: str,
-        payload: Payload,
-        *,
-        answers: Sequence[str] = (),
-        is_answer: Callable[[Message], bool] | None = None,
-        timeout_s: float = REQUEST_TIMEOUT_S,
-    ) -> Message:
-        return await self._exchange.requests.request(
-            topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s
-        )
-
     def deliver(self, message: Message) -> None:
         assert self._session is not None
         if message.qos:
@@ -210,17 +192,25 @@ class FakeConnection:
             return
         self._session, present = self._cloud.open_session(self._client_id, self)
         self._state = ConnectionState(connected=True, session_present=present)
-        self._exchange.opened(session_present=present)
-        self._subscribe_all()
+        self._ask(self._exchange.opened(session_present=present))
         while self._session.waiting:
             self.deliver(self._session.waiting.popleft())
         self._pump()
 
-    def _subscribe_all(self) -> None:
+    def _ask(self, filters: Sequence[str]) -> None:
         if self._session is not None:
-            for topic_filter in self._exchange.subscriptions.missing(session_present=True):
+            for topic_filter in filters:
                 self._session.filters[topic_filter] = None
                 self._exchange.subscriptions.grant(topic_filter)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._session is not None:
+            for topic_filter in self._exchange.subscriptions.due():
+                self._number += 1
+                self._exchange.subscriptions.asked_to_let_go(self._number, [topic_filter])
+                self._session.filters.pop(topic_filter, None)
+                self._exchange.let_go(self._number, [0], str)
 
     def _pump(self) -> None:
         while self._queue and self._session is not None:

@@ -7,36 +7,22 @@ from pathlib import Path
 
 from edge.errors import TransientError
 from edge_tools.fleet.store import opener
-from edge_tools.mosquitto import HOST, Mosquitto
+from edge_tools.mosquitto import HOST
 from tests.faults.oracle import Arrival, Id, arrival
+from tests.faults.receivers import RealBroker
 from tests.fleet.ingesters import ENVIRONMENT, FLEET, Ingester
 
 QUERY_S = 300.0
 
 
-class FleetCloud:
-    """The broker is stopped in good order, see RealCloud; the ingester is killed with -9 as often as you like."""
+class FleetCloud(RealBroker):
+    """The ingester is killed with -9 as often as you like."""
 
     def __init__(self, folder: Path) -> None:
-        self._broker = Mosquitto(folder, persistent=True, options=("max_inflight_messages 1000",))
-        self._broker.start()
-        self._up = True
+        super().__init__(folder)
         self._database = f"sqlite:///{folder / 'telemetry.db'}"
-        self._ingester = Ingester(folder, f"mqtt://{HOST}:{self._broker.port}", self._database, "ingest")
+        self._ingester = Ingester(folder, f"mqtt://{HOST}:{self.port}", self._database, "ingest")
         self._ingester.start()
-
-    @property
-    def port(self) -> int:
-        return self._broker.port
-
-    def stop(self) -> None:
-        self._broker.stop()
-        self._up = False
-
-    def start(self) -> None:
-        if not self._up:
-            self._broker.start()
-            self._up = True
 
     def kill_ingester(self) -> None:
         """kill -9 and a new start, which takes up its session at the broker."""

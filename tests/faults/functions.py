@@ -9,12 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.faults.gateways import Gateway, gateway_file
-from tests.faults.kills import CALLS, DRAIN_S, KILL, Kill, _kills, _trace
+from tests.faults.kills import DRAIN_S, KILL, Bursts, Kill
 from tests.faults.oracle import Id
-from tests.faults.receivers import FakeCloud
-from tests.faults.sources import Boards
-from tests.faults.waiting import comes_about, wait_until
+from tests.faults.waiting import comes_about
 
 _CODE = """\
 from edge import on, publish
@@ -46,33 +43,12 @@ class Judgement(NamedTuple):
     dead_letters: float
 
 
-class FunctionRun:
-    """One run, the same each time: `records` in bursts."""
+class FunctionRun(Bursts):
+    """One with the function between the boards and the stream."""
 
     def __init__(self, folder: Path, records: int = 20, burst: int = 5) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.records, self.burst = folder, records, burst
-        self.boards = Boards(folder / "ports", 1)
-        self.cloud = FakeCloud()
+        super().__init__(folder, records, burst, more=_FUNCTION, **_ALONE)
         (folder / "relay.py").write_text(_CODE)
-        file = gateway_file(folder, self.boards.ports, self.cloud.port, more=_FUNCTION, **_ALONE)
-        self.gateway = Gateway(file)
-
-    def close(self) -> None:
-        self.gateway.close()
-        self.boards.close()
-        self.cloud.close()
-
-    def live(self) -> None:
-        """Until all is acknowledged, or the gateway is dead."""
-        made = 0
-        while made < self.records:
-            self.boards.produce(self.burst)
-            made += self.burst
-            wait_until(lambda: self.gateway.ended() or self.boards.idle(), "the boards to be rid of all")
-            if self.gateway.ended():
-                self.boards.produce(self.records - made)
-                return
 
     def drain(self) -> Judgement:
         """Without faults from here on, but for one that may still be in store."""
@@ -106,29 +82,25 @@ def function_calls_of(folder: Path) -> list[Kill]:
     """Every write-like call of a run without kills that touches the data folder, in order of time."""
     run = FunctionRun(folder)
     try:
-        trace = folder / "trace"
-        run.gateway.start(_trace(CALLS, trace))
+        run.start_traced()
         run.live()
         found = run.drain()
         assert (found.lost, found.in_order, found.repeats) == ([], True, 0), found
     finally:
         run.close()
-    return list(dict(_kills(trace.read_text(), str(run.gateway.data))))
+    return list(run.calls())
 
 
 def strike_function(folder: Path, kill: Kill) -> tuple[str, Judgement]:
     """(the call that was struck, empty if the run came to its end before; the judgement)."""
     run = FunctionRun(folder)
     try:
-        trace = folder / "trace"
-        inject = ["-e", f"inject={kill.call}:{KILL}:when={kill.when}"]
-        run.gateway.start([*_trace((kill.call,), trace, [run.gateway.data / kill.path]), *inject])
+        run.start_struck(kill, KILL)
         run.live()
         found = run.drain()
     finally:
         run.close()
-    struck = [line for line in trace.read_text().splitlines() if line.endswith(("= ?", "(INJECTED)"))]
-    return struck[-1] if struck else "", found
+    return run.struck(), found
 
 
 def strike_functions(folder: Path, kills: Sequence[Kill], *, at_once: int = 2) -> list[tuple[str, Judgement]]:

@@ -8,7 +8,7 @@ thread comes there first. The calls of a run without kills, listed by `calls_of`
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +51,7 @@ class Struck(msgspec.Struct):
     verdict: Verdict
 
 
-def _trace(calls: Sequence[str], output: Path, paths: Sequence[Path] = ()) -> list[str]:
+def _strace(calls: Sequence[str], output: Path, paths: Sequence[Path] = ()) -> list[str]:
     # Without --seccomp-bpf: with it strace 6.1 does not count `when` right.
     only = [word for path in paths for word in ("-P", str(path))]
     return [
@@ -60,38 +60,18 @@ def _trace(calls: Sequence[str], output: Path, paths: Sequence[Path] = ()) -> li
     ]  # fmt: skip
 
 
-class Run:
+class Bursts:
     """One gateway, one board, one cloud, and a run that is the same each time: `records` in bursts."""
 
     def __init__(
-        self,
-        folder: Path,
-        records: int = 20,
-        *,
-        burst: int = 5,
-        backlog: int = 0,
-        payload_bytes: int = 0,
-        numeric: bool = False,
-        offline: bool = False,
-        **stream: Any,
+        self, folder: Path, records: int, burst: int, *, boards: Mapping[str, Any] | None = None, **stream: Any
     ) -> None:
-        """backlog: of so many records from an earlier life, which ended by kill -9 while the cloud was away. offline:
-        it stays away until all is acknowledged, so that the stream fills and its policy acts."""
+        """boards: more of Boards' arguments; stream: more of gateway_file's."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.records, self.burst, self.offline = folder, records, burst, offline
-        self.sheds = SHEDS.get(stream.get("when_full", ""), ())
-        self.boards = Boards(folder / "ports", 1, payload_bytes=payload_bytes, numeric=numeric)
+        self.folder, self.records, self.burst, self.offline = folder, records, burst, False
+        self.boards = Boards(folder / "ports", 1, **(boards or {}))
         self.cloud = FakeCloud()
         self.gateway = Gateway(gateway_file(folder, self.boards.ports, self.cloud.port, **stream))
-        if backlog or offline:
-            self.cloud.stop()
-        if backlog:
-            self.gateway.start()
-            self.boards.produce(backlog)
-            wait_until(self.boards.idle, "the backlog to be stored")
-            self.gateway.kill()
-        if not offline:
-            self.cloud.start()
 
     def close(self) -> None:
         self.gateway.close()
@@ -111,6 +91,61 @@ class Run:
             if self.gateway.ended():
                 self.boards.produce(self.records - made)
                 return
+
+    def start_struck(self, kill: "Kill", fault: str) -> None:
+        """Under strace, which strikes there."""
+        inject = ["-e", f"inject={kill.call}:{fault}:when={kill.when}"]
+        self.gateway.start([*_strace((kill.call,), self._trace, [self.gateway.data / kill.path]), *inject])
+
+    def struck(self) -> str:
+        """The call that was struck, as strace wrote it; empty if the run came to its end before."""
+        found = [line for line in self._trace.read_text().splitlines() if line.endswith(("= ?", "(INJECTED)"))]
+        return found[-1] if found else ""
+
+    def start_traced(self) -> None:
+        """Under strace, which lists its calls."""
+        self.gateway.start(_strace(CALLS, self._trace))
+
+    def calls(self) -> dict["Kill", str]:
+        """Every write-like call that was listed and touched the data folder, as kills, in order of time. With each
+        the call as strace wrote it."""
+        return dict(_kills(self._trace.read_text(), str(self.gateway.data)))
+
+    @property
+    def _trace(self) -> Path:
+        return self.folder / "trace"
+
+
+class Run(Bursts):
+    """One that is judged by the books."""
+
+    def __init__(
+        self,
+        folder: Path,
+        records: int = 20,
+        *,
+        burst: int = 5,
+        backlog: int = 0,
+        payload_bytes: int = 0,
+        numeric: bool = False,
+        offline: bool = False,
+        **stream: Any,
+    ) -> None:
+        """backlog: of so many records from an earlier life, which ended by kill -9 while the cloud was away. offline:
+        it stays away until all is acknowledged, so that the stream fills and its policy acts."""
+        boards = {"payload_bytes": payload_bytes, "numeric": numeric}
+        super().__init__(folder, records, burst, boards=boards, **stream)
+        self.offline = offline
+        self.sheds = SHEDS.get(stream.get("when_full", ""), ())
+        if backlog or offline:
+            self.cloud.stop()
+        if backlog:
+            self.gateway.start()
+            self.boards.produce(backlog)
+            wait_until(self.boards.idle, "the backlog to be stored")
+            self.gateway.kill()
+        if not offline:
+            self.cloud.start()
 
     def drain(self, patience_s: float = DRAIN_S) -> Verdict:
         """Without faults from here on, but the one that strike() may still have in store. The judgement of the whole
@@ -142,13 +177,12 @@ def calls_of(folder: Path, make: Callable[..., Run] = Run, **run_options: Any) -
     the call as strace wrote it."""
     run = make(folder, **run_options)
     try:
-        trace = folder / "trace"
-        run.gateway.start(_trace(CALLS, trace))
+        run.start_traced()
         run.live()
         run.drain().check(shed=run.sheds)
     finally:
         run.close()
-    return dict(_kills(trace.read_text(), str(run.gateway.data)))
+    return run.calls()
 
 
 def _kills(trace: str, data: str) -> Iterator[tuple[Kill, str]]:
@@ -176,15 +210,12 @@ def strike(folder: Path, kill: Kill, fault: str = KILL, make: Callable[..., Run]
     """A run struck there, started again without faults if it ended, drained and judged. fault: strace's words."""
     run = make(folder, **run_options)
     try:
-        trace = folder / "trace"
-        inject = ["-e", f"inject={kill.call}:{fault}:when={kill.when}"]
-        run.gateway.start([*_trace((kill.call,), trace, [run.gateway.data / kill.path]), *inject])
+        run.start_struck(kill, fault)
         run.live()
         verdict = run.drain()
     finally:
         run.close()
-    struck = [line for line in trace.read_text().splitlines() if line.endswith(("= ?", "(INJECTED)"))]
-    return Struck(kill, struck[-1] if struck else "", verdict)
+    return Struck(kill, run.struck(), verdict)
 
 
 # Streams that fill while the cloud is away, so that their policies act; found by trying: too little, and nothing is

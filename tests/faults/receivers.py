@@ -178,14 +178,13 @@ class Observer:
         client.ack(message.mid, message.qos)
 
 
-class RealCloud:
-    """A mosquitto and an observer at it. It is stopped in good order: killed with -9 mosquitto 2.0 forgets what it had
-    acknowledged, and no gateway can make up for that."""
+class RealBroker:
+    """A mosquitto. It is stopped in good order: killed with -9 mosquitto 2.0 forgets what it had acknowledged, and no
+    gateway can make up for that."""
 
     def __init__(self, folder: Path) -> None:
         self._broker = Mosquitto(folder, persistent=True, options=("max_inflight_messages 1000",))
         self._broker.start()
-        self._observer = Observer(self._broker.port)
         self._up = True
 
     @property
@@ -200,6 +199,14 @@ class RealCloud:
         if not self._up:
             self._broker.start()
             self._up = True
+
+
+class RealCloud(RealBroker):
+    """With an observer at it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._observer = Observer(self.port)
 
     def arrivals(self) -> list[Arrival]:
         return self._observer.arrivals()

@@ -56,7 +56,6 @@ def test_boards_that_lose_their_power_account_for_what_they_held(tmp_path: Path)
         world.boards.cut_power("board1")
         world.boards.produce(10)
         verdict = world.drain().check(shed=["board_ring", "board_power"])
-        assert verdict.shed == {"board_ring": 210, "board_power": 200} or verdict.shed["board_power"] >= 190
         assert verdict.shed["board_power"] == 200
         assert 200 <= verdict.shed["board_ring"] <= 300
         told = {row["thing"]: row["shed"] for row in world.gateway.ask("stream", "losses", "readings")}

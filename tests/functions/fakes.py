@@ -1,7 +1,8 @@
 """Stand-ins at the pool's seams: processes that are Python functions in this process, a router that remembers."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ from edge.functions.inbox import Inbox, inbox_settings
 from edge.functions.pool import Pool
 from edge.functions.sandbox import Ending
 from edge.functions.surroundings import Answer, Surroundings
-from edge.functions.wire import Call, Configure, Done, Failed, FromWorker, Ready, Stop, frame, to_worker
+from edge.functions.wire import Call, Configure, Done, Failed, FromWorker, Publish, Ready, Stop, frame, to_worker
 from edge.messages import Message, Origin, Outcome, Reading
 from edge.metrics import Metrics
 from edge.outbox.opening import open_stream
 from edge.outbox.worker import Done as Told
 from edge.outbox.worker import Work
+from tests.clock import run_virtual
 
-Script = Callable[["FakeChild", Call], Sequence[FromWorker] | FromWorker | None]
+Said = Sequence[FromWorker] | FromWorker | None
+Script = Callable[["FakeChild", Call], Said]
 
 
 class Crash(Exception):
@@ -42,9 +45,11 @@ class FakeChild:
         self.pid = len(spawn.children) + 1
         self.launch, self.calls = launch, list[Call]()
         self.reached: dict[str, str] = {}
+        self.unsent = 0
         self.rests: list[float] = []
         self.is_paused = self.has_ended = self.has_stopped = False
         self._spawn, self._listener = spawn, listener
+        self._said = b""
         self._reader = to_worker()
         self._loop = asyncio.get_running_loop()
 
@@ -53,14 +58,20 @@ class FakeChild:
             self._loop.call_soon(self._take, struct)
 
     def say(self, *frames: FromWorker) -> None:
-        if not self.has_ended:
-            self._listener.received(b"".join(map(frame, frames)))
+        """It is heard as soon as it is read from."""
+        self._said += b"".join(map(frame, frames))
+        if not self.has_ended and not self.is_paused:
+            said, self._said = self._said, b""
+            self._listener.received(said)
 
     def print(self, data: bytes) -> None:
         self._listener.printed("stdout", data)
 
     def end(self, ending: Ending) -> None:
+        """What it said last is heard all the same."""
         if not self.has_ended:
+            self.is_paused = False
+            self.say()
             self.has_ended = True
             self._loop.call_soon(self._listener.ended, ending)
 
@@ -75,6 +86,8 @@ class FakeChild:
 
     def resume(self) -> None:
         self.is_paused = False
+        if self._said:
+            self._loop.call_soon(self.say)
 
     def rest(self, seconds: float) -> None:
         self.rests.append(seconds)
@@ -281,3 +294,24 @@ def function(**settings: Any) -> FunctionSettings:
 
 def failing(call: Call, error: str = "ValueError") -> Failed:
     return Failed(call.id, error, "no good", "Traceback")
+
+
+def lived(test: Callable[[Rig], Coroutine[Any, Any, None]], folder: Path, spawn: FakeSpawn, **options: Any) -> Rig:
+    """Run a test with a rig, which is stopped at its end."""
+
+    async def run() -> Rig:
+        rig = Rig(folder, spawn, **options)
+        await test(rig)
+        await rig.stop()
+        assert not spawn.running
+        return rig
+
+    return run_virtual(run())
+
+
+def publishing(child: FakeChild, call: Call) -> Said:
+    return [Publish(0, call.id, f"out/{call.topic}", call.payload), Done(call.id)]
+
+
+def random_bytes(seed: int, count: int) -> bytes:
+    return random.Random(seed).randbytes(count)

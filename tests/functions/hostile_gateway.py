@@ -14,28 +14,15 @@ import msgspec
 
 from edge_tools.mosquitto import Mosquitto
 from tests.functions.gateway import NOBODY, ROOT
-from tests.functions.test_gateway import Client
-from tests.test_runtime import until
+from tests.processes import HEAD, Client, until
 
 RELAYED_PER_S = 200
 RELAYED_S_MIN = 6.0
 NEVER_READY = {"exits_at_import"}
 
-GATEWAY = """\
-[gateway]
-name = "g"
-data_dir = "state"
-
-[cloud]
-host = "127.0.0.1"
-port = {cloud}
-tls = false
-
-[broker]
-host = "127.0.0.1"
-port = {broker}
-tls = false
-
+GATEWAY = (
+    HEAD
+    + """
 [[route]]
 from = "broker"
 topic = "dt/#"
@@ -49,6 +36,7 @@ subscribe = ["dt/+"]
 publish = ["out/#"]
 to = ["cloud"]
 """
+)
 
 GOOD = """\
 from edge import on, publish

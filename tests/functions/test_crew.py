@@ -107,7 +107,7 @@ def test_endless_lines_on_stdout_are_read_no_faster_than_is_allowed() -> None:
         await asyncio.sleep(0.5)
 
     team = lived("exec yes endless\n", test, now=lambda: 0.0)
-    assert team.printed_bytes < ASIDES_BURST * 1024 + 5 * READ_BYTES
+    assert team.printed_bytes < ASIDES_BURST * 1024 + (1 << 20), "and what its socket held at its end"
 
 
 def test_an_answer_behind_much_output_comes_all_the_same() -> None:

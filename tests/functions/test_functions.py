@@ -17,11 +17,13 @@ from edge.errors import ConfigError, InputRejected
 from edge.functions import wire
 from edge.functions.child import Launch, Listener
 from edge.functions.functions import Functions
+from edge.functions.sandbox import NotHeld
 from edge.functions.wire import Call, Done, FromWorker, Invoke, Publish, Ready, Shadow, StartFailed
 from edge.messages import Message, Outcome
 from edge.metrics import Metrics
 from edge.outbox.outbox import Outbox
 from edge.router import Router
+from edge.rules.build import read_rules, rule_nodes
 from tests.functions.fakes import FakeChild, FakeSpawn, Receiver, Source, failing
 
 GATEWAY = """
@@ -66,12 +68,15 @@ class House:
             shadows=Shadows(None, "g"),
             changed=self._reroute,
             is_behind=lambda: self.is_behind,
+            rules=lambda: rule_nodes(self.rules),
         )
         self.source = Source()
         self._receipt = 0
 
     def read(self, text: str) -> Config:
-        return parse_config(GATEWAY + text, str(self.folder / "gateway.toml"))
+        config = parse_config(GATEWAY + text, str(self.folder / "gateway.toml"))
+        self.rules = read_rules(config)
+        return config
 
     def apply(self, text: str) -> None:
         """As the runtime does when the gateway file changed."""
@@ -151,6 +156,7 @@ def test_a_file_that_goes_away_leaves_the_function_running(tmp_path: Path) -> No
         await house.until(lambda: len(spawn.calls) == 1)
         (tmp_path / "a.py").write_text("# a")
         await house.until(lambda: not house.functions.show("a").last_error)
+        assert len(spawn.children) == 1, "it ran on all the while"
 
     lived(test, tmp_path, spawn)
 
@@ -277,6 +283,28 @@ def test_an_old_route_by_which_a_function_would_feed_itself_is_not_kept(tmp_path
     lived(test, tmp_path, spawn, granting("out"))
 
 
+@pytest.mark.parametrize("closes", [True, False])
+def test_an_old_route_by_which_a_function_would_feed_itself_through_a_rule_is_not_kept(
+    tmp_path: Path, *, closes: bool
+) -> None:
+    spawn = FakeSpawn(publishing)
+    rule = (
+        '[[rule]]\nname = "r"\nfrom = ["broker"]\nsql = "SELECT * FROM \'out/#\'"\n'
+        f'topic = "{"a" if closes else "b"}/again"\nto = ["broker"]\n'
+    )
+    more = '[[route]]\nfrom = "function:a"\ntopic = "aside/#"\nto = ["broker"]\n'
+    aside = granting("out").replace('"out/#"', '"out/#", "aside/#"')
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        spawn.answer = lambda launch: StartFailed("ImportError", "none")
+        house.apply(granting("other") + rule)
+        assert house.router.named("function:a", "", "out/x") == (() if closes else ("broker",))
+        assert house.router.named("function:a", "", "aside/x") == ("broker",)
+
+    lived(test, tmp_path, spawn, aside + more)
+
+
 def test_settings_that_change_while_others_are_taken_over_are_taken_over_too(tmp_path: Path) -> None:
     class Slow(FakeSpawn):
         async def install(self, settings: FunctionSettings, folder: str) -> str:
@@ -288,9 +316,14 @@ def test_settings_that_change_while_others_are_taken_over_are_taken_over_too(tmp
     async def test(house: House) -> None:
         await house.ready("a")
         house.apply(granting("second"))
-        await house.until(lambda: house.functions._functions["a"].busy)
+        await house.until(lambda: house.functions._functions["a"].renewal is not None)
         house.apply(granting("third"))
         await house.until(lambda: bool(spawn.running) and spawn.running[-1].launch.settings.publish == ("third/#",))
+        await house.until(lambda: len(spawn.running) == 1)
+        house.send("a/x", b"1")
+        await house.until(lambda: len(spawn.calls) == 1)
+        assert [call.payload for call in spawn.running[0].calls] == [b"1"]
+        assert house.router.named("function:a", "", "third/x") == ("broker",)
 
     lived(test, tmp_path, spawn, granting("out"))
 
@@ -329,6 +362,66 @@ def test_a_removed_function_gets_nothing_more_and_goes_on_where_it_was_when_it_i
         assert {call.payload for call in spawn.calls} == {b"later"}
 
     lived(test, tmp_path, spawn, FUNCTION.format(name="a") + "interval_s = 60.0\n")
+
+
+def test_a_function_that_is_back_before_it_had_ended_begins_after_that(tmp_path: Path) -> None:
+    """Two would write to one inbox."""
+    open_: list[tuple[FakeChild, Call]] = []
+    spawn = FakeSpawn(lambda child, call: open_.append((child, call)))
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        house.send("a/x", b"1", b"2")
+        await house.until(lambda: len(open_) == 1)
+        house.apply("")
+        house.apply(FUNCTION.format(name="a"))
+        house.apply("")
+        house.apply(FUNCTION.format(name="a") + FUNCTION.format(name="b"))
+        await house.ready("b")
+        assert house.functions.show("b").state == "ready"
+        assert [one.name for one in house.functions.status()] == ["b"]
+        house.send("a/x", b"3")
+        await house.until(lambda: house.source.outcomes.get(3) is Outcome.TAKEN)
+        for number, payload in enumerate((b"1", b"2", b"3", b"4")):
+            await house.until(lambda number=number: len(open_) == number + 1)  # type: ignore[misc]
+            child, call = open_[number]
+            assert (child.pid == 1, call.payload) == (number == 0, payload)
+            child.say(Done(call.id))
+            if number == 1:
+                house.send("a/x", b"4")
+
+    lived(test, tmp_path, spawn)
+
+
+def test_what_is_installed_for_a_function_that_is_taken_out_is_given_up(tmp_path: Path) -> None:
+    """It would tidy away the code of the one that is back."""
+
+    class Slow(FakeSpawn):
+        begun = ended = 0
+
+        async def install(self, settings: FunctionSettings, folder: str) -> str:
+            self.begun += 1
+            if self.begun == 1:
+                await asyncio.sleep(1.0)
+            self.ended += 1
+            return ""
+
+    spawn = Slow()
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        (tmp_path / "a.py").write_text("# second")
+        await house.until(lambda: spawn.begun == 1)
+        house.apply("")
+        await house.until(lambda: not spawn.running)
+        (tmp_path / "a.py").write_text("# third")
+        house.apply(FUNCTION.format(name="a"))
+        await house.ready("a")
+        await asyncio.sleep(1.2)
+        assert spawn.ended == 0
+        assert Path(spawn.running[0].launch.code).read_text() == "# third"
+
+    lived(test, tmp_path, spawn)
 
 
 def test_a_change_that_cannot_be_taken_over_leaves_all_as_it_was(tmp_path: Path) -> None:
@@ -463,6 +556,28 @@ def test_a_function_that_cannot_be_started_whatever_the_reason_ends_nothing_else
         await house.until(lambda: len(spawn.calls) == 1)
 
     lived(test, tmp_path, spawn, FUNCTION.format(name="a") + FUNCTION.format(name="b"))
+
+
+def test_one_function_that_is_refused_holds_up_no_other_and_says_why(tmp_path: Path) -> None:
+    class Open(FakeSpawn):
+        async def __call__(self, launch: Launch, listener: Listener) -> FakeChild:
+            if launch.settings.demand:
+                raise NotHeld("user (it runs as the service's own user): run the gateway as root.")
+            return await super().__call__(launch, listener)
+
+    spawn = Open()
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        await house.until(lambda: house.functions.show("b").state == "refused")
+        assert "run the gateway as root" in house.functions.show("b").last_error
+        row = await house.functions.invoke("b", "b/x", b"1")
+        assert "the function is refused" in row["message"]
+        house.send("a/x", b"1")
+        await house.until(lambda: len(spawn.calls) == 1)
+
+    demanding = FUNCTION.format(name="b") + 'demand = ["user"]\ntimeout_s = 0.1\n'
+    lived(test, tmp_path, spawn, FUNCTION.format(name="a") + demanding)
 
 
 def test_an_invocation_of_a_function_that_does_not_run_says_why(

@@ -12,30 +12,14 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-import paho.mqtt.client as paho
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
 from edge_tools.mosquitto import Mosquitto
-from tests.test_runtime import edge, running, until, wait_for_event
+from tests.processes import HEAD, Client, edge, running, until, wait_for_event
 
-CONFIG = """\
-[gateway]
-name = "g"
-data_dir = "state"
-
-[cloud]
-host = "127.0.0.1"
-port = {cloud}
-tls = false
-backoff_s_min = 0.1
-backoff_s_max = 0.2
-
-[broker]
-host = "127.0.0.1"
-port = {broker}
-tls = false
-
+CONFIG = (
+    HEAD
+    + """
 [[function]]
 name = "double"
 file = "double.py"
@@ -44,6 +28,7 @@ subscribe = ["dt/#"]
 publish = ["out/#"]
 to = ["cloud"]
 """
+)
 
 DOUBLE = """\
 from edge import on, publish
@@ -52,27 +37,6 @@ from edge import on, publish
 def double(message):
     publish("out/" + message.topic[3:], str(2 * int(message.payload)))
 """
-
-
-class Client:
-    """An independent client on a broker."""
-
-    def __init__(self, port: int, *filters: str) -> None:
-        self.heard: list[tuple[str, bytes]] = []
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-        self._client.on_message = lambda client, data, got: self.heard.append((got.topic, bytes(got.payload)))
-        if filters:
-            self._client.on_connect = lambda client, *rest: client.subscribe([(one, 1) for one in filters])
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-
-    def publish(self, topic: str, *payloads: bytes) -> None:
-        for sent in [self._client.publish(topic, payload, qos=1) for payload in payloads]:
-            sent.wait_for_publish(20)
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
 
 
 class World:

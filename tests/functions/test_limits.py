@@ -1,7 +1,8 @@
 """What is said to hold, from what the launcher reports."""
 
+from edge.config_functions import LIMITS
 from edge.functions.sandbox.limits import Containment, containment
-from edge.functions.sandbox.settings import LIMITS, Sandbox, number_of
+from edge.functions.sandbox.settings import Sandbox, number_of
 
 ALONE = Sandbox(name="mean", folder="/work")
 ALL = ["group:/a", "namespace:files", "namespace:network", "namespace:processes", "no_new_privileges", "user"]
@@ -12,7 +13,7 @@ def said(held: list[str], sandbox: Sandbox = ALONE, groups: str = "cgroup v2", *
 
 
 def test_with_all_mechanisms_nothing_is_open() -> None:
-    found = said([*ALL, "seccomp", "landlock:4"])
+    found = said([*ALL, "seccomp", "landlock:4", "quota"])
     assert list(found.limits) == list(LIMITS)
     assert found.open() == []
     assert not any(held.but for held in found.limits.values())
@@ -29,6 +30,18 @@ def test_without_any_mechanism_it_is_said_what_is_open() -> None:
     found = containment(Sandbox(name="mean", folder="/work", cpu_percent_max=50), [], {}, "", [])
     assert found.open() == ["cpu", "network", "files", "user", "privileges", "end"]
     assert all(found.limits[limit].but for limit in found.open())
+
+
+def test_what_is_demanded_must_hold_with_nothing_left_open() -> None:
+    whole = said([*ALL, "seccomp", "landlock:4", "quota"])
+    assert whole.unmet(LIMITS) == ""
+    found = containment(Sandbox(name="mean", folder="/work", cpu_percent_max=50), [], {}, "", [])
+    assert found.unmet(("file_size", "files_open", "core_dumps")) == ""
+    for limit in set(LIMITS) - {"file_size", "files_open", "core_dumps"}:
+        told = found.unmet((limit,))
+        assert told.startswith(f"{limit} (")
+        assert told.endswith(".")
+        assert "remove it" not in told, "there is something to do"
 
 
 def test_an_account_shared_with_others_is_not_ended_as_a_whole() -> None:

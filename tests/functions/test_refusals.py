@@ -7,7 +7,7 @@ import pytest
 from edge.functions.sandbox.refusals import CALLS_BURST
 from tests.functions.gateway import USERS, Held, begun, hold, open_folder
 from tests.functions.test_spawn import sandbox
-from tests.test_runtime import until
+from tests.processes import until
 
 EVERY_WAY = {
     "all": frozenset[str](),

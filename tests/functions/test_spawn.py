@@ -8,7 +8,7 @@ import pytest
 
 from edge.functions.sandbox import Sandbox, number_of
 from tests.functions.gateway import USERS, beats, begun, end_all_in, hold, open_folder
-from tests.test_runtime import until
+from tests.processes import until
 
 pytestmark = pytest.mark.parametrize("user", USERS)
 
@@ -260,8 +260,35 @@ time.sleep(20)
 
 
 def test_a_limit_that_is_demanded_and_cannot_be_held_keeps_it_from_starting(user: str, place: Path) -> None:
-    held = hold(sandbox(place, without=WITHOUT["nothing"], demand=("network",)), "print('on')", user=user)
-    assert held.error == f"{place.name}: network: demanded, and not to be held on this machine"
+    settings = sandbox(place, without=WITHOUT["nothing"], demand=("core_dumps", "network", "memory"))
+    held = hold(settings, "open('begun', 'w')", user=user)
+    told = "what it demands does not hold on this machine: network (it may open sockets): run the gateway where"
+    assert held.error.startswith(told)
+    assert "memory (rlimit, and a watch on the sum; the sum of its processes" in held.error
+    assert "Delegate=yes" in held.error
+    assert not (place / "work" / "begun").exists()
+
+
+@every_way
+def test_what_is_demanded_and_holds_lets_it_start(user: str, place: Path, without: frozenset[str]) -> None:
+    settings = sandbox(place, without=without)
+    limits = hold(settings, "pass", user=user).containment.limits
+    whole = tuple(limit for limit, held in limits.items() if held.by and not held.but)
+    assert "core_dumps" in whole
+    code = """
+import os
+for fd in range(3, 64):
+    try: os.fstat(fd); print('open:', fd)
+    except OSError: pass
+print('on')
+"""
+    held = hold(sandbox(place, without=without, demand=whole), code, user=user)
+    assert (held.error, held.output) == ("", "on\n")
+
+
+def test_a_program_that_is_not_there_is_told_although_all_that_is_demanded_holds(user: str, place: Path) -> None:
+    held = hold(sandbox(place, demand=("core_dumps",)), ["/usr/bin/no-such-program"], user=user)
+    assert held.error == f"{place.name}: /usr/bin/no-such-program: No such file or directory"
 
 
 def test_a_program_that_is_not_there_is_told(user: str, place: Path) -> None:

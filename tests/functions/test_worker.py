@@ -708,6 +708,46 @@ def test_a_damaged_stream_from_the_gateway_ends_the_worker(tmp_path: Path) -> No
         assert one.wait() == 0
 
 
+LOADED = """
+    import sys
+    from edge import on
+    {first}
+
+    @on("t")
+    async def tell(message):
+        import asyncio
+
+        before = "ssl" in sys.modules
+        import ssl
+
+        reader, writer = await asyncio.open_unix_connection(sock=PAIR[0])
+        PAIR[1].sendall(ssl.create_default_context().__class__.__name__.encode())
+        said = (await reader.readexactly(10)).decode()
+        writer.close()
+        return [before, asyncio.base_events.ssl is None, said]
+
+    import socket
+    PAIR = socket.socketpair()
+"""
+
+
+@pytest.mark.parametrize(
+    ("network", "first", "answer"),
+    [
+        (False, "", b'[false,true,"SSLContext"]'),
+        (False, "import asyncio", b'[false,true,"SSLContext"]'),
+        (False, "import ssl, asyncio", b'[true,false,"SSLContext"]'),
+        (True, "import asyncio", b'[true,false,"SSLContext"]'),
+    ],
+)
+def test_without_network_asyncio_does_without_tls_and_the_code_has_it_all_the_same(
+    tmp_path: Path, *, network: bool, first: str, answer: bytes
+) -> None:
+    with worker(tmp_path, LOADED.format(first=first), network=network) as one:
+        assert one.ready().concurrent
+        assert one.done() == answer
+
+
 def test_a_worker_with_a_simple_handler_loads_no_asyncio_logging_or_typing_heavy_modules(tmp_path: Path) -> None:
     code = """
         import sys

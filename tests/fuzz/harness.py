@@ -39,8 +39,8 @@ def _instrument(target: str) -> None:
 
     with atheris.instrument_imports(include=["edge"]):
         if target == "rules":  # with a parser beside it that takes long to load
-            import edge.rules.parse
             import edge.rules.rule
+            import edge.rules.sql.parse
         import edge.boards.frames
         import edge.boards.link
         import edge.boards.mqttsn

@@ -8,10 +8,10 @@ import msgspec
 
 from edge.errors import InputRejected
 from edge.messages import Message
-from edge.rules.parse import parse
 from edge.rules.payloads import decode_cbor
 from edge.rules.plan import Answer, Plan
 from edge.rules.rule import Row, Rule
+from edge.rules.sql.parse import parse
 
 TEXT_CHARS_MAX: Final = 2000  # a child of its own parses what is longer, and may end by it
 PAYLOADS_MAX: Final = 64

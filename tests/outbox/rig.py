@@ -97,7 +97,7 @@ class Rig:
         )
         self.cloud, self.source = cloud, Source()
         self.drain = Drain(cloud, window, self.now)
-        self.uploader = Uploader(self.stream, self.metrics, "batch/g/s", self.now())
+        self.uploader = Uploader(self.stream, self.metrics, "batch/g/s", self.now(), patient=True)
         self.drain.add(self.uploader)
         self._receipt = 0
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,15 @@ def quick_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.outbox.stream.TICK_S", 0.02)
 
 
-def test_what_is_older_than_the_age_bound_is_dropped_and_counted_where_the_policy_is_to_drop(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [({"age_max_s": 60, "when_full": "drop_oldest"}, "too_old"), ({"ttl_s": 60}, "expired")],
+)
+def test_what_is_older_than_its_bound_is_shed_and_counted_with_the_reason(
+    tmp_path: Path, settings: dict[str, Any], reason: str
+) -> None:
     async def run() -> None:
-        rig = Rig(tmp_path, Cloud(None), window=1, age_max_s=60, when_full="drop_oldest")
+        rig = Rig(tmp_path, Cloud(None), window=1, **settings)
         rig.start()
         rig.readings([1, 2, 3])
         await rig.taken()
@@ -28,8 +35,11 @@ def test_what_is_older_than_the_age_bound_is_dropped_and_counted_where_the_polic
         rig.readings([4])
         await rig.taken()
         rig.shift_s += 20
-        await until(lambda: rig.stream.ledger.totals == {"too_old": 3})
         await until(lambda: rig.uploader.backlog() == 1)
+        await until(lambda: bool(rig.stream.ledger.totals))
+        assert rig.stream.ledger.totals == {reason: 3}
+        shed = rig.stream.ledger.things["b1"]
+        assert [(one.first, one.last, one.count, one.reason) for one in shed] == [(1, 3, 3, reason)]
         rig.stop()
 
     asyncio.run(run())

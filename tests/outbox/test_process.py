@@ -10,81 +10,42 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 
 from edge_tools.mosquitto import Mosquitto
-from tests.test_runtime import edge, running, until, wait_for_event
+from tests.processes import HEAD, Client, edge, running, until, wait_for_event
 
-CONFIG = """\
-[gateway]
-name = "g"
-data_dir = "state"
-
-[cloud]
-host = "127.0.0.1"
-port = {cloud}
-tls = false
-backoff_s_min = 0.1
-backoff_s_max = 0.2
-
-[broker]
-host = "127.0.0.1"
-port = {broker}
-tls = false
-
+CONFIG = (
+    HEAD
+    + """
 [[stream]]
 name = "readings"
 from = ["broker"]
 topics = ["dt/#"]
 """
+)
 
 Name = tuple[str, str, str]
 
 
-class Cloud:
-    """Who hears what arrives, by name."""
+class Cloud(Client):
+    """Who hears all that arrives, by name."""
 
     def __init__(self, port: int) -> None:
-        self.heard: list[tuple[str, bytes, dict[str, str]]] = []
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-        self._client.on_message = self._take
-        self._client.on_connect = lambda client, *rest: client.subscribe("#", qos=1)
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
+        self.arrived: list[tuple[str, bytes, dict[str, str]]] = []
+        super().__init__(port, "#")
 
-    def _take(self, client: paho.Client, data: object, got: paho.MQTTMessage) -> None:
+    def _take(self, got: paho.MQTTMessage) -> None:
         assert isinstance(got.properties, Properties)
-        self.heard.append((got.topic, bytes(got.payload), dict(getattr(got.properties, "UserProperty", []))))
+        self.arrived.append((got.topic, bytes(got.payload), dict(getattr(got.properties, "UserProperty", []))))
 
     def named(self) -> dict[Name, bytes]:
         """Each once; fails where one name stands for two payloads."""
         found: dict[Name, bytes] = {}
-        for _, payload, user in list(self.heard):
+        for _, payload, user in list(self.arrived):
             name = user["thing"], user["boot"], user["seq"]
             assert found.setdefault(name, payload) == payload
         return found
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-
-class Source:
-    """Publishes QoS 1 at the local broker."""
-
-    def __init__(self, port: int) -> None:
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-
-    def publish(self, topic: str, payloads: list[bytes]) -> None:
-        for sent in [self._client.publish(topic, payload, qos=1) for payload in payloads]:
-            sent.wait_for_publish(20)
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
 
 
 @pytest.fixture
@@ -110,11 +71,11 @@ def test_what_goes_into_a_stream_arrives_in_order_with_a_name_of_its_own(
     with running(file) as process:
         wait_for_event(process, "connected", times=2)
         brokers[1].wait_log("Sending SUBACK to g")
-        cloud, source = Cloud(brokers[0].port), Source(brokers[1].port)
+        cloud, source = Cloud(brokers[0].port), Client(brokers[1].port)
         try:
-            source.publish("dt/x", payloads)
+            source.publish("dt/x", *payloads)
             assert until(lambda: len(cloud.named()) == 500)
-            assert [payload for _, payload, _ in cloud.heard] == payloads
+            assert [payload for _, payload, _ in cloud.arrived] == payloads
             assert {thing for thing, _, _ in cloud.named()} == {"g/readings"}
             assert [seq for _, _, seq in cloud.named()] == [str(number) for number in range(1, 501)]
         finally:
@@ -140,14 +101,14 @@ def test_a_gateway_killed_while_the_cloud_is_away_loses_nothing_it_took(
     with running(file) as process:
         wait_for_event(process, "connected", times=2)
         broker.wait_log("Sending SUBACK to g")
-        source = Source(broker.port)
+        source = Client(broker.port)
         cloud_broker.kill()
         try:
-            source.publish("dt/x", first)
+            source.publish("dt/x", *first)
             assert until(lambda: "300" in edge("status", "--config", str(file)).stdout)
             process.kill()
             process.wait(15)
-            source.publish("dt/x", second)
+            source.publish("dt/x", *second)
         finally:
             source.close()
     cloud_broker.start()
@@ -177,9 +138,9 @@ def fill(file: Path, brokers: tuple[Mosquitto, Mosquitto], payloads: list[bytes]
     with running(file) as process:
         wait_for_event(process, "connected")
         brokers[1].wait_log("Sending SUBACK to g")
-        source = Source(brokers[1].port)
+        source = Client(brokers[1].port)
         try:
-            source.publish("dt/x", payloads)
+            source.publish("dt/x", *payloads)
             assert until(lambda: stream("show", "readings", file=file)["next"] == len(payloads) + 1)
         finally:
             source.close()
@@ -212,6 +173,24 @@ def test_a_stream_is_looked_at_exported_and_purged_while_the_gateway_runs_and_lo
     assert [(row["thing"], [(one["count"], one["reason"]) for one in row["shed"]]) for row in found] == [
         ("g/readings", [(201, "purged")])
     ]
+    told = edge("stream", "losses", "readings", "--config", str(file)).stdout.splitlines()
+    assert told[0].startswith("thing g/readings")
+    assert told[1].startswith("  boot ")
+    assert told[1].endswith(", first 1, last 201, count 201, reason purged")
+    assert "shed purged 201" in edge("stream", "list", "--config", str(file)).stdout
+
+
+def test_an_export_to_a_file_that_cannot_be_is_told_and_a_stray_file_among_the_streams_is_nobodys(
+    file: Path, brokers: tuple[Mosquitto, Mosquitto], tmp_path: Path
+) -> None:
+    fill(file, brokers, [b"x"])
+    (file.parent / "state/streams/notes.txt").write_text("mine")
+    refused = edge("stream", "export", "readings", "--config", str(file), "--output", str(tmp_path / "none/x"))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.endswith("none/x: No such file or directory\n")
+    assert [row["name"] for row in stream("list", file=file)] == ["readings"]
+    with running(file) as process:
+        wait_for_event(process, "gateway_started")
 
 
 def test_a_stream_that_disappears_with_a_backlog_is_refused_until_it_is_discarded_by_name(
@@ -273,11 +252,11 @@ def test_a_batch_arrives_as_one_message_with_its_type(
     with running(file) as process:
         wait_for_event(process, "connected", times=2)
         brokers[1].wait_log("Sending SUBACK to g")
-        cloud, source = Cloud(brokers[0].port), Source(brokers[1].port)
+        cloud, source = Cloud(brokers[0].port), Client(brokers[1].port)
         try:
-            source.publish("dt/x", [b"%d" % number for number in range(20)])
-            assert until(lambda: len(cloud.heard) > 0)
-            topic, payload, user = cloud.heard[0]
+            source.publish("dt/x", *[b"%d" % number for number in range(20)])
+            assert until(lambda: len(cloud.arrived) > 0)
+            topic, payload, user = cloud.arrived[0]
             assert topic == "batch/g/readings"
             assert user == {"encoding": "gzip"}
             assert b"g/readings" in gzip.decompress(payload)
@@ -297,8 +276,8 @@ def test_the_cloud_away_and_back_brings_all_in_order_at_the_rate_allowed(
     try:
         with running(file) as process:
             wait_for_event(process, "connected", times=2)
-            assert until(lambda: len(cloud.heard) >= 60)
-            assert until(lambda: len(cloud.heard) == 120)
-            assert [payload for _, payload, _ in cloud.heard] == payloads
+            assert until(lambda: len(cloud.arrived) >= 60)
+            assert until(lambda: len(cloud.arrived) == 120)
+            assert [payload for _, payload, _ in cloud.arrived] == payloads
     finally:
         cloud.close()

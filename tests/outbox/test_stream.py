@@ -152,23 +152,6 @@ def test_thin_keeps_the_averages_and_what_it_sheds_and_keeps_is_all_there_was(tm
     asyncio.run(run())
 
 
-def test_what_is_older_than_its_time_to_live_is_shed_as_expired(tmp_path: Path) -> None:
-    async def run() -> None:
-        rig = Rig(tmp_path, Cloud(None), window=1, ttl_s=60)
-        rig.start()
-        rig.readings([1, 2, 3])
-        await rig.taken()
-        rig.shift_s += 50
-        rig.readings([4])
-        await rig.taken()
-        rig.shift_s += 20
-        await until(lambda: rig.stream.ledger.totals == {"expired": 3})
-        await until(lambda: rig.uploader.backlog() == 1)
-        rig.stop()
-
-    asyncio.run(run())
-
-
 def test_what_a_board_says_it_shed_is_reported_once_although_it_is_told_again(tmp_path: Path) -> None:
     async def run() -> None:
         rig = Rig(tmp_path, Cloud())

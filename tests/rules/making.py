@@ -9,8 +9,8 @@ import msgspec
 
 from edge.messages import Message
 from edge.rules import journal
-from edge.rules.parse import parse
 from edge.rules.rule import Rule
+from edge.rules.sql.parse import parse
 
 
 def rule(sql: str, **settings: Any) -> Rule:

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.rules.child import parse_rules
-from edge.rules.parse import parse
 from edge.rules.plan import Answer
 from edge.rules.rule import Rule
+from edge.rules.sql.parse import parse
 from tests.rules.making import rows
 
 WORDS = [

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from edge.messages import Message
 from edge.rules import journal
 from edge.rules.joins import Joining
-from edge.rules.parse import parse
 from edge.rules.rule import Rule
 from tests.rules.making import rule, small_journals
 
@@ -248,51 +247,3 @@ def test_an_entry_that_is_not_understood_is_counted_and_left_out() -> None:
     assert made.counts == {"checkpoint_rejected": 4}
     run(made, [(1, "x", "temp", 1), (1, "x", "hum", 1)])
     assert len(flushed(made)) == 1
-
-
-@pytest.mark.parametrize(
-    ("sql", "column", "problem"),
-    [
-        ("SELECT a.c FROM 'x' AS a, 'y' AS b GROUP BY TUMBLINGWINDOW(ss, 1)", 27, "JOIN without ON"),
-        ("SELECT a.c FROM 'x' AS a CROSS JOIN 'y' AS b GROUP BY TUMBLINGWINDOW(ss, 1)", 37, "CROSS"),
-        ("SELECT a.c FROM 'x' AS a RIGHT JOIN 'y' AS b ON a.c = b.c", 37, "RIGHT"),
-        ("SELECT a.c FROM 'x' AS a FULL JOIN 'y' AS b ON a.c = b.c", 36, "FULL"),
-        ("SELECT a.c FROM 'x' AS a JOIN 'y' AS b USING (c)", 31, "USING"),
-        ("SELECT a.c FROM 'x' AS a JOIN 'y' AS a ON a.c = a.c", 31, "a name of its own"),
-        ("SELECT a.c FROM 'x' JOIN 'y' AS b ON a.c = b.c", 17, "a name of its own"),
-        ("SELECT a.c FROM 'x' AS a JOIN 'y' AS b ON a.c = b.c", 31, "needs a window"),
-        ("SELECT a.c FROM 'x' AS a JOIN 'y' AS b ON a.c = b.c GROUP BY COUNTWINDOW(3)", 62, "an end of its own"),
-        ("SELECT a.c FROM 'x' AS a JOIN 'y' AS b ON a.c > b.c GROUP BY TUMBLINGWINDOW(ss, 1)", 43, "nothing of the"),
-        ("SELECT c FROM 'x' AS a JOIN 'y' AS b ON a.c = b.c GROUP BY TUMBLINGWINDOW(ss, 1)", 8, "neither a nor b"),
-        ("SELECT * FROM 'x' AS a JOIN 'y' AS b ON a.c = b.c GROUP BY TUMBLINGWINDOW(ss, 1)", 8, "whole payloads"),
-        ("SELECT topic(2) FROM 'x' AS a JOIN 'y' AS b ON a.c = b.c GROUP BY TUMBLINGWINDOW(ss, 1)", 8, "of which"),
-        ("SELECT a.c FROM 'x' AS a JOIN 'y/#/z' AS b ON a.c = b.c GROUP BY TUMBLINGWINDOW(ss, 1)", 31, "filter_w"),
-        (
-            "SELECT a.c FROM 'x' AS a JOIN 'y' AS b ON a.c = b.c JOIN 'z' AS d ON a.c = d.c "
-            "GROUP BY TUMBLINGWINDOW(ss, 1)",
-            58,
-            "third topic",
-        ),
-        (
-            "SELECT a.c FROM 'x' AS a JOIN 'y' AS b ON a.c = b.c WHERE changed(a.c) GROUP BY TUMBLINGWINDOW(ss, 1)",
-            59,
-            "remembers",
-        ),
-        (
-            "SELECT a.c, count(*) FROM 'x' AS a JOIN 'y' AS b ON a.c = b.c GROUP BY b.c, TUMBLINGWINDOW(ss, 1)",
-            8,
-            "neither in GROUP BY",
-        ),
-        (
-            "SELECT count(*) AS n FROM 'x' AS a JOIN 'y' AS b ON a.c = b.c GROUP BY m, TUMBLINGWINDOW(ss, 1)",
-            72,
-            "no column's",
-        ),
-    ],
-)
-def test_a_join_that_is_not_known_is_refused_with_its_place(sql: str, column: int, problem: str) -> None:
-    mistake = parse(sql).mistake
-    assert mistake is not None, parse(sql).plan
-    assert problem in mistake.problem
-    assert (mistake.line, mistake.column) == (1, column)
-    assert mistake.allowed

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from edge_tools.mosquitto import Mosquitto
-from tests.test_runtime import CONFIG, ENVIRONMENT, Device, running, until, wait_for_event
+from tests.processes import ENVIRONMENT, HEAD, Client, running, until, wait_for_event
 
 RULES = """
 [[rule]]
@@ -22,7 +22,7 @@ topic = "agg/${b}"
 def test_rows_of_a_window_reach_the_cloud_and_messages_can_be_recorded(tmp_path: Path) -> None:
     with Mosquitto(tmp_path / "c") as cloud, Mosquitto(tmp_path / "b") as broker:
         file = tmp_path / "gateway.toml"
-        file.write_text(CONFIG.format(cloud=cloud.port, broker=broker.port) + RULES)
+        file.write_text(HEAD.format(cloud=cloud.port, broker=broker.port) + RULES)
         with running(file) as process:
             wait_for_event(process, "connected", times=2)
             output = tmp_path / "day.jsonl"
@@ -32,7 +32,7 @@ def test_rows_of_a_window_reach_the_cloud_and_messages_can_be_recorded(tmp_path:
             ) as recorder:
                 assert recorder.stderr is not None
                 assert "watching" in recorder.stderr.readline()
-                judge, device = Device(cloud.port, "agg/#"), Device(broker.port, "none")
+                judge, device = Client(cloud.port, "agg/#"), Client(broker.port)
                 try:
                     for _ in range(5):
                         device.publish("raw/x", b"{}")

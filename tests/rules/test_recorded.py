@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edge import cli
-from tests.test_runtime import ENVIRONMENT
+from tests.processes import ENVIRONMENT
 
 CONFIG = """
 [gateway]

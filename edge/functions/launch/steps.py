@@ -73,6 +73,8 @@ class _Launch:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.set_inheritable(order["report"], False)
         _tell(order["report"], Report(held=self.held, missed=self.missed), self.listener)
+        if order["waits"] and not os.read(order["report"], 1):
+            os._exit(127)
         os.execve(order["argv"][0], order["argv"], order["environment"])  # noqa: S606
 
     def _try(self, name: str, step: Callable[[], object], missed: str = "") -> bool:

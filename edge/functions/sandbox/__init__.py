@@ -7,7 +7,7 @@ from edge.functions.sandbox.contained import contained_by
 from edge.functions.sandbox.groups import ControlGroups
 from edge.functions.sandbox.limits import Containment, Held
 from edge.functions.sandbox.refusals import Refused
-from edge.functions.sandbox.settings import Sandbox, SandboxError, number_of
+from edge.functions.sandbox.settings import NotHeld, Sandbox, SandboxError, number_of
 from edge.functions.sandbox.spawn import spawn
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ControlGroups",
     "Ending",
     "Held",
+    "NotHeld",
     "Refused",
     "Sandbox",
     "SandboxError",

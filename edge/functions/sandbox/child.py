@@ -16,11 +16,12 @@ from edge.functions.sandbox import tree
 from edge.functions.sandbox.groups import Group
 from edge.functions.sandbox.limits import Containment
 from edge.functions.sandbox.refusals import Refusals
-from edge.functions.sandbox.settings import Limit, Sandbox
+from edge.functions.sandbox.settings import Sandbox
 
 WATCH_INTERVAL_S: Final = 0.5
 _POLL_S: Final = 0.02
 _PATIENCE_S: Final = 5.0
+_NEAR: Final = 0.98  # of a quota: what no longer fits is refused before it is full
 
 Reason = Literal["exited", "signal", "killed", "memory", "disk"]
 
@@ -47,7 +48,7 @@ class Child:
         self.sandbox = sandbox
         self.containment = Containment({})
         self.paths = paths
-        self.reached: dict[Limit, str] = {}
+        self.reached: dict[str, str] = {}
         self.refusals: Refusals | None = None
         self._group = group
         self._uid = uid
@@ -130,6 +131,9 @@ class Child:
         pids = self._pids()
         self._look_at_processes(pids)
         size, files = await asyncio.to_thread(tree.folder_size, sandbox.folder, sandbox.folder_files_max, pids)
+        folder = self.containment.limits.get("folder")
+        if folder is not None and not folder.but and size > _NEAR * sandbox.folder_bytes_max > 0:
+            self.reached["folder"] = f"its limit of {sandbox.folder_bytes_max} bytes in its folder"
         if 0 < sandbox.folder_bytes_max < size:
             return self.kill("disk", f"{size} bytes in its folder, of {sandbox.folder_bytes_max}")
         if 0 < sandbox.folder_files_max < files:

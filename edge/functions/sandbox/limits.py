@@ -5,8 +5,23 @@ from typing import Final
 
 import msgspec
 
-from edge.functions.sandbox.settings import LIMITS, Limit, Sandbox
+from edge.config_functions import LIMITS
+from edge.functions.sandbox.settings import Sandbox
 
+_GROUPS: Final = "give the gateway control groups with {} (in a systemd unit Delegate=yes)"
+_NAMESPACES: Final = "run the gateway where namespaces can be made (in few containers)"
+_ELSE: Final = "it cannot be had on this machine; remove it from `demand`."
+_REMEDIES: Final[Mapping[str, str]] = {
+    "memory": f"{_GROUPS.format('memory')}; on a Raspberry Pi put cgroup_enable=memory into cmdline.txt.",
+    "processes": f"{_GROUPS.format('pids')}, or run it as root.",
+    "folder": "run the gateway as root, with its data_dir on a disk that is mounted with user quotas (usrquota).",
+    "cpu": f"{_GROUPS.format('cpu')}.",
+    "network": f"{_NAMESPACES}, or where it may set a seccomp filter.",
+    "files": f"{_NAMESPACES}, or on Linux 5.13 and later with Landlock.",
+    "user": "run the gateway as root.",
+    "privileges": f"{_NAMESPACES}, or as root.",
+    "end": f"{_GROUPS.format('pids')}, or {_NAMESPACES}.",
+}
 _FAR: Final = "another function, the gateway's keys and its data can be read where file modes allow it"
 
 
@@ -20,18 +35,29 @@ class Held(msgspec.Struct, frozen=True):
 class Containment(msgspec.Struct, frozen=True):
     """limits: in the order of LIMITS. missed: mechanisms that are not to be had here, and why."""
 
-    limits: dict[Limit, Held]
+    limits: dict[str, Held]
     missed: dict[str, str] = {}
 
-    def open(self) -> list[Limit]:
+    def open(self) -> list[str]:
         """The limits that nothing keeps."""
         return [limit for limit, held in self.limits.items() if not held.by]
+
+    def unmet(self, demand: Collection[str]) -> str:
+        """What of these does not hold, or leaves something open, and what would help; empty where all hold."""
+        told = []
+        for limit in demand:
+            held = self.limits[limit]
+            if not held.by or held.but:
+                why = "; ".join(part for part in (held.by, held.but) if part)
+                told.append(f"{limit} ({why}): {_REMEDIES.get(limit, _ELSE)}")
+        return " ".join(told)
 
 
 def containment(
     sandbox: Sandbox, held: Collection[str], missed: Mapping[str, str], groups: str, holds: Collection[str]
 ) -> Containment:
-    """held, missed: the launcher's report. groups: "cgroup v2", "cgroup v1" or "". holds: what those hold."""
+    """held, missed: the launcher's report, and perhaps `quota`. groups: "cgroup v2", "cgroup v1" or "". holds: what
+    those hold."""
     joined = all(name in held for name in held if name.startswith("group:")) and not any(
         name.startswith("group:") for name in missed
     )
@@ -40,7 +66,8 @@ def containment(
     found = {
         "memory": _memory(groups, kept),
         "processes": _processes(groups, kept, held),
-        "file_size": Held("rlimit, and a watch on its folder"),
+        "file_size": Held("rlimit"),
+        "folder": Held("quota") if "quota" in held else Held("a watch", "what is in it is seen twice a second"),
         "files_open": Held("rlimit"),
         "cpu": _cpu(sandbox, groups, kept),
         "core_dumps": Held("rlimit"),

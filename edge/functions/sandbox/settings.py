@@ -11,21 +11,6 @@ from edge.errors import EdgeLoopError
 FIRST_NUMBER: Final = 1_900_000_000
 NUMBERS: Final = 1 << 24
 
-Limit = str
-LIMITS: Final[tuple[Limit, ...]] = (
-    "memory",
-    "processes",
-    "file_size",
-    "files_open",
-    "cpu",
-    "core_dumps",
-    "network",
-    "files",
-    "user",
-    "privileges",
-    "end",
-)
-
 
 class SandboxError(EdgeLoopError):
     """The program could not be begun within its limits; says which and why."""
@@ -33,13 +18,19 @@ class SandboxError(EdgeLoopError):
     code = "sandbox"
 
 
+class NotHeld(SandboxError):
+    """What is demanded does not hold on this machine. It was not begun."""
+
+    code = "demand"
+
+
 class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
     """folder: its own, which it may write, made if need be; at most folder_bytes_max in it altogether. read, write:
     further paths, absolute. hidden: paths that stay out of reach even within those, but for what of
     them is named itself; only a mount namespace can. user: an account, empty for a
     number of its own; only root can give either. workers: how many run at a time under this name. cpu_percent_max: of
-    one core. demand: limits (LIMITS) without which it must not start. without: mechanisms not to use (`groups`,
-    `namespaces`, `namespace:…`, `landlock`, `seccomp`, `user`). 0: no limit."""
+    one core. demand: limits that must hold, with nothing left open, or it is not begun. without: mechanisms not to use
+    (`groups`, `namespaces`, `namespace:…`, `landlock`, `seccomp`, `user`). 0: no limit."""
 
     name: str
     folder: str
@@ -57,7 +48,7 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
     write: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     workers: int = 1
-    demand: tuple[Limit, ...] = ()
+    demand: tuple[str, ...] = ()
     without: frozenset[str] = frozenset()
 
 

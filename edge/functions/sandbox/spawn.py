@@ -10,7 +10,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, cast
 
@@ -19,8 +19,9 @@ from edge.functions.launch.order import Access, Order, Report
 from edge.functions.sandbox.child import Child
 from edge.functions.sandbox.groups import ControlGroups
 from edge.functions.sandbox.limits import containment
+from edge.functions.sandbox.quota import set_quota
 from edge.functions.sandbox.refusals import Refusals, Tell
-from edge.functions.sandbox.settings import Sandbox, SandboxError, number_of
+from edge.functions.sandbox.settings import NotHeld, Sandbox, SandboxError, number_of
 
 START_TIMEOUT_S: Final = 20.0
 _LAUNCHER: Final = str(Path(edge.functions.launch.__file__).with_name("__main__.py"))
@@ -54,10 +55,12 @@ async def spawn(
     go where output goes unless given. The caller closes its own copies of all these. refused: hears of system calls
     that are refused, as far as the kernel tells (Linux 5.0), until `Child.wait()` returns.
 
-    Somebody must await `Child.wait()` from now on: it watches what nothing else holds. Raises SandboxError."""
+    Somebody must await `Child.wait()` from now on: it watches what nothing else holds. Raises SandboxError; NotHeld
+    before the program has begun."""
     uid, gid = _identity(sandbox)
     alone = bool(uid) and not sandbox.user and sandbox.workers == 1
     _prepare(sandbox, uid, gid)
+    quota = _quota(sandbox, uid)
     group = groups.new(sandbox) if groups is not None else None
     ours, theirs = socket.socketpair()
     order: Order = {
@@ -66,6 +69,7 @@ async def spawn(
         "folder": sandbox.folder,
         "keep": list(pass_fds),
         "report": theirs.fileno(),
+        "waits": bool(sandbox.demand),
         "listens": refused is not None,
         "control_groups": group.joins() if group is not None else [],
         "holds": group.holds if group is not None else [],
@@ -91,15 +95,19 @@ async def spawn(
     finally:
         theirs.close()
     child = Child(launcher, sandbox, group, uid if alone else 0, order["paths"])
+
+    def judge(report: Report) -> None:
+        child.containment = found = containment(
+            sandbox, [*report["held"], *quota], report["missed"], groups.label if groups else "", order["holds"]
+        )
+        if unmet := found.unmet(sandbox.demand):
+            raise NotHeld(f"what it demands does not hold on this machine: {unmet}")
+        if sandbox.demand:
+            ours.send(b"1")
+
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
-            report = await _report(ours, child, refused)
-        child.containment = containment(
-            sandbox, report["held"], report["missed"], groups.label if groups else "", order["holds"]
-        )
-        lacking = [limit for limit in sandbox.demand if not child.containment.limits[limit].by]
-        if lacking:
-            raise SandboxError(f"{sandbox.name}: {', '.join(lacking)}: demanded, and not to be held on this machine")
+            await _report(ours, child, refused, judge)
     except BaseException as error:
         child.kill()
         await child.wait()
@@ -137,10 +145,10 @@ def _launch(order: Order, niceness: int, stdin: int | None, output: int | None, 
         os.close(nothing)
 
 
-async def _report(sock: socket.socket, child: Child, refused: Tell | None) -> Report:
-    """What the launcher says until the program begins, which closes its end."""
+async def _report(sock: socket.socket, child: Child, refused: Tell | None, judge: Callable[[Report], None]) -> None:
+    """What the launcher says until the program begins, which closes its end. judge: raises where it must not begin."""
     loop = asyncio.get_running_loop()
-    text = bytearray()
+    judged = False
     sock.setblocking(False)
     while True:
         ready = asyncio.Event()
@@ -151,22 +159,20 @@ async def _report(sock: socket.socket, child: Child, refused: Tell | None) -> Re
             loop.remove_reader(sock)
         with contextlib.suppress(BlockingIOError):
             more, given = _received(sock)
-            text += more
             if given >= 0 and refused is not None:
                 child.refusals = Refusals(given, refused)
             if not more:
                 break
-            for row in _rows(more):
+            for row in map(json.loads, more.splitlines()):  # each is sent at once, and shorter than what is received
                 if "pid" in row:
                     child.moved(cast(int, row["pid"]))
-    rows = _rows(text)
-    for row in rows:
-        if "error" in row:
-            raise SandboxError(f"{child.sandbox.name}: {row['error']}")
-    for row in rows:
-        if "held" in row:
-            return cast(Report, row)
-    raise SandboxError(f"{child.sandbox.name}: ended before it began, perhaps for want of memory")
+                elif "error" in row:
+                    raise SandboxError(f"{child.sandbox.name}: {row['error']}")
+                else:
+                    judge(cast(Report, row))
+                    judged = True
+    if not judged:
+        raise SandboxError(f"{child.sandbox.name}: ended before it began, perhaps for want of memory")
 
 
 def _received(sock: socket.socket) -> tuple[bytes, int]:
@@ -174,11 +180,6 @@ def _received(sock: socket.socket) -> tuple[bytes, int]:
     size = socket.CMSG_SPACE(_DESCRIPTOR.size)
     data, ancillary, _, _ = sock.recvmsg(65_536, size, socket.MSG_CMSG_CLOEXEC)
     return data, _DESCRIPTOR.unpack(ancillary[0][2])[0] if ancillary else -1
-
-
-def _rows(text: bytes | bytearray) -> list[dict[str, object]]:
-    """Each line is sent at once, and shorter than what is received at once."""
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def _identity(sandbox: Sandbox) -> tuple[int, int]:
@@ -208,6 +209,26 @@ def _prepare(sandbox: Sandbox, uid: int, gid: int) -> None:
         os.chmod(folder, 0o700)
     except OSError as error:
         raise SandboxError(f"{sandbox.name}: {error.filename or folder}: {error.strerror or errno.errorcode}") from None
+
+
+def _quota(sandbox: Sandbox, uid: int) -> list[str]:
+    """["quota"] where the disk keeps the folder's bounds. Beside other folders of that disk which it may write none is
+    kept: they would count as well."""
+    if not uid or sandbox.user or "quota" in sandbox.without:
+        return []
+    device = _device(sandbox.folder)
+    if any(_device(path) == device for path in sandbox.write):
+        set_quota(sandbox.folder, uid, 0, 0)  # there may be one of before
+        return []
+    held = set_quota(sandbox.folder, uid, sandbox.folder_bytes_max, sandbox.folder_files_max)
+    return ["quota"] if held else []
+
+
+def _device(path: str) -> int | None:
+    try:
+        return os.stat(path).st_dev
+    except OSError:
+        return None
 
 
 def _environment(sandbox: Sandbox, granted: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_tools.hil import process
 from edge_tools.pki import Credential
 
 INGEST = "demo-ingest"
@@ -46,12 +47,7 @@ class Shown:
         return shown
 
     def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(_END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        process.end(self._process, _END_TIMEOUT_S)
 
 
 _FLEET = (sys.executable, "-m", "edge_tools.fleet.cli")

@@ -19,6 +19,7 @@ from edge.control import ask_status
 from edge.errors import TransientError
 from edge_tools.demo.judge import ANSWERS, MEANS, RESULTS, TOPICS, Judge
 from edge_tools.demo.shown import INGEST, Shown
+from edge_tools.hil import process
 from edge_tools.hil.board import EmulatedBoard, default_elf, start_boards
 from edge_tools.mosquitto import HOST, Mosquitto, user_acl
 from edge_tools.pki import Credential, issue_client, issue_server, make_ca
@@ -119,12 +120,7 @@ class Gateway:
         raise DemoFailed(f"after {_READY_TIMEOUT_S:.0f} s not all is connected: {status}; see {self._log}")
 
     def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(_END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        process.end(self._process, _END_TIMEOUT_S)
 
     def _last_words(self) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])

@@ -27,6 +27,7 @@ from edge_tools.fleet.store import (
     StoreAway,
     StoreRefused,
     check_version,
+    conditions,
     gather_losses,
     gather_records,
 )
@@ -177,19 +178,11 @@ class PostgresqlStore:
         return Committed(stored, len(records) - stored - len(conflicts), len(conflicts))
 
     def query(self, wanted: Query) -> Iterator[Record]:
-        conditions, values = ["true"], []
-        for condition, value in (
-            ("thing = %s", wanted.thing),
-            (f"{TIME} >= %s", wanted.begin),
-            (f"{TIME} < %s", wanted.end),
-        ):
-            if value is not None:
-                conditions.append(condition)
-                values.append(value)
+        where, values = conditions(wanted, "%s")
         direction = ("DESC NULLS LAST", "ASC NULLS FIRST")[not wanted.limit]
         columns = (TIME, 'thing COLLATE "C"', "boot", "seq", "number")
         order = ", ".join(f"{column} {direction}" for column in columns)
-        text = f"SELECT {COLUMNS} FROM telemetry WHERE {' AND '.join(conditions)} ORDER BY {order}"  # noqa: S608
+        text = f"SELECT {COLUMNS} FROM telemetry WHERE {where} ORDER BY {order}"  # noqa: S608
         return gather_records(wanted, self._rows(text, values), _record)
 
     def newest(self) -> int:

@@ -30,6 +30,7 @@ from edge_tools.fleet.store import (
     StoreDamaged,
     StoreRefused,
     check_version,
+    conditions,
     gather_losses,
     gather_records,
 )
@@ -136,18 +137,10 @@ class SqliteStore:
         ]
 
     def query(self, wanted: Query) -> Iterator[Record]:
-        conditions, values = ["1"], []
-        for condition, value in (
-            ("thing = ?", wanted.thing),
-            (f"{TIME} >= ?", wanted.begin),
-            (f"{TIME} < ?", wanted.end),
-        ):
-            if value is not None:
-                conditions.append(condition)
-                values.append(value)
+        where, values = conditions(wanted, "?")
         direction = "DESC" if wanted.limit else "ASC"
         order = ", ".join(f"{column} {direction}" for column in (TIME, "thing", "boot", "seq", "number"))
-        text = f"SELECT {COLUMNS} FROM telemetry WHERE {' AND '.join(conditions)} ORDER BY {order}"  # noqa: S608
+        text = f"SELECT {COLUMNS} FROM telemetry WHERE {where} ORDER BY {order}"  # noqa: S608
         return gather_records(wanted, self._rows(text, values), _record)
 
     def newest(self) -> int:

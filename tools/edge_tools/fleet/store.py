@@ -15,6 +15,7 @@ import msgspec
 from edge.errors import ConfigError, TransientError
 from edge.topics import matches
 from edge_tools.fleet.records import Record, Rejection
+from edge_tools.fleet.schema import TIME
 
 REJECTED_MAX = 10_000
 CONFLICT = "identity_conflict"
@@ -173,6 +174,14 @@ def check_version(name: str, version: int, newest: int, way_back: str) -> None:
             f"its telemetry schema has version {version}, this program knows versions up to {newest}",
             f"Run the newer edgeloop that wrote it, or go back: {way_back}",
         )
+
+
+def conditions(wanted: Query, mark: str) -> tuple[str, list[str | int]]:
+    """What stands behind WHERE, and its values. mark: how the database's driver writes a place for one."""
+    named = (("thing =", wanted.thing), (f"{TIME} >=", wanted.begin), (f"{TIME} <", wanted.end))
+    given = [(condition, value) for condition, value in named if value is not None]
+    where = " AND ".join(f"{condition} {mark}" for condition, _ in given) or "1 = 1"
+    return where, [value for _, value in given]
 
 
 def gather_records(

@@ -63,12 +63,12 @@ def first_line(child: subprocess.Popen[bytes], log: Path, patience_s: float = 20
     return line
 
 
-def end(child: subprocess.Popen[bytes]) -> None:
+def end(child: subprocess.Popen[bytes], patience_s: float = _ENDING_S) -> None:
     """Ask it to end, kill it when it does not. One that has ended already is fine."""
     if child.poll() is None:
         child.terminate()
         try:
-            child.wait(_ENDING_S)
+            child.wait(patience_s)
         except subprocess.TimeoutExpired:
             kill(child)
     if child.stdout is not None:
