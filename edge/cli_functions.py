@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from edge.config import DEFAULT_FILE, Config, load_config
-from edge.control import ask_rows
+from edge.control import BrokenOff, ask_rows
 from edge.errors import InputRejected, TransientError
 
 DONE, FAILED = 0, 1
@@ -94,10 +94,10 @@ def _ask(config: Config, name: str, topic: str, payload: bytes) -> dict[str, Any
     """None when no gateway runs."""
     try:
         rows = list(ask_rows(config.control_socket, "invoke", name=name, topic=topic, payload=payload))
+    except BrokenOff:
+        raise TransientError("The gateway ended before the call did. Ask again.") from None
     except TransientError:
         return None
-    if not rows:
-        raise TransientError("The gateway ended before the call did. Ask again.")
     return rows[0]
 
 

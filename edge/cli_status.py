@@ -26,8 +26,9 @@ def lines(status: dict[str, Any]) -> Iterator[str]:
             yield f"client {client['id']} on {client['link']}: {client['state']}, {held}"
     for stream in status["streams"]:
         failing = f", commits fail: {stream['failing']}" if stream["failing"] else ""
+        full = ", the disk is full" if stream["disk_full"] else ""
         held = f"{stream['backlog_records']} records to export, {stream['bytes']} bytes"
-        yield f"stream {stream['name']}: {held}{failing}"
+        yield f"stream {stream['name']}: {held}{failing}{full}"
     for function in status["functions"]:
         yield f"function {function['name']}: {_function(function)}"
     reload = status.get("reload", {})

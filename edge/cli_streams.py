@@ -94,16 +94,16 @@ def _losses(args: argparse.Namespace) -> int:
 
 
 def _rows(config: Config, do: str, otherwise: Iterable[Any], **fields: str | int) -> Iterator[dict[str, Any]]:
-    """What the running gateway answers; what the folders say if none runs."""
+    """What the running gateway answers; what the folders say if none runs, or it ends before its first row."""
+    told = False
     try:
-        answer = ask_rows(config.control_socket, do, **fields)
-        first = next(answer, None)
+        for row in ask_rows(config.control_socket, do, **fields):
+            told = True
+            yield row
     except TransientError:
+        if told:
+            raise
         yield from (msgspec.to_builtins(row) for row in otherwise)
-        return
-    if first is not None:
-        yield first
-        yield from answer
 
 
 def _folder_rows(config: Config, name: str, what: str, *args: int) -> Iterator[Any]:
@@ -124,7 +124,7 @@ def _print(args: argparse.Namespace, found: Any) -> None:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return
     for row in found if isinstance(found, list) else [found]:
-        told = {key: value for key, value in row.items() if value not in (None, "", {}, [])}
+        told = {key: value for key, value in row.items() if value is not False and value not in (None, "", {}, [])}
         print(", ".join(f"{key} {_text(value)}" for key, value in told.items() if key != "shed" or "marks" not in row))
         if "marks" in row:
             for one in row["shed"]:

@@ -2,6 +2,7 @@
 
 Ask `{"do": "status"}` for one line; `{"do": "watch", "filter": "dt/#"}` for a line a message until either side closes.
 What else may be asked, with a line for each row of the answer, is given as `asks`: `{"do": "stream", "name": "x"}`.
+After the rows comes `{"rows": how many}`: without it the gateway ended before it had told all.
 A watcher that does not keep up loses lines, is told how many, and slows nobody. The socket is its owner's (0600).
 """
 
@@ -27,6 +28,10 @@ ASK_BYTES_MAX = 256 * 1024
 WATCHERS_MAX = 16
 ROWS_A_TURN = 64
 _WATCH_BYTES_MAX = 1024 * 1024
+
+
+class BrokenOff(TransientError):
+    """The gateway ended before its answer did."""
 
 
 class Ask(msgspec.Struct, forbid_unknown_fields=True):
@@ -98,12 +103,15 @@ class Control:
             await self._watch(ask.filter, reader, writer)
         elif ask.do in self._asks:
             rows = self._asks[ask.do](ask)
+            told = 0
             for count, row in enumerate(await rows if isinstance(rows, Awaitable) else rows):
                 if row is not None:
                     _write(writer, row)
+                    told += 1
                     await writer.drain()
                 if row is None or count % ROWS_A_TURN == 0:
                     await asyncio.sleep(0)
+            _write(writer, {"rows": told})
         else:
             known = ", ".join(("status", "watch", *self._asks))
             raise InputRejected("unknown_request", f"{ask.do[:40]!r}; known are {known}")
@@ -178,7 +186,7 @@ def ask_status(path: str) -> Any:
     """What a running gateway says of itself. Raises TransientError if none answers."""
     for line in _ask(path, {"do": "status"}):
         return msgspec.json.decode(line)
-    raise TransientError(f"The gateway at {path} closed without an answer. Ask again.")
+    raise BrokenOff(f"The gateway at {path} closed without an answer. Ask again.")
 
 
 def watch(path: str, topic_filter: str) -> Iterator[dict[str, Any]]:
@@ -191,12 +199,15 @@ def watch(path: str, topic_filter: str) -> Iterator[dict[str, Any]]:
 
 
 def ask_rows(path: str, do: str, **fields: str | int | bytes) -> Iterator[dict[str, Any]]:
-    """The rows of an answer. Raises TransientError, InputRejected."""
-    for line in _ask(path, {"do": do, **fields}):
+    """The rows of an answer. Raises TransientError, InputRejected; BrokenOff, perhaps after some of the rows."""
+    for told, line in enumerate(_ask(path, {"do": do, **fields})):
         row: dict[str, Any] = msgspec.json.decode(line)
+        if row == {"rows": told}:
+            return
         if "error" in row and "detail" in row:
             raise InputRejected(row["error"], row["detail"])
         yield row
+    raise BrokenOff(f"The gateway at {path} ended before it had told all. Ask again.")
 
 
 def _ask(path: str, ask: Mapping[str, str | int | bytes]) -> Iterator[bytes]:
@@ -210,6 +221,11 @@ def _ask(path: str, ask: Mapping[str, str | int | bytes]) -> Iterator[bytes]:
         except OSError as error:
             fix = "Is the gateway running, and is this its gateway file (--config) or socket (--socket)?"
             raise TransientError(f"No gateway answers at {path}: {error.strerror}. {fix}") from None
-        sock.sendall(msgspec.json.encode(ask) + b"\n")
-        with sock.makefile("rb") as lines:
-            yield from lines
+        try:
+            sock.sendall(msgspec.json.encode(ask) + b"\n")
+            with sock.makefile("rb") as lines:
+                for line in lines:
+                    if line.endswith(b"\n"):  # else it ended within it
+                        yield line
+        except OSError:
+            return  # it ended with our question unread

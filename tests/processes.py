@@ -100,3 +100,4 @@ class Client:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        self._client.on_message = None  # which knows us: the client closes the last of its sockets as it goes

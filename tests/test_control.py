@@ -1,14 +1,17 @@
 import asyncio
 import json
 import os
+import socket
 import stat
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from edge.control import Control, ask_status, watch
+from edge.control import BrokenOff, Control, ask_rows, ask_status, watch
 from edge.errors import InputRejected, TransientError
 from edge.messages import Message, Outcome, Properties, Reading
 from edge.metrics import Metrics
@@ -156,3 +159,45 @@ def test_a_refused_watch_raises_the_reason(tmp_path: Path) -> None:
                 await asyncio.to_thread(lambda: next(watch(str(path), "a#")))
 
     asyncio.run(main())
+
+
+def test_a_gateway_that_ends_before_its_answer_does_is_told_from_one_that_has_nothing_to_say(tmp_path: Path) -> None:
+    """Killed with the question unread, after it, within a row, between two rows; and what a whole answer is."""
+    path = str(tmp_path / "control.sock")
+    whole = b'{"n":1}\n{"n":2}\n{"rows":2}\n'
+
+    def serve(listener: socket.socket, read: bool, answer: bytes) -> None:
+        connection, _ = listener.accept()
+        while read and not connection.recv(4096).endswith(b"\n"):
+            pass
+        connection.sendall(answer)
+        if not read:
+            connection.recv(1)  # the rest is unread: its end resets the connection
+        connection.close()
+
+    for read, answer, count in ((False, b"", 0), (True, b"", 0), (True, whole[:5], 0), (True, whole[:20], 2)):
+        found: list[object] = []
+        with broken_off(path, partial(serve, read=read, answer=answer)), pytest.raises(BrokenOff, match="Ask again"):
+            found.extend(ask_rows(path, "stream"))
+        assert len(found) == count
+    with broken_off(path, partial(serve, read=False, answer=b"")), pytest.raises(TransientError, match="Ask again"):
+        ask_status(path)
+    with broken_off(path, partial(serve, read=True, answer=whole)):
+        assert list(ask_rows(path, "stream")) == [{"n": 1}, {"n": 2}]
+    with broken_off(path, partial(serve, read=True, answer=b'{"rows":0}\n')):
+        assert list(ask_rows(path, "stream")) == []
+
+
+@contextmanager
+def broken_off(path: str, serve: Callable[[socket.socket], None]) -> Iterator[None]:
+    """Somebody answers one question there, and is gone."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path)
+        listener.listen()
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+            os.unlink(path)

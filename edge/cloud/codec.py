@@ -1,8 +1,8 @@
 """The connection on our own MQTT codec, asyncio and the standard library's TLS: the default.
 
 The straight line: bytes read -> session -> inbox -> receivers; `send` -> session (or queue) -> one write.
-Invariants: at most one link at a time; `_ready` is true exactly while that link is connected and takes bytes; what is
-queued goes before what is sent later; everything a turn of the loop produced leaves in one write.
+Invariants: at most one link (edge/cloud/link.py) at a time; `_ready` is true exactly while that link is connected and
+takes bytes; what is queued goes before what is sent later.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from edge.cloud import failures
 from edge.cloud.connection import SUBSCRIBE_QOS, ConnectionState
 from edge.cloud.exchange import Exchange, OnExchange, call_later, loop_time
 from edge.cloud.held import HeldFilters
+from edge.cloud.link import Link
 from edge.cloud.reconnect import Reconnect
 from edge.cloud.refusals import HELD_S, Refusals
 from edge.cloud.subscriptions import packets
@@ -43,11 +44,7 @@ from edge.mqtt.events import (
 from edge.mqtt.packets import Subscription
 from edge.mqtt.session import Session
 
-GOODBYE_S = 1.0  # to write DISCONNECT and close in good order
-READ_BYTES_MAX = 64 * 1024
-WRITE_BUFFER_BYTES_MAX = 256 * 1024  # above it the broker reads too slowly, and messages queue
-
-OpenTransport = Callable[[Callable[[], asyncio.BufferedProtocol], ssl.SSLContext | None], Awaitable[object]]
+OpenTransport = Callable[[Callable[[], Link], ssl.SSLContext | None], Awaitable[object]]
 
 
 class CodecConnection(OnExchange):
@@ -87,7 +84,7 @@ class CodecConnection(OnExchange):
         )
         self._queue, self._inbox = exchange.queue, exchange.inbox
         self._in, self._out, self._taken = exchange.received, exchange.sent, exchange.taken
-        self._link: _Link | None = None
+        self._link: Link | None = None
         self._ready = False
         self._refusals = Refusals(name, metrics, loop_time)
         self._careful = False
@@ -123,7 +120,7 @@ class CodecConnection(OnExchange):
         context = open_context(self._settings)
         self._session.options = msgspec.structs.replace(self._session.options, password=read_password(self._settings))
         patience_s = self._settings.keepalive_s + _ping_timeout_s(self._settings)
-        link = _Link(self._session, self._handle, self._can_write, loop, patience_s)
+        link = Link(self._session, self._handle, self._can_write, loop, patience_s)
         self._careful = self._refusals.careful
         self._session.restrict(0 if self._careful else None)
         try:
@@ -142,9 +139,7 @@ class CodecConnection(OnExchange):
             self._inbox.lost()
             self._handle(self._session.transport_lost())
 
-    async def _open_socket(
-        self, make_link: Callable[[], asyncio.BufferedProtocol], context: ssl.SSLContext | None
-    ) -> object:
+    async def _open_socket(self, make_link: Callable[[], Link], context: ssl.SSLContext | None) -> object:
         settings = self._settings
         name = settings.host if context else None
         # Happy eyeballs: an address that does not answer costs a quarter of a second, not the whole time-out.
@@ -214,7 +209,7 @@ class CodecConnection(OnExchange):
             for messages, origin in self._queue.take_out(self._refusals.holds):
                 self._refusals.settle(messages, origin)
 
-    def _try_alone(self, link: "_Link") -> None:
+    def _try_alone(self, link: Link) -> None:
         """The broker stayed while nothing was published: now the message under suspicion."""
         if self._link is link and self._careful and self._session.connected:
             if self._session.in_flight:
@@ -281,137 +276,6 @@ class CodecConnection(OnExchange):
         self._ready = False
         if self._link is not None:
             self._link.end(failure)
-
-
-class _Link(asyncio.BufferedProtocol):
-    """One transport. ended: a future that fails with what ended it. patience_s: so long the broker may read nothing
-    while the write buffer is full; a broker that still sends would not be found out by its keep-alive.
-
-    It is read into one buffer, as asyncio's own reads take 256 KiB anew each time.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        handle: Callable[[Sequence[Event]], None],
-        can_write: Callable[[bool], None],
-        loop: asyncio.AbstractEventLoop,
-        patience_s: float,
-    ) -> None:
-        self._session, self._handle, self._can_write, self._loop = session, handle, can_write, loop
-        self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._patience_s = patience_s
-        self._stalled: asyncio.TimerHandle | None = None
-        self._flush_due = self._held = False
-        self._read = memoryview(bytearray(READ_BYTES_MAX))
-        self._gone = loop.create_future()
-        self.ended: asyncio.Future[None] = loop.create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        self._transport = transport
-        self._session.connect(self._loop.time())
-        self._flush()
-        self.arm()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._read
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self.ended.done():
-            return
-        self._flush_due = True  # what comes of it is written below, not later
-        self._handle(self._session.receive(bytes(self._read[:nbytes]), self._loop.time()))
-        self._flush()
-        self._pace()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._gone.set_result(None)
-        if not self.ended.done():
-            if exc is not None:
-                self.ended.set_exception(exc)
-            else:
-                self.ended.set_result(None)
-
-    def pause_writing(self) -> None:
-        failure = failures.silent(f"the broker has read nothing for {self._patience_s:g} s")
-        self._stalled = self._loop.call_later(self._patience_s, self.end, failure)
-        self._can_write(False)
-
-    def resume_writing(self) -> None:
-        if self._stalled is not None:
-            self._stalled.cancel()
-        self._can_write(True)
-
-    def dirty(self) -> None:
-        """The session has something to write: once, at the end of this turn of the loop."""
-        if not self._flush_due:
-            self._flush_due = True
-            self._loop.call_soon(self._flush)
-
-    def arm(self) -> None:
-        """Call the session's tick when it is due. Traffic only ever puts that off, so one timer is set at a time."""
-        if self._timer is not None:
-            self._timer.cancel()
-        deadline = self._session.deadline()
-        self._timer = None if deadline is None else self._loop.call_at(deadline, self._tick)
-
-    def end(self, failure: Exception) -> None:
-        if not self.ended.done():
-            self.ended.set_exception(failure)
-
-    def abort(self) -> None:
-        """Close at once; what is not written is not."""
-        for timer in (self._timer, self._stalled):
-            if timer is not None:
-                timer.cancel()
-        if self.ended.done():
-            self.ended.exception()  # whoever wanted to know knows
-        else:
-            self.ended.cancel()
-        if self._transport is not None:
-            self._transport.abort()
-
-    async def say_goodbye(self) -> None:
-        if self._transport is None or self.ended.done():
-            return
-        self._session.disconnect()
-        self._flush()
-        self._transport.close()
-        await asyncio.wait([self._gone], timeout=GOODBYE_S)
-
-    def _tick(self) -> None:
-        if self.ended.done():
-            return
-        self._handle(self._session.tick(self._loop.time()))
-        self._flush()
-        if self._held and self._transport is not None:
-            self._held = False  # one read, else the answer to the ping would never be seen
-            self._transport.resume_reading()
-        self.arm()
-
-    def _pace(self) -> None:
-        """Stop reading while too much is unacknowledged: what bounds memory against a broker that sends on and on."""
-        transport = self._transport
-        if self._session.wants_input is self._held and transport is not None and not transport.is_closing():
-            self._held = not self._held
-            if self._held:
-                transport.pause_reading()
-            else:
-                transport.resume_reading()
-
-    def _flush(self) -> None:
-        self._flush_due = True
-        while events := self._session.events():
-            self._handle(events)
-        self._flush_due = False
-        transport = self._transport
-        if transport is not None and not transport.is_closing() and (data := self._session.output()):
-            transport.write(data)
-        if self._held:
-            self._pace()
 
 
 def _options(settings: ConnectionSettings) -> Options:

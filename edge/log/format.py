@@ -3,6 +3,7 @@
 The folder of a log
     0000000042.segment   live segments; the name is the segment's number, which only ever rises
     spare-….segment      segments no longer needed, kept for their blocks; their content means nothing
+    room                 takes up room that a full disk may need; its content means nothing either
     ….tmp                segments being made; of no meaning, deleted at the next start
     quarantine/          copies of what was damaged, never read again by the log
 

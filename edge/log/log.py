@@ -7,7 +7,7 @@ baton. So there is one piece of work at a time.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
@@ -67,7 +67,7 @@ class Log:
         self._reader = Reader(folder, files, damages)
         self._writer: Writer | None = None
         self._bytes_live = sum(segment.bytes for segment in self._segments)
-        self._bytes_spare, self._room = 0, 0
+        self._bytes_spare, self._room, self._is_short, self._regains = 0, 0, False, False
         if not read_only:
             self._writer = Writer(folder, files, options, place)
             try:
@@ -76,8 +76,10 @@ class Log:
                 self._writer.close()
                 raise
             self._writer.free(self._keep)
+            self._writer.regain()
             outcome = self._writer.outcome()
             self._bytes_live, self._bytes_spare, self._room = outcome.bytes_live, outcome.bytes_spare, outcome.room
+            self._is_short = outcome.is_short
             self._forget_freed()
 
     @classmethod
@@ -133,6 +135,21 @@ class Log:
         return self._bytes_live + self._bytes_spare
 
     @property
+    def bytes_live(self) -> int:
+        """Of these in segments that hold records."""
+        return self._bytes_live
+
+    @property
+    def bytes_kept(self) -> int:
+        """Of the others, what is to be kept back for a full disk."""
+        return self._options.kept_bytes
+
+    @property
+    def is_short(self) -> bool:
+        """The disk has no room for what the log should keep back: it is full, or was until the last commit."""
+        return self._is_short
+
+    @property
     def buffered(self) -> tuple[int, int]:
         """(records, bytes) appended and not yet sealed."""
         return len(self._records), self._buffered_bytes
@@ -157,7 +174,8 @@ class Log:
         shrinks. What is buffered or sealed is taken off. Count about 60 bytes a commit and 4 a record on top."""
         head = max(_HEAD_BYTES_LEAST, 2 * (4096 + self._state_bytes))
         size = grown(self._options.segment_bytes, head)
-        fresh = max(bytes_max - self._bytes_live, 0) // size * max(size - head, 0)
+        free = max(bytes_max - self._options.kept_bytes - self._bytes_live, 0)
+        fresh = free // size * max(size - head - self._options.slack_bytes, 0)
         return max(self._room + fresh - self._buffered_bytes - self._work_bytes, 0)
 
     def append(self, records: Sequence[bytes]) -> int:
@@ -179,12 +197,17 @@ class Log:
         self._check_writable()
         self._keep_wanted = max(self._keep_wanted, min(before, self._next))
 
+    def regain(self) -> None:
+        """With the next batch look whether the disk has room again for what is kept back."""
+        self._regains = True
+
     def seal(self) -> Batch | None:
         """Everything buffered as one batch; None if there is nothing. Raises RuntimeError while one is unsettled."""
         self._check_idle()
         if not (self._records or self._changes or self._keep_wanted > self._keep):
             return None
-        batch = Batch(self._next, self._records, self._changes, self._keep_wanted)
+        batch = Batch(self._next, self._records, self._changes, self._keep_wanted, regains=self._regains)
+        self._regains = False
         self._work, self._work_bytes = batch, self._buffered_bytes
         self._records, self._changes, self._buffered_bytes = [], {}, 0
         return batch
@@ -221,12 +244,13 @@ class Log:
         work = self.plan_oldest(generation_max=generation_max)
         return work if work is not None and self.begin(work, thin) else None
 
-    def plan_oldest(self, *, generation_max: int = 0) -> Replacement | None:
+    def plan_oldest(self, *, generation_max: int = 0, but: Collection[int] = ()) -> Replacement | None:
         """What `replace_oldest` would do, not begun yet: so that its token can be committed before with what it will
-        cost."""
+        cost. but: segments to be passed over."""
         for segment in self._segments[:-1]:
             if (
                 segment.generation > generation_max
+                or segment.number in but
                 or segment.first == segment.next
                 or segment.next <= self._keep_wanted
             ):
@@ -270,7 +294,7 @@ class Log:
         if self._work is None:
             self._work_bytes = 0
         self._bytes_live, self._bytes_spare = outcome.bytes_live, outcome.bytes_spare
-        self._room = outcome.room
+        self._room, self._is_short = outcome.room, outcome.is_short
         self._written.value += outcome.bytes_written
         if isinstance(work, Replacement):
             self._reader.drop(work.row.segment)
@@ -308,6 +332,7 @@ class Log:
         self._work, self._aside = self._aside, None
         if isinstance(work, Replacement):
             self._reader.drop(work.row.segment)
+            self._stretch = Stretch(0, 0)
 
     def commit(self) -> None:
         """seal, write, settle."""
@@ -332,7 +357,7 @@ class Log:
             if some:
                 taken += some
                 records_max -= len(some)
-                bytes_max -= sum(len(data) for _, data in some)
+                bytes_max -= sum([len(data) for _, data in some])
                 number = some[-1][0] + 1
                 if number < stretch.next and not stretch.take(number, 1, 0):
                     number = stretch.next

@@ -6,6 +6,8 @@ may pass; after that what the disk cannot read counts as damaged.
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 
 from edge.log.damage import Damage, Damages
 from edge.log.files import Files
@@ -29,20 +31,19 @@ class Stretch:
 
     def take(self, number: int, records_max: int, bytes_max: int) -> list[tuple[int, bytes]]:
         """From `number` on, at least one if there is one."""
+        numbers: Sequence[int]
         if self.numbers is None:
             start = max(number - self.first, 0)
-            first = self.first + start
             records = self.records[start : start + records_max]
-            taken = list(zip(range(first, first + len(records)), records, strict=True))
+            numbers = range(self.first + start, self.first + start + len(records))
         else:
             start = bisect_right(self.numbers, number - 1)
-            stop = start + records_max
-            taken = list(zip(self.numbers[start:stop], self.records[start:stop], strict=True))
-        size = 0
-        for index, (_, data) in enumerate(taken):
-            size += len(data)
-            if size > bytes_max and index:
-                return taken[:index]
+            records = self.records[start : start + records_max]
+            numbers = self.numbers[start : start + records_max]
+        taken = list(zip(numbers, records, strict=True))
+        if sum(map(len, records)) > bytes_max:
+            ends = accumulate(map(len, records))
+            del taken[max(sum(end <= bytes_max for end in ends), 1) :]
         return taken
 
 

@@ -5,6 +5,7 @@ in the work's outcome. A piece of work that raised OSError has changed nothing t
 """
 
 import contextlib
+import errno
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,33 +31,47 @@ from edge.log.format import (
     parse_content,
     segment_head,
 )
-from edge.log.segment import QUARANTINE, TMP_SUFFIX, WINDOW_BYTES, SegmentReader, segment_path, spare_path
+from edge.log.segment import QUARANTINE, TMP_SUFFIX, WINDOW_BYTES, SegmentReader, segment_path
+from edge.log.spares import Spares, thinning_bytes
 
 Records = Iterable[tuple[int, bytes]]
 THINNED_BATCH_BYTES = 64 * 1024
 AHEAD_PAGES = 16
 _LARGE_HEAD_BYTES = 64 * 1024
-SLACK_BYTES = 4096
+_SLACK_SHARE = 64
 _PAGE = bytes(ALIGNMENT)
 
 
 class LogOptions(msgspec.Struct, frozen=True):
     """segment_bytes: a file's size; the smallest stream needs three. spares_max: freed files kept for their blocks.
+    keeps_room: a segment and a part of one are kept back for a full disk, so that the log can be thinned on it.
     sync: False leaves it to the operating system when things reach the disk (kill -9 is survived, a power cut not).
     quarantine_bytes_max: beyond it what is damaged is only counted. draw_salt: 32 random bits."""
 
     segment_bytes: int = 4 * 1024 * 1024
     spares_max: int = 2
+    keeps_room: bool = False
     sync: bool = True
     compress: bool = True
     quarantine_bytes_max: int = 16 * 1024 * 1024
     draw_salt: Callable[[], int] = lambda: int.from_bytes(os.urandom(4), "little")
 
+    @property
+    def slack_bytes(self) -> int:
+        """Of each segment what only a relief may use: so that a full disk does not keep the release from being
+        committed that would make room."""
+        return self.segment_bytes // _SLACK_SHARE
+
+    @property
+    def kept_bytes(self) -> int:
+        """What may be kept back: a spare, and room to thin."""
+        return self.segment_bytes + thinning_bytes(self.segment_bytes) if self.keeps_room else 0
+
 
 class Outcome(msgspec.Struct):
     """What the reading half must know of work done. created: (segment, first, bytes) of the one begun with this
-    batch; at: where the batch stands; bytes_live and bytes_spare: of the files in the folder; damages: found while
-    thinning, with their place and bytes."""
+    batch; at: where the batch stands; bytes_live and bytes_spare: of the files in the folder; is_short: the disk has no
+    room for what should be kept back; damages: found while thinning, with their place and bytes."""
 
     created: tuple[int, int, int] | None
     at: int
@@ -64,14 +79,15 @@ class Outcome(msgspec.Struct):
     bytes_live: int
     bytes_spare: int
     room: int
+    is_short: bool = False
     damages: list[tuple[Damage, int, bytes]] = []
 
 
 class Batch:
     """Everything buffered when it was sealed. first: the number of its first record; keep: records below are freed;
-    is_relief: it may use what segments keep free for that."""
+    is_relief: it may use what segments keep free for that; regains: what was kept back and used is to be made again."""
 
-    __slots__ = ("changes", "first", "is_relief", "keep", "outcome", "packed", "records")
+    __slots__ = ("changes", "first", "is_relief", "keep", "outcome", "packed", "records", "regains")
 
     def __init__(
         self,
@@ -81,8 +97,10 @@ class Batch:
         keep: int,
         *,
         is_relief: bool = False,
+        regains: bool = False,
     ) -> None:
-        self.first, self.records, self.changes, self.keep, self.is_relief = first, records, changes, keep, is_relief
+        self.first, self.records, self.changes, self.keep = first, records, changes, keep
+        self.is_relief, self.regains = is_relief, regains
         self.packed: tuple[int, bytes, int] | None = None
         self.outcome: Outcome | None = None
 
@@ -131,11 +149,12 @@ class Writer:
         self._folder, self._files, self._options = folder, files, options
         self._held, self._state, self._doomed = dict(sorted(place.held.items())), place.state, place.doomed
         self._sequence, self._next, self._last = place.sequence, place.next, place.last
-        self._spares, self._suspect = place.spares, place.suspect
+        self._suspect = place.suspect
+        self._spares = Spares(
+            folder, files, place.spares, options.segment_bytes, options.spares_max, keeps_room=options.keeps_room
+        )
         self._packer = Packer(compress=options.compress)
-        # Of each segment what only a relief may use: so that a full disk does not keep the release from being committed
-        # that would make room.
-        self._slack = min(SLACK_BYTES, options.segment_bytes // 64)
+        self._slack = options.slack_bytes
         self._bytes_live, self._recount = 0, True
         self._file: File | None = None
         # The newest segment is never freed, for it has the state; whether it is written to or not.
@@ -173,21 +192,21 @@ class Writer:
                 if number == self._suspect:
                     self._files.makedir(os.path.join(self._folder, QUARANTINE))
                     self._files.rename(path, os.path.join(self._folder, QUARANTINE, os.path.basename(path)))
-                elif size == self._options.segment_bytes and len(self._spares) < self._options.spares_max:
-                    spare = spare_path(self._folder, number)
-                    self._files.rename(path, spare)
-                    self._spares.append((spare, size))
-                else:
+                elif not self._spares.put(path, number, size):
                     with contextlib.suppress(FileNotFoundError):
                         self._files.unlink(path)
                 del self._doomed[number]
 
+    def regain(self) -> None:
+        """Make what is to be kept back, if the disk has room."""
+        self._spares.regain()
+
     def outcome(self, created: tuple[int, int, int] | None = None, at: int = 0, written: int = 0) -> Outcome:
-        spare = sum([size for _, size in self._spares]) + sum(self._doomed.values())
+        spare = self._spares.bytes + sum(self._doomed.values())
         live = sum([held.bytes for held in self._held.values()]) if self._recount else self._bytes_live
         self._bytes_live, self._recount = live, False
         room = max(self._held[self._current].bytes - self._slack - self._at, 0) if self._file is not None else 0
-        return Outcome(created, at, written, live, spare, room)
+        return Outcome(created, at, written, live, spare, room, self._spares.is_short)
 
     def close(self) -> None:
         self._leave()
@@ -220,6 +239,8 @@ class Writer:
             else:
                 self._state[key] = value
         self.free(batch.keep)
+        if batch.regains or created is not None:
+            self._spares.regain()
         batch.outcome = self.outcome(created, at, written)
 
     def _write_ahead(self, file: File, size: int) -> int:
@@ -270,15 +291,9 @@ class Writer:
         )
         content += build_batch(head, body, salt) + body
         capacity = max(grown(options.segment_bytes, segment.data), len(content) + self._slack)
-        path, target = os.path.join(self._folder, f"{number:010d}{TMP_SUFFIX}"), segment_path(self._folder, number)
-        recycled = bool(self._spares) and capacity == options.segment_bytes
-        if recycled:
-            path, _ = self._spares.pop()
-        file = None
+        target = segment_path(self._folder, number)
+        path, file, capacity, recycled = self._blank(number, capacity, len(content) if batch.is_relief else 0)
         try:
-            file = files.open(path, write=True, create=not recycled)
-            if not recycled:
-                file.allocate(capacity)
             file.pwrite(content, 0)
             if options.sync:
                 file.fdatasync()
@@ -287,9 +302,8 @@ class Writer:
             if options.sync:
                 files.fsync_dir(self._folder)
         except OSError:
-            if file is not None:
-                with contextlib.suppress(OSError):
-                    file.close()
+            with contextlib.suppress(OSError):
+                file.close()
             for gone in (path, target):
                 with contextlib.suppress(OSError):
                     files.unlink(gone)
@@ -303,7 +317,54 @@ class Writer:
         self._recount = True
         return (number, batch.first, capacity), len(content)
 
+    def _blank(self, number: int, capacity: int, relief_bytes: int) -> tuple[str, File, int, bool]:
+        """A file to become a segment, with blocks for all of it: its path, its size, and whether something else was in
+        it. relief_bytes: one that holds no more than a relief is better than none."""
+        fits = capacity == self._options.segment_bytes
+        spare = self._spares.take() if fits else None
+        path = os.path.join(self._folder, f"{number:010d}{TMP_SUFFIX}")
+        if spare is None:
+            try:
+                return path, self._allocated(path, capacity), capacity, False
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                spare = self._spares.take_kept() if fits else None
+                if spare is None:
+                    if not relief_bytes:
+                        raise
+                    self._spares.give()
+                    capacity = -(-relief_bytes // ALIGNMENT) * ALIGNMENT
+                    return path, self._allocated(path, capacity), capacity, False
+        try:
+            return spare, self._files.open(spare, write=True), capacity, True
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._files.unlink(spare)
+            raise
+
+    def _allocated(self, path: str, size: int) -> File:
+        file = None
+        try:
+            file = self._files.open(path, write=True, create=True)
+            file.allocate(size)
+        except OSError:
+            if file is not None:
+                file.close()
+            with contextlib.suppress(OSError):
+                self._files.unlink(path)
+            raise
+        return file
+
     def _replace(self, work: Replacement) -> None:
+        while True:
+            try:
+                return self._replace_once(work)
+            except OSError as error:
+                if error.errno != errno.ENOSPC or not self._spares.give():
+                    raise
+
+    def _replace_once(self, work: Replacement) -> None:
         files, row = self._files, work.row
         target = segment_path(self._folder, row.segment)
         old = SegmentReader(files.open(target), row.segment)

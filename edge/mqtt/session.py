@@ -37,7 +37,7 @@ from edge.mqtt.handshake import connect_packet, granted
 from edge.mqtt.inbound import Inbound
 from edge.mqtt.packets import Packet, Subscription
 from edge.mqtt.properties import NONE, PacketProperties
-from edge.mqtt.publisher import Publisher, reason_of, stamp_of
+from edge.mqtt.publisher import Named, Publisher, reason_of, stamp_of
 from edge.mqtt.reader import BulkReader, Run
 
 _WINDOW_MAX: Final = 60_000  # with the requests below always less than there are packet ids
@@ -372,7 +372,10 @@ class Session:
             return 0
         publisher = self._publisher
         forms, heads, limit = publisher.forms, publisher.heads, publisher.remaining_max
-        named, names, time_ms, stamp = publisher.named, publisher.names, 0, b""
+        named, names = publisher.named, publisher.names
+        way: Named | None = None  # that of the reading before, as all from here on
+        thing, boot, topic, time_ms, digits, fixed = "", -1, "", -1, -1, 0
+        middle = stamp = b""
         in_flight, requests, out = self._in_flight, self._requests, self._out
         packet_id, room, taken = self._last_id, self._quota - len(in_flight), 0
         for message in messages:
@@ -387,12 +390,12 @@ class Session:
                     if reading is None or not names:
                         form = forms.get(message.topic)
                         if form is not None:
-                            topic, shift, tail, size, length = form
+                            raw, shift, tail, size, length = form
                             remaining = length + len(payload)
                             if remaining <= limit:
                                 out += (
                                     heads.get(remaining) or publisher.head(remaining),
-                                    topic,
+                                    raw,
                                     (packet_id << shift | tail).to_bytes(size, "big"),
                                     payload,
                                 )
@@ -401,21 +404,25 @@ class Session:
                                 taken += 1
                                 continue
                     else:
-                        known = named.get(reading.thing)
-                        if known is not None and known[0] == reading.boot and message.topic in known[1]:
-                            way = known[1][message.topic]
-                            topic, _, middles = way
+                        if way is None or reading.thing != thing or message.topic != topic or reading.boot != boot:
+                            thing, boot, topic, digits = reading.thing, reading.boot, message.topic, -1
+                            known = named.get(thing)
+                            way = known[1].get(topic) if known is not None and known[0] == boot else None
+                        if way is not None:
                             sequence = b"%d" % reading.sequence
                             if message.time_ms != time_ms:
-                                time_ms = message.time_ms
+                                time_ms, digits = message.time_ms, -1
                                 stamp = stamp_of(time_ms)
-                            size, more = len(sequence), len(stamp)
-                            middle = middles.get(size << 8 | more) or publisher.middle(way, size, more)
-                            remaining = len(topic) + 2 + len(middle) + size + more + len(payload)
+                            if len(sequence) != digits:
+                                digits = len(sequence)
+                                key = digits << 8 | len(stamp)
+                                middle = way.middles.get(key) or publisher.middle(way, digits, len(stamp))
+                                fixed = len(way.topic) + 2 + len(middle) + digits + len(stamp)
+                            remaining = fixed + len(payload)
                             if remaining <= limit:
                                 out += (
                                     heads.get(remaining) or publisher.head(remaining),
-                                    topic,
+                                    way.topic,
                                     packet_id.to_bytes(2, "big"),
                                     middle,
                                     sequence,

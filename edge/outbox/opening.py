@@ -37,7 +37,8 @@ def open_stream(
     it is used. disk_share: bytes of the disk that are its, where that is known. Raises ConfigError when the folder
     cannot be used."""
     size = segment_bytes(settings.bytes_max if disk_share is None else min(settings.bytes_max, disk_share))
-    options = LogOptions(segment_bytes=size, sync=settings.commit != "never")
+    thins = settings.when_full == "thin"
+    options = LogOptions(segment_bytes=size, keeps_room=thins, sync=settings.commit != "never")
     try:
         log = Log.open(folder, options=options, metrics=metrics, name=settings.name)
     except OSError as error:

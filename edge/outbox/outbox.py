@@ -137,6 +137,7 @@ class Outbox:
             shed=stream.ledger.totals,
             damaged_records=sum(damage.next - damage.first for damage in log.damages),
             failing=stream.failing or (uploader.failing if uploader is not None else ""),
+            disk_full=stream.shortage.is_told,
         )
 
     def start(self) -> None:

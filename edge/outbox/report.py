@@ -27,7 +27,7 @@ class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One stream, for `edge stream list`. backlog_records: held and not exported, about; oldest_age_s: of the oldest of
     them, None where it is not known; records_per_s: taken in, drained_per_s: exported, over the last seconds;
     drain_s: how long the backlog takes at this rate, None where it does not shrink; failing: why commits fail, or
-    nothing gets on."""
+    nothing gets on; disk_full: the policy acts for the disk's sake."""
 
     name: str
     first: int
@@ -43,6 +43,7 @@ class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
     shed: dict[str, int] = {}
     damaged_records: int = 0
     failing: str = ""
+    disk_full: bool = False
 
 
 class SourceLosses(msgspec.Struct, frozen=True):

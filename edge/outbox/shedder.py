@@ -22,6 +22,7 @@ from edge.outbox.thin import Thinner
 SLICE_RECORDS: Final = 256
 SLICE_BYTES: Final = 1024 * 1024
 THINNED_TIMES_MAX: Final = 3
+PASSED_OVER_MAX: Final = 3
 UNREADABLE: Final = ("*", 0, 0)
 
 
@@ -52,6 +53,7 @@ class Shedder:
         self._reading = 0
         self._plan: tuple[Replacement, Thinner] | None = None
         self._intent: bytes | None = None  # of the plan, once it is made
+        self._passed_over: set[int] = set()  # segments that found no room on the disk for what thinning left of them
 
     def change(self, settings: StreamSettings) -> None:
         self._settings = settings
@@ -65,11 +67,16 @@ class Shedder:
             return None
         if policy == "thin" and self._thin(THINNED_TIMES_MAX - 1):
             return None
+        self.drop_oldest()
+        return None
+
+    def drop_oldest(self) -> None:
+        """Give up the oldest segment, unless there is but one or something is being dropped already."""
+        self._passed_over.clear()
         segments = self._log.segments
         oldest = next((segment for segment in segments[:-1] if segment.next > self._log.first), None)
-        if oldest is not None:
+        if oldest is not None and not self._dropping:
             self._drop(oldest.next, -1, "dropped_oldest")
-        return None
 
     def look_at_age(self) -> Replacement | None:
         """Called now and then, when the log is idle."""
@@ -101,7 +108,21 @@ class Shedder:
         return max(count, 0)
 
     def thinned(self) -> None:
-        """The replacement given out was settled or abandoned."""
+        """The replacement given out was settled."""
+        self._passed_over.clear()
+        self._end_plan()
+
+    def not_thinned(self, segment: int, *, no_room: bool) -> None:
+        """The replacement given out was abandoned. no_room: on the disk; what is left of the next may be less."""
+        self._end_plan()
+        if not no_room:
+            return
+        if len(self._passed_over) < PASSED_OVER_MAX:
+            self._passed_over.add(segment)
+        else:
+            self.drop_oldest()
+
+    def _end_plan(self) -> None:
         if count_intent(self._log, self._ledger):
             self._log.put_state(INTENT, None)
         self._plan = self._intent = None
@@ -114,7 +135,7 @@ class Shedder:
         """Plan to thin the oldest segment that was thinned least. False: there is none, or it begins with what is not
         older."""
         for generation in range(generation_max + 1):
-            work = self._log.plan_oldest(generation_max=generation)
+            work = self._log.plan_oldest(generation_max=generation, but=self._passed_over)
             if work is not None:
                 if older_ms and (self._age_from(max(work.row.first, self._sent().cursor)) or 0) <= older_ms:
                     return False

@@ -26,12 +26,13 @@ from edge.outbox.clock import Clock
 from edge.outbox.damages import Damages
 from edge.outbox.intent import INTENT, count_intent
 from edge.outbox.lanes import Sent
-from edge.outbox.ledger import BY_BOARD, REASONS, Ledger
+from edge.outbox.ledger import BY_BOARD, REASONS, SHED, Ledger
 from edge.outbox.marks import Marks
 from edge.outbox.rate import Rate
 from edge.outbox.record import RETAIN, VERSION, encode
 from edge.outbox.report import CURSOR
 from edge.outbox.shedder import Shedder, count_refused
+from edge.outbox.shortage import Shortage
 from edge.outbox.tail import Tail
 from edge.outbox.worker import Worker
 
@@ -85,7 +86,8 @@ class Stream:
         self._sent_state: Callable[[], bytes] | None = None
         self._sent_kept = log.state.get(CURSOR, b"")
         self._given_up: Callable[[int], None] = lambda number: None
-        self._now, self._unix_time, self._disk_full, self._disk_well = now, unix_time, disk_full, disk_well
+        self._now, self._unix_time = now, unix_time
+        self.shortage = Shortage(settings.name, log, disk_full, disk_well)
         self._shedder = Shedder(
             settings,
             log,
@@ -430,8 +432,9 @@ class Stream:
         if failure is not None:
             self._tell_failure(failure)
             if failure.errno == errno.ENOSPC:
-                self._bytes_max = min(self._bytes_max, self.log.bytes_held)
-                self._disk_full()
+                if not self.log.bytes_kept:  # else shortage says how much less is enough
+                    self._bytes_max = min(self._bytes_max, self.log.bytes_held)
+                self.shortage.found(self._now())
                 if self._relieve():
                     return
             self._write_later()
@@ -441,7 +444,9 @@ class Stream:
             self.failing, self._retry_s = "", RETRY_S_MIN
         self._settle()
         self.committed()
-        work = self._shedder.look_at_room(self.log.room(self._bytes_max), self._least_room)
+        self.shortage.look(self._now())
+        room = 0 if self.shortage.wants_less else self.log.room(self._bytes_max)
+        work = self._shedder.look_at_room(room, self._least_room)
         if work is not None:
             self._thin(work)
         elif self._commit_wanted:
@@ -458,12 +463,15 @@ class Stream:
 
     def _relieve(self) -> bool:
         """The disk is full. Commit first what frees some of it, if there is such: what was exported or shed since."""
+        assert self._air is not None
         cursor = min(self.sent().cursor, self.log.next)
         if not self.log.frees(cursor):
-            if self.settings.when_full == "drop_oldest":
-                self._shedder.look_at_room(0, self._least_room)
+            if self.settings.when_full != "reject":  # what would thin on a full disk is used up
+                self._shedder.drop_oldest()
             return False
-        changes: dict[str, bytes | None] = dict(self.ledger.changes())
+        # What the batch tells of losses must go along: what it releases for them is released with the relief.
+        told = {key: value for key, value in self._air[0].changes.items() if key.startswith(SHED) or key == INTENT}
+        changes = {**told, **dict(self.ledger.changes())}
         if self._sent_state is not None:
             changes[CURSOR] = self._sent_state()
         batch = self._relief = self.log.relief(cursor, changes)
@@ -492,10 +500,14 @@ class Stream:
         if self._thinning is None or self._closed:
             return
         if failure is not None:
-            self._tell_failure(failure)
-            self.log.abandon(self._thinning)
-            self._shedder.thinned()
-            self._thinning = None
+            no_room = failure.errno == errno.ENOSPC
+            if no_room:
+                self.shortage.found(self._now())
+            else:
+                self._tell_failure(failure)
+            work, self._thinning = self._thinning, None
+            self.log.abandon(work)
+            self._shedder.not_thinned(work.row.segment, no_room=no_room)
         else:
             self._end_thinning()
         self._commit_soon()
@@ -504,6 +516,7 @@ class Stream:
         assert self._thinning is not None
         work, self._thinning = self._thinning, None
         self.log.settle(work)
+        self.log.regain()
         self._shedder.thinned()
         self._find_room()
 
@@ -512,9 +525,8 @@ class Stream:
         for rate, counter in zip(self._rates, (self._in, self._out), strict=True):
             rate.tick(counter.value, TICK_S)
         self._count_damage(0)
-        if not self.failing:
+        if self.shortage.tick(self._now(), fails=bool(self.failing)):
             self._bytes_max = self.settings.bytes_max
-            self._disk_well()
         if self._air is not None or self._thinning is not None:
             return
         try:

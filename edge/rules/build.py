@@ -58,16 +58,16 @@ def read_rules(config: Config) -> list[ReadRule]:
     for place, (settings, answer) in enumerate(
         zip(config.rules, parse_rules([rule.sql for rule in config.rules]), strict=True), 1
     ):
-        field = f"rule[{place}].sql"
+        field, named = f"rule[{place}].sql", f"rule {settings.name!r}"
         if answer.plan is None:
             assert answer.mistake is not None
             wrong = answer.mistake
-            raise ConfigError(
-                config.file, field, f"line {wrong.line}, column {wrong.column}: {wrong.problem}", f"{wrong.allowed}."
-            )
+            problem = f"{named}, line {wrong.line}, column {wrong.column}: {wrong.problem}"
+            raise ConfigError(config.file, field, problem, wrong.allowed + "." * (wrong.allowed[-1:] not in {"?", "."}))
         for lookup in answer.lookups:
             if lookup.table not in settings.tables:
-                problem = f"line {lookup.line}, column {lookup.column}: lookup() names no table: {lookup.table!r}"
+                place_of_it = f"{named}, line {lookup.line}, column {lookup.column}"
+                problem = f"{place_of_it}: lookup() names no table: {lookup.table!r}"
                 known = ", ".join(sorted(settings.tables))
                 fix = (
                     f"The rule's `tables` are {known}." if known else 'Add tables = { name = "file.csv" } to the rule.'

@@ -6,12 +6,24 @@ from typing import Any
 
 from edge.rules.aggregates import INIT, NUMERIC, add_lines, bucket, parts, percentile, result
 from edge.rules.plan import AGGREGATES, Call, Expression, Field, Plan, Value
-from edge.rules.values import FUNCTIONS, OPERATORS, encode_raw, get, mqtt_property, number, user_properties
+from edge.rules.values import (
+    FUNCTIONS,
+    OPERATORS,
+    encode_raw,
+    get,
+    is_null,
+    is_undefined,
+    mqtt_property,
+    number,
+    user_properties,
+)
 from edge.rules.windows import START, Memory
 
 Tables = dict[str, dict[Any, dict[str, Any]]]
 
 FUTURE_MS_MAX = 3_600_000
+"""How far an event may be ahead of the gateway's clock. Windows do not close before that clock has passed their end:
+one source whose clock is ahead waits for its own rows, and makes no other's late."""
 _TOPICS_MAX = 4096  # remembered
 _SIGNS = {"<": "<", "<=": "<=", ">": ">", ">=": ">=", "=": "=="}
 _EXACT = 2**53
@@ -166,17 +178,18 @@ class Code:
         if plan.window is None:
             return [*lines, f"out.append((m, {self._row()}))"]
         if plan.window.kind != "count":
-            ahead = f"t - {memory.lateness_ms}" if memory.lateness_ms else "t"
+            ahead = f"mark - {memory.lateness_ms}" if memory.lateness_ms else "mark"
+            advance = "t if t <= now else max(mark, now)" if self._time else "t"
             if plan.window.kind == "tumbling":
                 lines += [
                     "if t > mark:",
-                    "    mark = t",
+                    f"    mark = {advance}",
                     f"    if {ahead} >= close_at: memory.close({ahead}); last = end = START",
                 ]
             else:
                 lines += [
                     "if t > mark:",
-                    "    mark = memory.watermark = t",
+                    f"    mark = memory.watermark = {advance}",
                     f"    if {ahead} >= memory.close_at: memory.close({ahead})",
                 ]
         size = plan.window.size
@@ -368,6 +381,11 @@ class Code:
                 return f"mqtt_property(m, {self._value(wanted_property)})"
             case Call("get_user_properties", (wanted_property,)):
                 return f"user_properties(m, {self._value(wanted_property)})"
+            case Call("isnull" | "isundefined", (Field((_, *_) as path),)) if (
+                not self._emitting and not self._plan.join
+            ):
+                work = is_null if expression.name == "isnull" else is_undefined
+                return f"{self._constant(work)}({self._field(())}, {self._constant(path)})"
             case Call("encode", (Field(()), form)):
                 return f"encode_raw(m.payload, {self._value(form)})"
             case Call("window_start"):
@@ -398,7 +416,11 @@ class Code:
                 left, right = self._value(args[0]), self._constant(value)
                 if isinstance(value, int | float) and not isinstance(value, bool):
                     real = f"({left}.__class__ is float or {left}.__class__ in NUM)"
-                    return f"({real} and {left} {_SIGNS[name]} {right})"
+                    plain = f"{left} {_SIGNS[name]} {right}"
+                    if name == "=":
+                        return f"({real} and {plain})"
+                    written = f"{left}.__class__ is str and {self._constant(OPERATORS[name])}({left}, {right}) is True"
+                    return f"({plain} if {real} else {written})"
                 if isinstance(value, str):
                     return f"({left}.__class__ is str and {left} {_SIGNS[name]} {right})"
         return f"({self._value(expression)} is True)"

@@ -50,8 +50,8 @@ class JoinCode(Code):
         body = ["sides = SIDES[m.topic]", *time_lines(self._time, self._field(self._time) if self._time else "")]
         body += [
             "if t > memory.watermark:",
-            "    memory.watermark = t",
-            f"    if t - {late} >= memory.close_at: memory.close(t - {late})",
+            f"    mark = memory.watermark = {'t if t <= now else max(memory.watermark, now)' if self._time else 't'}",
+            f"    if mark - {late} >= memory.close_at: memory.close(mark - {late})",
             "if memory.is_late(t): continue",
             "if sides & 1: hold0(m, doc, t, now)",
             "if sides & 2: hold1(m, doc, t, now)",

@@ -4,7 +4,8 @@ Invariants:
 - The base entry `NAME` and the changes `NAME.1`, `NAME.2`, …, applied in this order, give the dictionary, its keys in
   their order. A row is [key, value], or [key] for one that is gone.
 - A commit writes one entry with the rows that changed. When there are many changes, or they outweigh the base, or most
-  of the base's rows went, a new base takes the place of all; so the entries are at most some times the dictionary.
+  of the base's rows went, or all rows changed, a new base takes the place of all; so the entries are at most some times
+  the dictionary.
 """
 
 import math
@@ -54,16 +55,10 @@ class Journal:
             return self._drop(with_base=True)
         if not changed:
             return {}
-        gone = [(key,) for key in changed if key in self.gone and key in rows] if self.gone else []
-        raw = pack([*gone, *[(key, rows[key]) if key in rows else (key,) for key in changed]])
+        raw = self._pack_changed() if self._may_grow() else b""
         self.gone.clear()
         changed.clear()
-        if (
-            self._base_bytes
-            and self._changes < max(CHANGES_MAX, self._base_rows // 16)
-            and self._bytes + len(raw) <= max(BYTES_LEAST, 2 * self._base_bytes)
-            and self._base_rows <= _SHRUNK * len(rows)
-        ):
+        if raw and self._bytes + len(raw) <= max(BYTES_LEAST, 2 * self._base_bytes):
             self._changes += 1
             self._bytes += len(raw)
             return {f"{self.name}.{self._changes}": raw}
@@ -71,6 +66,25 @@ class Journal:
         delta = self._drop(with_base=False)
         self._base_bytes, self._base_rows = len(raw), len(rows)
         return {**delta, self.name: raw}
+
+    def _may_grow(self) -> bool:
+        """Whether the changes may be told in an entry of their own, if they are not too large."""
+        held = len(self.rows)
+        return (
+            self._base_bytes > 0
+            and self._changes < max(CHANGES_MAX, self._base_rows // 16)
+            and self._base_rows <= _SHRUNK * held
+            and len(self.changed) < held
+        )
+
+    def _pack_changed(self) -> bytes:
+        rows, changed = self.rows, self.changed
+        gone = [(key,) for key in changed if key in self.gone and key in rows] if self.gone else []
+        try:
+            now: list[Any] = list(zip(changed, map(rows.__getitem__, changed), strict=True))
+        except KeyError:
+            now = [(key, rows[key]) if key in rows else (key,) for key in changed]
+        return pack([*gone, *now])
 
     def restore(self, entries: Mapping[int, bytes]) -> list[tuple[Any, Any]]:
         """The rows of the dictionary, for the caller to put in. entries: by their number, 0 for the base.

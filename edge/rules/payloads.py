@@ -1,6 +1,9 @@
 """Payloads → values: JSON, CSV, CBOR; raw bytes have none. Each raises InputRejected for what it cannot read."""
 
+import csv
+import io
 import math
+import re
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,17 +11,19 @@ from typing import Any
 import msgspec
 
 from edge.errors import InputRejected
-from edge.rules.values import to_number
+from edge.rules.values import number
 
 _DEPTH_MAX = 64
 _ITEMS_MAX = 65_536
+_NUMBER_CHARS_MAX = 64
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")  # RFC 8259, 6
 
 Decoder = Callable[[bytes], Any]
 
 
 def decoder(form: str, columns: Sequence[str] = ()) -> Decoder:
-    """form: `json`, `cbor`, `raw` (any bytes: no fields), or `csv` with the names of its columns: the first line of the
-    payload is the message."""
+    """form: `json`, `cbor`, `raw` (any bytes: no fields), or `csv` with the names of its columns: of one line, and a
+    payload of more is rejected."""
     if form == "raw":
         return lambda _: {}
     if form == "csv":
@@ -27,15 +32,23 @@ def decoder(form: str, columns: Sequence[str] = ()) -> Decoder:
 
 
 def _csv(payload: bytes, columns: Sequence[str]) -> dict[str, Any]:
+    """RFC 4180. What JSON would call a number is one, other texts stay as they are; an empty cell is None."""
     try:
-        cells = payload.decode().split("\n", 1)[0].rstrip("\r").split(",")
+        records = csv.reader(io.StringIO(payload.decode(), newline=""), strict=True, skipinitialspace=True)
+        cells = next(records, [])
+        if any(cell.strip() for record in records for cell in record):
+            raise InputRejected("payload_csv_lines", "more than one line")
     except UnicodeDecodeError as error:
         raise InputRejected("payload_utf8", str(error)) from None
-    row: dict[str, Any] = {}
-    for name, cell in zip(columns, cells, strict=False):
-        value = to_number(cell)
-        row[name] = (cell.strip() or None) if value is None else value
-    return row
+    except csv.Error as error:
+        raise InputRejected("payload_csv", str(error)) from None
+    return {name: _cell(cell.strip()) for name, cell in zip(columns, cells, strict=False)}
+
+
+def _cell(text: str) -> Any:
+    if len(text) <= _NUMBER_CHARS_MAX and _NUMBER.fullmatch(text):
+        return number(int(text) if text.lstrip("-").isdecimal() else float(text))
+    return text or None
 
 
 def decode_cbor(payload: bytes) -> Any:

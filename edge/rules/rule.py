@@ -12,7 +12,7 @@ from edge.rules.joining import JoinCode
 from edge.rules.joins import Joining
 from edge.rules.plan import Plan
 from edge.rules.sliding import Sliding
-from edge.rules.windows import START, Memory
+from edge.rules.windows import Memory
 
 Row = tuple[Message | None, Any]
 """The message a row stems from (None for a window's) and the row: a dict, or with `SELECT *` any payload."""
@@ -22,7 +22,8 @@ _STATE_VERSION = 2
 
 class Rule:
     """time: path of the event time in ms within a payload; empty for the time of arrival. idle_ms: when nothing came
-    for so long (and the lateness), windows in event time close all the same; 0: they wait for the next event.
+    for so long (and the lateness), windows in event time that have ended by the clock close all the same; 0: they
+    wait for the next event.
     heard_ms: when the rule last got a message, kept by whoever calls `run`; -1: unknown."""
 
     def __init__(
@@ -105,7 +106,7 @@ class Rule:
                 if now_ms >= memory.close_at:
                     memory.close(now_ms)
         elif self.due(now_ms):
-            memory.close_open()
+            memory.close_open(now_ms)
 
     def due(self, now_ms: int) -> bool:
         """Whether `pass_time` would end anything; it need not be called before."""
@@ -116,7 +117,7 @@ class Rule:
             return False
         if not 0 <= self.heard_ms <= now_ms:  # not since the start, or the clock was put back
             self.heard_ms = now_ms
-        return now_ms - self.heard_ms >= self._silence_ms and memory.last_end() > START
+        return now_ms - self.heard_ms >= self._silence_ms and memory.next_end() <= now_ms
 
     def fingerprint(self, *more: str) -> bytes:
         """Of what its state means: a state is for the rule of the same fingerprint alone. more: settings that count."""

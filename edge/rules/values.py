@@ -1,7 +1,8 @@
 """SQL's functions and operators on values from a payload.
 
 None stands for what is missing, null or of the wrong kind; whatever is asked of it gives None again, as AWS IoT's
-`Undefined` does. No function raises, and none returns more than TEXT_CHARS_MAX characters.
+`Undefined` does. Texts that are written as numbers are numbers where one is wanted, as AWS IoT has it. No function
+raises, none returns more than TEXT_CHARS_MAX characters, and the work of each grows with its arguments, not faster.
 """
 
 import base64
@@ -9,17 +10,23 @@ import binascii
 import hashlib
 import math
 import random
+import re
 from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 import msgspec
 
 from edge.messages import Message
+from edge.rules.likes import like
 from edge.rules.regexps import regexp_matches, regexp_replace, regexp_substr
 from edge.rules.times import format_time, parse_time, time_to_epoch
 
 TEXT_CHARS_MAX = 131_072
 _EXACT = 2**53
+_NUMBER_CHARS_MAX = 64
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_DIGITS = Context(prec=40)  # 16 before the point, 15 behind it
 
 
 def number(value: Any) -> Any:
@@ -36,6 +43,16 @@ def number(value: Any) -> Any:
     return None
 
 
+def decimal(value: Any) -> Any:
+    """value where it is a number, or a text that is written as one."""
+    if value.__class__ is str:
+        if len(value) > _NUMBER_CHARS_MAX or _NUMBER.fullmatch(value) is None:
+            return None
+        digits = value[1:] if value[0] in "+-" else value
+        value = int(value) if digits.isdecimal() else float(value)
+    return number(value)
+
+
 def get(value: Any, *path: str | int) -> Any:
     for step in path:
         if isinstance(value, dict) and isinstance(step, str):
@@ -47,9 +64,29 @@ def get(value: Any, *path: str | int) -> Any:
     return value
 
 
+def pick(value: Any, step: Any) -> Any:
+    """As AWS IoT's `get`: of an object, an array, or a character of a text, counted from 0."""
+    if isinstance(value, str):
+        return value[step] if step.__class__ is int and 0 <= step < len(value) else None
+    return get(value, step)
+
+
+def is_null(value: Any, path: tuple[str | int, ...]) -> bool:
+    """Whether a null stands at the path; where nothing stands there is none."""
+    return get(value, *path) is None and not is_undefined(value, path)
+
+
+def is_undefined(value: Any, path: tuple[str | int, ...]) -> bool:
+    """Whether nothing stands at the path, not even a null."""
+    holder, last = get(value, *path[:-1]), path[-1]
+    if isinstance(holder, dict):
+        return last not in holder
+    return not (isinstance(holder, list) and isinstance(last, int) and 0 <= last < len(holder))
+
+
 def _reckon(work: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def reckoned(left: Any, right: Any) -> Any:
-        left, right = number(left), number(right)
+        left, right = decimal(left), decimal(right)
         if left is None or right is None:
             return None
         try:
@@ -68,7 +105,7 @@ def _divide(left: Any, right: Any) -> Any:
 
 
 def add(left: Any, right: Any) -> Any:
-    if isinstance(left, str) and isinstance(right, str):
+    if isinstance(left, str) or isinstance(right, str):
         return concat(left, right)
     return _add(left, right)
 
@@ -76,18 +113,22 @@ def add(left: Any, right: Any) -> Any:
 _add = _reckon(lambda a, b: a + b)
 
 
-def _same_kind(left: Any, right: Any) -> bool:
-    numbers = (int, float)
+def _comparable(left: Any, right: Any) -> tuple[Any, Any] | None:
+    """Both as numbers, as texts or as truths."""
     if isinstance(left, bool) or isinstance(right, bool):
-        return isinstance(left, bool) and isinstance(right, bool)
-    return (isinstance(left, numbers) and isinstance(right, numbers)) or (
-        isinstance(left, str) and isinstance(right, str)
-    )
+        return (left, right) if isinstance(left, bool) and isinstance(right, bool) else None
+    if isinstance(left, str) and isinstance(right, str):
+        return left, right
+    left = decimal(left) if isinstance(left, str) else left
+    right = decimal(right) if isinstance(right, str) else right
+    numbers = (int, float)
+    return (left, right) if isinstance(left, numbers) and isinstance(right, numbers) else None
 
 
 def _compare(work: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool | None]:
     def compared(left: Any, right: Any) -> bool | None:
-        return work(left, right) if _same_kind(left, right) else None
+        both_ = _comparable(left, right)
+        return None if both_ is None else work(*both_)
 
     return compared
 
@@ -134,33 +175,27 @@ def between(value: Any, low: Any, high: Any) -> bool | None:
     return both(OPERATORS[">="](value, low), OPERATORS["<="](value, high))
 
 
-def like(text: Any, pattern: Any) -> bool | None:
-    """SQL's LIKE: `%` any run, `_` any character. Costs at most the product of the two lengths."""
-    if not isinstance(text, str) or not isinstance(pattern, str):
-        return None
-    at = spot = 0
-    star, mark = -1, 0
-    while at < len(text):
-        if spot < len(pattern) and pattern[spot] == "%":
-            star, mark = spot, at
-            spot += 1
-        elif spot < len(pattern) and pattern[spot] in {"_", text[at]}:
-            at += 1
-            spot += 1
-        elif star >= 0:
-            mark += 1
-            at, spot = mark, star + 1
-        else:
-            return False
-    return pattern[spot:].strip("%") == ""
-
-
-def concat(*parts: Any) -> str | None:
+def concat(*parts: Any) -> str | list[Any] | None:
+    """Of texts one text; where an array is among them, an array of all that they hold."""
+    if any(isinstance(part, list) for part in parts):
+        return _joined(parts)
     texts = [text_of(part) for part in parts]
     if any(text is None for text in texts):
         return None
     whole = "".join(text for text in texts if text is not None)
     return whole if len(whole) <= TEXT_CHARS_MAX else None
+
+
+def _joined(parts: tuple[Any, ...]) -> list[Any] | None:
+    whole: list[Any] = []
+    size = 0
+    for part in parts:
+        text = _json_text(part)
+        size += len(text or "")
+        if part is None or text is None or size > TEXT_CHARS_MAX:
+            return None
+        whole += part if isinstance(part, list) else [part]
+    return whole
 
 
 def text_of(value: Any) -> str | None:
@@ -172,12 +207,10 @@ def text_of(value: Any) -> str | None:
 
 
 def to_number(value: Any) -> Any:
-    if isinstance(value, str) and len(value) <= 64:
-        try:
-            return number(int(value) if value.strip().lstrip("+-").isdecimal() else float(value))
-        except ValueError:
-            return None
-    return number(value)
+    """Spaces around it do not count."""
+    if isinstance(value, str) and len(value) > _NUMBER_CHARS_MAX:
+        return None
+    return decimal(value.strip() if isinstance(value, str) else value)
 
 
 def _on_text(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -191,7 +224,7 @@ def _on_text(work: Callable[..., Any]) -> Callable[..., Any]:
 
 def _on_number(work: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def worked(value: Any) -> Any:
-        value = number(value)
+        value = decimal(value)
         if value is None:
             return None
         try:
@@ -211,6 +244,10 @@ def substring(text: Any, start: Any, end: Any = None) -> str | None:
     return text[start:end]
 
 
+def _bounded(text: str) -> str | None:
+    return text if len(text) <= TEXT_CHARS_MAX else None
+
+
 def _replace(text: str, old: str, new: str) -> str | None:
     if not old or text.count(old) * max(0, len(new) - len(old)) + len(text) > TEXT_CHARS_MAX:
         return None
@@ -218,15 +255,28 @@ def _replace(text: str, old: str, new: str) -> str | None:
 
 
 def _round(value: Any, digits: Any = 0) -> Any:
-    value = number(value)
+    """A half away from zero, as the number is written."""
+    value = decimal(value)
     if value is None or digits.__class__ is not int or not 0 <= digits <= 15:
         return None
-    return round(value, digits) if digits else round(value)
+    if value.__class__ is int or abs(value) >= _EXACT:
+        return value
+    if not digits:
+        return _nearest(value)
+    return float(Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP, _DIGITS))
+
+
+def _nearest(value: float) -> int:
+    """A half away from zero."""
+    size = abs(value)
+    whole = math.floor(size)
+    whole += size - whole >= 0.5
+    return whole if value >= 0 else -whole
 
 
 def encode_raw(payload: bytes, form: Any) -> str | None:
     """Of a whole payload, `encode(*, 'base64')`: whatever its bytes are."""
-    if form not in {"base64", "hex"} or len(payload) > TEXT_CHARS_MAX // 2:
+    if form not in ("base64", "hex") or len(payload) > TEXT_CHARS_MAX // (2 if form == "hex" else 4 / 3):
         return None
     return base64.b64encode(payload).decode() if form == "base64" else payload.hex()
 
@@ -255,14 +305,13 @@ def user_properties(message: Message, name: Any) -> list[str] | None:
 
 
 def encode(value: Any, form: Any) -> str | None:
-    if not isinstance(value, str) or form not in {"base64", "hex"}:
+    if not isinstance(value, str) or form not in ("base64", "hex"):
         return None
-    raw = value.encode("utf-8", "replace")
-    return base64.b64encode(raw).decode() if form == "base64" else raw.hex()
+    return encode_raw(value.encode("utf-8", "replace"), form)
 
 
 def decode(value: Any, form: Any) -> str | None:
-    if not isinstance(value, str) or form not in {"base64", "hex"}:
+    if not isinstance(value, str) or form not in ("base64", "hex"):
         return None
     try:
         raw = base64.b64decode(value, validate=True) if form == "base64" else bytes.fromhex(value)
@@ -276,7 +325,8 @@ def _digest(name: str) -> Callable[[str], str]:
 
 
 def nanvl(value: Any, other: Any) -> Any:
-    return other if number(value) is None else value
+    unfit = value is None or (isinstance(value, float) and not math.isfinite(value))
+    return other if unfit else value
 
 
 def coalesce(*values: Any) -> Any:
@@ -321,12 +371,12 @@ def character(code: Any) -> str | None:
 
 
 def _trunc(value: Any, digits: Any = 0) -> Any:
-    value = number(value)
+    value = decimal(value)
     if value is None or digits.__class__ is not int or not 0 <= digits <= 15:
         return None
     scale = 10**digits
     try:
-        return number(math.trunc(value * scale) / scale) if digits else math.trunc(value)
+        return number(math.trunc(value * scale) / scale if digits else math.trunc(value))
     except (OverflowError, ValueError):
         return None
 
@@ -365,7 +415,7 @@ CASTS = {
 
 def cast(value: Any, kind: Any) -> Any:
     """None for what cannot be made into it. To int it is rounded, a half away from zero."""
-    match CASTS.get(kind):
+    match CASTS.get(kind) if isinstance(kind, str) else None:
         case "string":
             if isinstance(value, list | dict):
                 return _json_text(value)
@@ -380,7 +430,7 @@ def cast(value: Any, kind: Any) -> Any:
         case "int":
             found = int(value) if isinstance(value, bool) else to_number(value)
             if found.__class__ is float:
-                found = math.floor(abs(found) + 0.5) * (1 if found >= 0 else -1)
+                found = _nearest(found)
             return number(found)
     return None
 
@@ -450,8 +500,8 @@ FUNCTIONS: dict[str, tuple[int, int, Callable[..., Any]]] = {
     "bitnot": (1, 1, _on_bits(lambda a: ~a)),
     "hex2dec": (1, 1, _on_text(_hex_to_number)),
     "dec2hex": (1, 1, _on_bits(lambda a: f"{a & 0xFFFF_FFFF_FFFF_FFFF:x}")),
-    "upper": (1, 1, _on_text(str.upper)),
-    "lower": (1, 1, _on_text(str.lower)),
+    "upper": (1, 1, _on_text(lambda text: _bounded(text.upper()))),
+    "lower": (1, 1, _on_text(lambda text: _bounded(text.lower()))),
     "length": (1, 1, _on_text(len)),
     "trim": (1, 1, _on_text(str.strip)),
     "ltrim": (1, 1, _on_text(str.lstrip)),
@@ -473,7 +523,7 @@ FUNCTIONS: dict[str, tuple[int, int, Callable[..., Any]]] = {
     **{name: (1, 1, _on_text(_digest(name))) for name in ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")},
     "encode": (2, 2, encode),
     "decode": (2, 2, decode),
-    "get": (2, 2, get),
+    "get": (2, 2, pick),
     "get_or_default": (1, 2, coalesce),
     "element_at": (2, 2, get),
     "cardinality": (1, 1, lambda values: len(values) if isinstance(values, list) else None),

@@ -231,16 +231,16 @@ class Memory(Giving):
         self._closed = max(self._closed, until)
         self.close_at = min(self._ends(), default=NEVER)
 
-    def close_open(self) -> None:
-        """All that is open is due, as an event after the last window's lateness would have it."""
-        end = self.last_end()
+    def close_open(self, until: int) -> None:
+        """All that ends by `until` is due, as an event after its end and lateness would have it."""
+        end = min(until, max(self._ends(), default=START))
         if end > START:
             self.watermark = max(self.watermark, end + self.lateness_ms)
             self.close(end)
 
-    def last_end(self) -> int:
-        """When the last of what is open ends; START where nothing is."""
-        return max(self._ends(), default=START)
+    def next_end(self) -> int:
+        """When the first of what is open ends; NEVER where nothing is."""
+        return min(self._ends(), default=NEVER)
 
     @property
     def is_behind(self) -> bool:

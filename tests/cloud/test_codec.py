@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from edge.cloud.codec import GOODBYE_S, CodecConnection
+from edge.cloud.codec import CodecConnection
+from edge.cloud.link import GATHER_IN_FLIGHT, GATHER_S, GOODBYE_S
 from edge.config import ConnectionSettings
 from edge.messages import Message, Outcome
 from edge.metrics import Metrics
@@ -67,6 +68,63 @@ def test_acknowledgements_of_one_read_leave_in_one_write() -> None:
             session.client.say(*(packets.Publish("cmd/x", b"", 1, packet_id=number) for number in range(1, 101)))
             await until(lambda: len(broker.of(packets.Puback)) == 100)
             assert broker.chunks == 1
+
+    run_virtual(main())
+
+
+def test_answers_to_many_messages_under_way_gather_before_they_are_read_and_those_to_few_do_not() -> None:
+    async def main() -> None:
+        broker, ledger = FakeBroker(), Ledger()
+        broker.hold_acks = True
+        connection = make(broker)
+        loop = asyncio.get_running_loop()
+
+        async def answered() -> list[int]:
+            """How many are settled after each answer, without any time passing."""
+            client, settled, began = broker.clients[0], [], loop.time()
+            for answer in client.held:
+                client.say(answer)
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                settled.append(len(ledger.outcomes))
+            client.held = []
+            assert loop.time() == began
+            return settled
+
+        async with running(connection):
+            await until(lambda: connection.state.connected)
+            few, many = GATHER_IN_FLIGHT - 1, GATHER_IN_FLIGHT + 100
+            connection.send([reading(number) for number in range(few)], ledger)
+            await until(lambda: len(broker.published) == few)
+            assert await answered() == list(range(1, few + 1))
+            connection.send([reading(few + number) for number in range(many)], ledger)
+            await until(lambda: len(broker.published) == few + many)
+            assert await answered() == [few + 1] * many
+            await asyncio.sleep(2 * GATHER_S)
+            assert len(ledger.outcomes) == few + many
+
+    run_virtual(main())
+
+
+def test_a_broker_that_hangs_up_while_answers_gather_is_found_out_and_what_it_answered_counts() -> None:
+    async def main() -> None:
+        broker, ledger = FakeBroker(), Ledger()
+        broker.hold_acks = True
+        connection = make(broker)
+        async with running(connection):
+            await until(lambda: connection.state.connected)
+            connection.send([reading(number) for number in range(500)], ledger)
+            await until(lambda: len(broker.published) == 500)
+            client = broker.clients[0]
+            answers, client.held = client.held[:10], []
+            for answer in answers:
+                client.say(answer)
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            client.transport.close()
+            broker.hold_acks = False
+            await until(lambda: len(ledger.outcomes) == 500)
+            assert len(broker.published) == 500 + 490
 
     run_virtual(main())
 

@@ -5,6 +5,7 @@ QoS 0 and 1, subscriptions, pings.
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -223,20 +224,30 @@ class _Client(asyncio.Protocol):
 
 class Pipe(asyncio.Transport):
     """One end of a connection within the process. What is written comes to the other end in the next turn of the loop;
-    while that end does not read it is buffered here, and the writer is asked to pause above the limit."""
+    while that end does not read it is buffered here, and the writer is asked to pause above the limit. `close` ends it
+    when all that was written has been read. It is its own socket, as far as SO_RCVLOWAT goes."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._loop = loop
         self._high = 64 * 1024
         self._buffer = bytearray()
-        self._reading, self._paused, self._closing = True, False, False
+        self._reading, self._paused, self._closing, self._closed = True, False, False, False
+        self._low_water = 1
         self._protocol: asyncio.Protocol | asyncio.BufferedProtocol
         self.peer: Pipe
 
     def start(self, protocol: asyncio.Protocol | asyncio.BufferedProtocol) -> None:
         self._protocol = protocol
         protocol.connection_made(self)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self if name == "socket" else default
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_RCVLOWAT)
+        self._low_water = value
+        self._loop.call_soon(self.peer._move_on)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high = high or 64 * 1024
@@ -248,7 +259,7 @@ class Pipe(asyncio.Transport):
         if self._closing:
             return
         self._buffer += data
-        self._loop.call_soon(self._move, len(data))
+        self._loop.call_soon(self._move, max(len(data), self.peer._low_water))
         if len(self._buffer) > self._high and not self._paused:
             self._paused = True
             self._protocol.pause_writing()
@@ -265,24 +276,25 @@ class Pipe(asyncio.Transport):
         return self._closing
 
     def close(self) -> None:
-        if not self._closing:
-            self._loop.call_soon(self.abort)
+        self._closing = True
+        self._loop.call_soon(self._move_on)
 
     def abort(self) -> None:
         for end in (self, self.peer):
-            if not end._closing:
-                end._closing = True
+            if not end._closed:
+                end._closing = end._closed = True
                 self._loop.call_soon(end._protocol.connection_lost, None)
 
     def _move_on(self) -> None:
         """What waited while the other end did not read, one read in a turn of the loop."""
+        before = len(self._buffer)
         self._move(READ_BYTES_MAX)
-        if self._buffer and self.peer._reading and not self.peer._closing:
+        if 0 < len(self._buffer) < before:
             self._loop.call_soon(self._move_on)
 
     def _move(self, size: int) -> None:
         peer = self.peer
-        if not peer._reading or peer._closing:
+        if not peer._reading or peer._closed or (len(self._buffer) < peer._low_water and not self._closing):
             return
         data = bytes(self._buffer[:size])
         del self._buffer[:size]
@@ -291,13 +303,15 @@ class Pipe(asyncio.Transport):
             self._protocol.resume_writing()
         if data:
             peer._give(data)
+        if self._closing and not self._buffer:
+            self.abort()
 
     def _give(self, data: bytes) -> None:
         protocol = self._protocol
         if isinstance(protocol, asyncio.Protocol):
             protocol.data_received(data)
             return
-        while data and not self._closing:
+        while data and not self._closed:
             buffer = memoryview(protocol.get_buffer(len(data)))
             size = min(len(buffer), len(data))
             buffer[:size] = data[:size]

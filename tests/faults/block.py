@@ -32,7 +32,7 @@ NEEDS = {
     "losetup": "mount",
     "mount": "mount",
 }
-_WAIT_S = 20.0
+_WAIT_S = 120.0
 
 # The NBD protocol, "Fixed newstyle negotiation" and "Transmission phase".
 _GREETING = struct.Struct(">8s8sH")
@@ -73,7 +73,7 @@ def _path() -> str:
 def run(*command: str | Path) -> str:
     """A command that must succeed; returns its output."""
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "PATH": _path()}, timeout=60
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PATH": _path()}, timeout=_WAIT_S
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))}: {done.stdout}{done.stderr}")

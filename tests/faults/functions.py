@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tests.faults.kills import DRAIN_S, KILL, Bursts, Kill
 from tests.faults.oracle import Id
-from tests.faults.waiting import comes_about
+from tests.faults.waiting import comes_about, wait_until
 
 _CODE = """\
 from edge import on, publish
@@ -59,7 +59,7 @@ class FunctionRun(Bursts):
             return self.boards.idle() and self._came() >= set(self.boards.book().made)
 
         comes_about(is_through, DRAIN_S)
-        counters = self.gateway.counters()
+        counters = wait_until(self._counters, "the gateway's counters")
         if not self.gateway.ended_itself():  # struck while it stopped
             comes_about(is_through, DRAIN_S)
             self.gateway.counters()  # once it answers it is far enough to be told to stop
@@ -73,6 +73,12 @@ class FunctionRun(Bursts):
             len(arrived) - len(first),
             counters.get('function_dead_letters{function="relay"}', 0),
         )
+
+    def _counters(self) -> dict[str, float] | None:
+        if self.gateway.ended():
+            self.gateway.start()
+        status = self.gateway.answer()
+        return None if status is None else status["counters"]
 
     def _came(self) -> set[Id]:
         return {one.made for one in self.cloud.arrivals() if one.made is not None}

@@ -9,11 +9,15 @@ HOST = "127.0.0.1"
 
 class HeldPort:
     def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind((HOST, 0))
-            self.number: int = free.getsockname()[1]
         self._socket = socket.socket()
-        self._socket.bind((HOST, self.number))  # by number, else the kernel lets go of it with the end of listening
+        self.number = 0
+        while not self.number:
+            with socket.socket() as free:
+                free.bind((HOST, 0))
+                number: int = free.getsockname()[1]
+            with contextlib.suppress(OSError):  # somebody else may be given it meanwhile
+                self._socket.bind((HOST, number))  # by number, else the kernel lets go of it with the end of listening
+                self.number = number
 
     def socket(self) -> socket.socket:
         """To listen with; its closing does not end the listening, `refuse` does."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_WAIT_S = 30.0
+_WAIT_S = 120.0
 
 
 class LoopThread:

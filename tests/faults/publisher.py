@@ -14,7 +14,7 @@ from tests.faults.oracle import Id, Produced, payload
 
 HOST = "127.0.0.1"
 WINDOW = 1000
-_WAIT_S = 30.0
+_WAIT_S = 120.0
 
 
 class Publisher:

@@ -22,7 +22,7 @@ from tests.faults.held_port import HOST, HeldPort
 from tests.faults.loop_thread import LoopThread
 from tests.faults.oracle import Arrival, Id, arrival
 
-_WAIT_S = 30.0
+_WAIT_S = 120.0
 RULE_ROWS = "rule/"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.chain import shake
+from tests.faults.chain import Struck, shake
 from tests.faults.fleet_cloud import FleetCloud
 from tests.faults.receivers import RealCloud
 from tests.faults.worlds import World
@@ -25,7 +25,12 @@ def test_eight_boards_through_outages_and_kills_lose_nothing_and_show_nothing_tw
         world.gateway.start()
         world.boards.run_at(25)
         until_s = time.monotonic() + SHAKEN_S
-        struck = shake(world, rng, go_on=lambda _: time.monotonic() < until_s, power=True)
+
+        def go_on(so_far: Struck) -> bool:
+            enough = so_far.counts.get("gateway", 0) > 2 and so_far.counts.get("power", 0) > 0
+            return time.monotonic() < until_s or not enough
+
+        struck = shake(world, rng, go_on=go_on, power=True)
         verdict = world.drain().check(shed=["board_power"])
         assert struck.counts.get("gateway", 0) > 2, struck
         assert struck.counts.get("power", 0) > 0, struck

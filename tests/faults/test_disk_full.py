@@ -115,6 +115,106 @@ def test_a_full_disk_drops_the_oldest_where_that_is_the_policy(tmp_path: Path) -
         assert verdict.shed["dropped_oldest"] > 1000
 
 
+@pytest.mark.parametrize("numeric", [True, False], ids=["averages", "every tenth"])
+@pytest.mark.parametrize("killed", [False, True], ids=["alive", "killed"])
+def test_a_full_disk_thins_where_that_is_the_policy(tmp_path: Path, numeric: bool, killed: bool) -> None:
+    with (
+        small_disk(tmp_path / "disk", 4 * MB) as disk,
+        World(
+            tmp_path,
+            boards=1,
+            payload_bytes=1700,
+            numeric=numeric,
+            data=disk / "data",
+            bytes_max=64 * MB,
+            ring=100_000,
+            when_full="thin",
+        ) as world,
+    ):
+        world.proxy.cut()
+        world.gateway.start()
+        world.boards.produce(9000)
+        if killed:
+            for count in (3000, 6000):
+                world.wait_acknowledged(count)
+                world.gateway.kill()
+                world.gateway.start()
+        wait_for(world.boards.idle, "the boards to be rid of all")
+        verdict = world.drain().check(shed=["thinned"])
+        assert verdict.shed["thinned"] > 3000
+
+
+def test_streams_that_share_a_full_disk_each_make_room_by_their_own_policy(tmp_path: Path) -> None:
+    others = {"drop_oldest": "board2", "reject": "board3"}
+    more = "".join(
+        f'[[stream]]\nname = "{policy}"\nfrom = ["boards"]\ntopics = ["dt/{board}/#"]\n'
+        f'bytes_max = {64 * MB}\ncommit = "20 ms"\nwhen_full = "{policy}"\n'
+        for policy, board in others.items()
+    )
+    with (
+        small_disk(tmp_path / "disk", 12 * MB) as disk,
+        World(
+            tmp_path,
+            boards=3,
+            payload_bytes=1700,
+            data=disk / "data",
+            bytes_max=64 * MB,
+            ring=100_000,
+            when_full="thin",
+            topics=["dt/board1/#"],
+            more=more,
+            streams=("readings", *others),
+        ) as world,
+    ):
+        world.proxy.cut()
+        world.gateway.start()
+        world.boards.produce(4500)
+        world.wait_counter("stream_records_in", 2 * 4500 + 100)
+        world.gateway.kill()
+        world.gateway.start()
+        wait_for_rest(world)
+        reasons = {name: {one.reason for one in world.gateway.shed(name)} for name in ("readings", *others)}
+        assert reasons == {"readings": {"thinned"}, "drop_oldest": {"dropped_oldest"}, "reject": set()}
+        world.drain().check(shed=["thinned", "dropped_oldest"])
+
+
+def test_a_disk_that_others_filled_is_thinned_on_and_left_alone_when_it_has_room_again(tmp_path: Path) -> None:
+    with (
+        small_disk(tmp_path / "disk", 16 * MB) as disk,
+        World(
+            tmp_path,
+            boards=1,
+            payload_bytes=1700,
+            data=disk / "data",
+            bytes_max=64 * MB,
+            ring=100_000,
+            when_full="thin",
+        ) as world,
+    ):
+        world.proxy.cut()
+        world.gateway.start()
+        world.boards.produce(3000)
+        wait_for(world.boards.idle, "the first to be stored")
+        ballast = fill(disk)
+        world.boards.produce(6000)
+        wait_for(world.boards.idle, "the boards to be rid of all")
+        assert disk_is_full(world)
+        shed = sum(one.count for one in world.gateway.shed())
+        ballast.unlink()
+        world.boards.produce(1500)
+        wait_for(world.boards.idle, "the boards to be rid of all")
+        assert sum(one.count for one in world.gateway.shed()) == shed
+        verdict = world.drain().check(shed=["thinned"])
+        assert verdict.shed["thinned"] > 1000
+
+
+def disk_is_full(world: World) -> bool:
+    """As `edge status` says."""
+    status = world.gateway.status()
+    assert status is not None
+    return any(stream["disk_full"] for stream in status["streams"])
+
+
 def test_a_disk_too_small_for_any_stream_is_refused_at_start(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", MB) as disk, World(tmp_path, data=disk / "data") as world:
         world.gateway.start()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.receivers import FakeCloud
-from tests.faults.worlds import World
+from tests.faults.worlds import World, wait_for
 
 HURT_S = 1.5
 TYPES = {"ndjson": "application/x-ndjson", "cbor": "application/cbor-seq"}
@@ -16,6 +16,12 @@ TYPES = {"ndjson": "application/x-ndjson", "cbor": "application/cbor-seq"}
 def fake_cloud(world: World) -> FakeCloud:
     assert isinstance(world.cloud, FakeCloud)
     return world.cloud
+
+
+def thinks_it_is_connected(world: World) -> bool:
+    """Whether the gateway takes itself for connected."""
+    status = world.gateway.status()
+    return status is None or all(one["connected"] for one in status["connections"])
 
 
 def cut(world: World) -> None:
@@ -51,7 +57,7 @@ def reset_in_the_middle_of_packets(world: World) -> None:
 def leave_half_open(world: World) -> None:
     """Nothing comes through and nobody says so: only the keep-alive finds out."""
     world.proxy.black_hole = True
-    time.sleep(8.0)
+    wait_for(lambda: not thinks_it_is_connected(world), "the gateway to find out")
 
 
 def kill_the_broker(world: World) -> None:
@@ -72,7 +78,9 @@ def let_the_broker_forget_its_sessions(world: World) -> None:
 
 def hold_acknowledgements(world: World) -> None:
     """Everything arrives, nothing is acknowledged, and the connection breaks: all of it comes a second time."""
+    before = fake_cloud(world).received()
     fake_cloud(world).wish("hold_acks", True)
+    wait_for(lambda: fake_cloud(world).received() > before, "something to arrive")
     time.sleep(HURT_S)
     world.proxy.reset()
     fake_cloud(world).wish("hold_acks", False)

@@ -38,7 +38,7 @@ def proxy() -> Iterator[Proxy]:
 
 
 def connect(proxy: Proxy) -> socket.socket:
-    return socket.create_connection((HOST, proxy.port), timeout=10)
+    return socket.create_connection((HOST, proxy.port), timeout=60)
 
 
 def take(client: socket.socket, count: int) -> bytes:

@@ -24,13 +24,9 @@ def test_a_kill_while_the_oldest_are_dropped_leaves_the_books_in_agreement(tmp_p
         world.gateway.start()
         world.boards.produce(1500)
         for records in (800, 1600, 2400):
-            wait_stored(world, records)
+            world.wait_acknowledged(records)
             world.gateway.kill()
             world.gateway.start()
         wait_for(world.boards.idle, "the boards to be rid of all")
         verdict = world.drain().check(shed=["dropped_oldest"])
         assert verdict.shed["dropped_oldest"] > 100
-
-
-def wait_stored(world: World, records: int) -> None:
-    wait_for(lambda: world.boards.acknowledged() >= records, f"{records} records to be stored")

@@ -1,4 +1,7 @@
-"""Waiting for what must come about, with a bound: the liveness that the oracle judges."""
+"""Waiting for what must come about, with a bound: the liveness that the oracle judges.
+
+The bounds are for a machine with ten times more to do than it can: they cost nothing where what is awaited comes.
+"""
 
 import time
 from collections.abc import Callable
@@ -6,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 
 
 def comes_about(condition: Callable[[], T | None], patience_s: float = PATIENCE_S) -> T | None:

@@ -1,6 +1,6 @@
 """A whole small world for one fault test: boards, a proxy, a broker with its book, a gateway; and its judgement."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -8,14 +8,14 @@ from typing import Any, Protocol, Self
 
 from tests.faults.fleet_cloud import FleetCloud
 from tests.faults.gateways import Gateway, gateway_file
-from tests.faults.oracle import Arrival, Books, Verdict, judge
+from tests.faults.oracle import Arrival, Books, Shed, Verdict, judge
 from tests.faults.proxy import Proxy
 from tests.faults.receivers import FakeCloud
 from tests.faults.sources import Boards
 from tests.faults.waiting import comes_about, wait_until
 
-DRAIN_S = 60.0
-ARRIVE_S = 10.0
+DRAIN_S = 240.0
+ARRIVE_S = 60.0
 
 
 class Cloud(Protocol):
@@ -38,7 +38,8 @@ class Cloud(Protocol):
 
 
 class World:
-    """`with World(folder, boards=2) as world:`: everything is up but the gateway. options: of the stream.
+    """`with World(folder, boards=2) as world:`: everything is up but the gateway. options: of the stream `readings`;
+    streams: the names of all, if `more` of the gateway file has others.
 
     Behind the proxy stands a broker that acknowledges only what its book holds, unless another cloud is given.
     """
@@ -49,15 +50,18 @@ class World:
         *,
         boards: int = 1,
         payload_bytes: int = 0,
+        numeric: bool = False,
         ring: int = 4096,
         data: Path | None = None,
         more: str = "",
+        streams: Sequence[str] = ("readings",),
         cloud: Cloud | None = None,
         **options: Any,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.boards = Boards(folder / "ports", boards, payload_bytes=payload_bytes, ring=ring)
+        self.boards = Boards(folder / "ports", boards, payload_bytes=payload_bytes, numeric=numeric, ring=ring)
         self.cloud = cloud or FakeCloud()
+        self._streams = streams
         self.proxy = Proxy(self.cloud.port)
         file = gateway_file(folder, self.boards.ports, self.proxy.port, more=more, data=data, **options)
         self.gateway = Gateway(file, data)
@@ -82,6 +86,10 @@ class World:
 
         wait_until(reached, f"{name} ≥ {least}")
 
+    def wait_acknowledged(self, count: int) -> None:
+        """Until the boards are told of so many."""
+        wait_until(lambda: self.boards.acknowledged() >= count, f"{count} records to be stored")
+
     def drain(self, *, patience_s: float = DRAIN_S) -> Verdict:
         """All faults have ended: start what is down, produce no more, wait for rest, judge."""
         self.boards.run_at(0)
@@ -92,7 +100,7 @@ class World:
         if self.gateway.ended():
             self.gateway.start()
         drained = bool(comes_about(self.at_rest, patience_s)) and self._all_arrive()
-        shed = [*self.boards.shed(), *self.gateway.shed()]
+        shed = self._shed()
         self.gateway.stop()
         arrivals = self.cloud.arrivals()
         # What a database shows is judged as it is: nobody takes repeats out of it any more.
@@ -101,19 +109,21 @@ class World:
 
     def _all_arrive(self) -> bool:
         """The last may still be on their way from the broker to its subscriber: wait as long as more of them come."""
-        given_up = sum(one.count for one in (*self.boards.shed(), *self.gateway.shed()))
+        given_up = sum(one.count for one in self._shed())
         wanted = len(self.boards.book().made) - given_up
         while (received := self.cloud.received()) < wanted:
             if not comes_about(partial(self._more_than, received), ARRIVE_S):
                 return False
         return bool(comes_about(self._nothing_missing, ARRIVE_S))
 
+    def _shed(self) -> list[Shed]:
+        return [*self.boards.shed(), *(one for name in self._streams for one in self.gateway.shed(name))]
+
     def _more_than(self, received: int) -> bool:
         return self.cloud.received() > received
 
     def _nothing_missing(self) -> bool:
-        shed = [*self.boards.shed(), *self.gateway.shed()]
-        return not judge(Books(self.boards.book(), self.cloud.arrivals(), shed)).lost
+        return not judge(Books(self.boards.book(), self.cloud.arrivals(), self._shed())).lost
 
     def at_rest(self) -> bool:
         """The boards hold nothing and the gateway's stream neither."""

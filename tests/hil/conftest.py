@@ -12,7 +12,7 @@ from edge_tools.hil import sockets
 from edge_tools.hil.board import CableProcess
 from edge_tools.hil.control import CableClient, LineState, Request
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 class Bench:

@@ -11,7 +11,7 @@ from edge_tools.hil.pace import Noise
 from edge_tools.hil.qemu import QemuBoard, check, command
 from tests.hil.echo import build_echo
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ the disk by a later one.
 import errno
 import os
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -35,9 +36,12 @@ class Operation(NamedTuple):
 
 
 class Disk:
-    """A Files. fault: called with (index, kind) before each changing operation; may raise OSError or Killed."""
+    """A Files. fault: called with (index, kind) before each changing operation; may raise OSError or Killed. bytes_max:
+    beyond it nothing grows, 0 for no bound; greedy: what is freed is gone at once, others take it."""
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int = 0) -> None:
+        self.bytes_max, self.greedy = bytes_max, False
+        self.held_open: Counter[int] = Counter()
         self.names: dict[str, int] = {}
         self.inodes: dict[int, bytearray] = {}
         self.folders: set[str] = set()
@@ -73,6 +77,7 @@ class Disk:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), old)
         self.names[new] = self.names.pop(old)
         self.note(Operation("rename", old, new=new))
+        self.look_at_room()
 
     def unlink(self, path: str) -> None:
         self.strike("unlink")
@@ -80,6 +85,7 @@ class Disk:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         del self.names[path]
         self.note(Operation("unlink", path))
+        self.look_at_room()
 
     def listdir(self, path: str) -> list[str]:
         if path not in self.folders:
@@ -112,6 +118,25 @@ class Disk:
     def content(self, path: str) -> bytearray:
         return self.inodes[self.names[path]]
 
+    def grow(self, inode: int, size: int) -> None:
+        """With zeros, if there is room."""
+        content = self.inodes[inode]
+        more = size - len(content)
+        if more <= 0:
+            return
+        if self.bytes_max and self.taken() + more > self.bytes_max:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        content.extend(bytes(more))
+
+    def taken(self) -> int:
+        """Bytes of all files, of those too that are open and have no name any more."""
+        there = {*self.names.values(), *self.held_open}
+        return sum(len(self.inodes[inode]) for inode in there)
+
+    def look_at_room(self) -> None:
+        if self.greedy:
+            self.bytes_max = min(self.bytes_max, self.taken())
+
     def used(self, folder: str) -> int:
         """Bytes of the files directly in the folder."""
         return sum(len(self.inodes[inode]) for name, inode in self.names.items() if os.path.dirname(name) == folder)
@@ -122,6 +147,7 @@ class OpenFile:
 
     def __init__(self, disk: Disk, inode: int, path: str, *, writable: bool) -> None:
         self._disk, self._inode, self._path, self._writable = disk, inode, path, writable
+        disk.held_open[inode] += 1
 
     def pread(self, size: int, offset: int) -> bytes:
         self._disk.read_fault(self._path, offset, size)
@@ -139,8 +165,7 @@ class OpenFile:
 
     def _write(self, data: bytes, offset: int) -> None:
         content = self._disk.inodes[self._inode]
-        if len(content) < offset + len(data):
-            content.extend(bytes(offset + len(data) - len(content)))
+        self._disk.grow(self._inode, offset + len(data))
         content[offset : offset + len(data)] = data
         self._disk.note(Operation("write", self._path, self._inode, offset, bytes(data)))
 
@@ -154,15 +179,18 @@ class OpenFile:
 
     def allocate(self, size: int) -> None:
         self._disk.strike("allocate")
-        content = self._disk.inodes[self._inode]
-        content.extend(bytes(max(size - len(content), 0)))
+        self._disk.grow(self._inode, size)
         self._disk.note(Operation("size", self._path, self._inode, size=size))
 
     def size(self) -> int:
         return len(self._disk.inodes[self._inode])
 
     def close(self) -> None:
-        pass
+        held_open = self._disk.held_open
+        held_open[self._inode] -= 1
+        if held_open[self._inode] <= 0:
+            del held_open[self._inode]
+        self._disk.look_at_room()
 
 
 class _Inode:

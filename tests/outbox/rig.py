@@ -16,7 +16,7 @@ from edge.outbox.opening import BOOT, next_boot, segment_bytes
 from edge.outbox.stream import Stream
 from edge.outbox.uploader import Uploader
 
-WAIT_S = 20.0
+WAIT_S = 120.0
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -27,7 +27,7 @@ def numeric(count: int) -> list[bytes]:
 
 def exported(world: World) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "edge.cli", "stream", "export", "readings", "--config", str(world.gateway.file)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True, timeout=240)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

@@ -241,6 +241,7 @@ def test_between_slices_the_book_is_asked_for_room_and_messages_come_in(tmp_path
 def test_while_too_much_is_due_a_batch_is_turned_away_whole(tmp_path: Path) -> None:
     sql = "SELECT id, count(*) AS n FROM 'm' GROUP BY id, TUMBLINGWINDOW(ms, 1)"
     house = House(rule("r", sql, f'to = ["cloud"]\ntime = "t"\nkeys_max = {ROWS_A_TURN}\n'), tmp_path)
+    house.now = 100
     house.send(*(("m", b'{"id":%d,"t":%d}' % (at, turn)) for turn in range(4) for at in range(ROWS_A_TURN)))
     house.send(("m", b"{}"))
     assert house.sender.ended[-1] == ([1], Outcome.CONGESTED)

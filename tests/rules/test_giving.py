@@ -37,7 +37,7 @@ def make(kind: str, *, bounded: bool) -> Rule:
 
 def take(made: Rule, events: list[Event]) -> list[Any]:
     docs = [{"t": t, "g": g, "c": c} for t, g, c in events]
-    return [row for _, row in made.take([Message("x", b"")] * len(docs), docs, 100)]
+    return [row for _, row in made.take([Message("x", b"")] * len(docs), docs, 1_000)]
 
 
 def give(made: Rule, steps: int) -> list[Any]:

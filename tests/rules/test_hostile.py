@@ -1,7 +1,9 @@
 """Bad input of every kind through every kind of rule: counted, contained, and the rest goes on as if it were none."""
 
+import itertools
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from edge.messages import Message
 from edge.rules.rule import Rule
+from edge.rules.values import FUNCTIONS, OPERATORS, TEXT_CHARS_MAX
 from tests.rules.making import rows, rule
 from tests.rules.test_engine import House
 from tests.rules.test_engine import rule as section
@@ -82,6 +85,7 @@ def test_bad_payloads_between_good_ones_change_no_row(kind: str, tmp_path: Path)
         more = 'to = ["cloud"]'
         bad.remove(b'{"t":"soon","g":"a","c":1}')
     clean, dirty = (House(section("r", KINDS[kind], more), tmp_path) for _ in range(2))
+    clean.now = dirty.now = 1000
     for at, payload in enumerate(good):
         clean.send(("x", payload))
         dirty.send(("x", bad[at % len(bad)]), ("x", payload), ("x", bad[(at * 5) % len(bad)]))
@@ -142,11 +146,87 @@ def test_keys_and_values_that_are_long_are_not_kept(kind: str) -> None:
     assert {"key_too_long", "value_too_long"} & set(one.counts)
 
 
-def test_a_text_of_128_kb_costs_every_function_little() -> None:
-    text = "a" * 131_000
-    for kind in ("text", "filter", "unseen", "changed"):
-        one = made(kind)
-        began = time.process_time()
-        rows(one, [{"t": 1, "g": 1, "c": text}] * 20, topic="x")
-        assert one.counts.get("error", 0) == 0
-        assert time.process_time() - began < 20
+SMALL = [None, True, 0, 1, 2, -1, 7.5, 10**9, 10**12, 2**70, 10**400, "", "a", "%", "9" * 60, "base64", "hex", "int"]
+ANYTHING: list[Any] = [
+    *SMALL,
+    "string",
+    "yyyy",
+    float("inf"),
+    float("nan"),
+    [],
+    ["a"],
+    {},
+    {"a": None},
+    [[]],
+    "\ud800",
+    b"\xff",
+]
+LARGE = [
+    "a" * 131_000, "ab" * 65_000, "a" * 65_000 + "b", "%" + "a" * 20_000 + "b", "%a_a" * 255, "%" + "a" * 500 + "_b",
+    "9" * 131_000, "ff" * 65_000, " " * 131_000, "\u0390" * 65_000, "a/" * 65_000, "((a+)+)+$", ["a"] * 60_000,
+    ["a" * 131_000], {"a" * 60_000: "b" * 60_000}, [["a"]] * 40_000,
+]  # fmt: skip
+WORK: dict[str, tuple[int, int, Callable[..., Any]]] = {
+    **FUNCTIONS,
+    **{sign: (2, 2, work) for sign, work in OPERATORS.items()},
+    **{sign: (1, 1, OPERATORS[sign]) for sign in ("not", "neg", "is null")},
+    "like": (2, 3, OPERATORS["like"]),
+    "between": (3, 3, OPERATORS["between"]),
+}
+
+
+@pytest.mark.parametrize("name", WORK)
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_no_function_raises_whatever_it_is_given(name: str, data: st.DataObject) -> None:
+    low, high, work = WORK[name]
+    args = data.draw(st.lists(st.sampled_from(ANYTHING) | VALUES, min_size=low, max_size=min(high, 4)))
+    found = work(*args)
+    assert not isinstance(found, str) or len(found) <= TEXT_CHARS_MAX
+
+
+def cpu_s(work: Callable[..., object], *args: object) -> float:
+    began = time.process_time()
+    work(*args)
+    return time.process_time() - began
+
+
+def linear_s() -> float:
+    """What it costs to look at 2,000,000 characters one after the other."""
+    return cpu_s(lambda: [char for char in "a" * 2_000_000 if char == "b"])
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_a_text_of_128_kb_costs_every_function_little(name: str) -> None:
+    low, high, work = WORK[name]
+    linear = linear_s()
+    for first, second in itertools.product(LARGE, [*SMALL[3:], *LARGE]):
+        for args in ((first, second, second)[:high], (second, first, first)[:high]):
+            if len(args) >= low:
+                spent = cpu_s(work, *args)
+                assert spent <= linear or min(cpu_s(work, *args) for _ in range(3)) <= linear, (first, second)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "a LIKE b",
+        "a LIKE '%==================== ERROR%'",
+        "a NOT LIKE '%a_b%'",
+        "b LIKE a",
+        "regexp_matches(a, '(a+)+$')",
+    ],
+)
+def test_a_hostile_message_costs_a_rule_little(condition: str) -> None:
+    linear = linear_s()
+    one = rule(f"SELECT 1 AS hit FROM 'x' WHERE {condition}")
+    for a, b in (("a" * 60_000, "%" + "a" * 20_000 + "b"), ("=" * 130_000, "%=_="), ("a" * 130_000, "%" + "a" * 1_000)):
+        docs = [{"a": a, "b": b}]
+        assert min(cpu_s(lambda docs: rows(one, docs, topic="x"), docs) for _ in range(3)) <= linear
+
+
+@pytest.mark.parametrize("kind", ["text", "filter", "unseen", "changed", "tumbling", "join"])
+def test_a_text_of_128_kb_ends_no_rule(kind: str) -> None:
+    one = made(kind)
+    rows(one, [{"t": 1, "g": 1, "c": "a" * 131_000}] * 20, topic="x")
+    assert one.counts.get("error", 0) == 0

@@ -123,6 +123,21 @@ def test_events_cost_a_commit_what_came_and_went_and_leave_nothing_behind() -> N
     assert stored == {}
 
 
+def test_where_all_rows_changed_the_dictionary_is_stored_anew_and_nothing_beside_it() -> None:
+    journal, stored = Journal("n", {}), dict[str, bytes]()
+    for turn in range(5):
+        for number in range(100):
+            journal.rows[number] = turn
+            journal.changed[number] = None
+        store(journal, stored)
+        assert list(stored) == ["n"]
+        assert list(restored(stored).rows.items()) == list(journal.rows.items())
+    journal.rows[7] = -1
+    journal.changed[7] = None
+    store(journal, stored)
+    assert list(stored) == ["n", "n.1"]
+
+
 def test_a_dictionary_that_lost_most_of_its_rows_is_stored_anew() -> None:
     journal, stored = Journal("n", dict.fromkeys(range(1000), "x" * 40)), dict[str, bytes]()
     journal.changed.update(dict.fromkeys(journal.rows))

@@ -134,7 +134,10 @@ def test_check_config_refuses_a_wrong_rule(folder: Path, capsys: pytest.CaptureF
     file = folder / "gateway.toml"
     file.write_text(CONFIG.replace("avg(c)", "avrg(c)"))
     assert cli.main(["check-config", str(file)]) == 78
-    assert "rule[1].sql: line 1, column 23: avrg() is no function. Did you mean avg()?" in capsys.readouterr().err
+    assert (
+        "rule[1].sql: rule 'mean', line 1, column 23: avrg() is no function. Did you mean avg()?\n"
+        in capsys.readouterr().err
+    )
 
 
 def test_record_never_writes_over_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

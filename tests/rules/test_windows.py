@@ -30,11 +30,11 @@ def windowed(kind: str, lateness_ms: int) -> Rule:
     return rule(sql, time=("t",), lateness_ms=lateness_ms)
 
 
-def run(made: Rule, events: list[tuple[int, str, Any]], size: int = 7) -> list[Any]:
+def run(made: Rule, events: list[tuple[int, str, Any]], size: int = 7, now: int = 100) -> list[Any]:
     found = []
     for at in range(0, len(events), size):
         docs = [{"t": t, "g": g, "c": c} for t, g, c in events[at : at + size]]
-        found += made.run([Message("x", b"")] * len(docs), docs, 100)
+        found += made.run([Message("x", b"")] * len(docs), docs, now)
     return [row for _, row in found]
 
 
@@ -273,11 +273,53 @@ def test_windows_and_keys_are_bounded_whatever_comes() -> None:
     made._memory.keys_max = 5
     run(made, [(t, "a", t) for t in range(1000)])
     assert len(made._memory.open) == 5
-    assert run(made, [(2 * 10**6, "a", "k" * 2000)]) == [{"c": t, "n": 1} for t in range(5)]
+    assert run(made, [(2 * 10**6, "a", "k" * 2000)], now=2 * 10**6) == [{"c": t, "n": 1} for t in range(5)]
     assert made.counts == {"keys_max": 995, "key_too_long": 1}
     unseen = rule("SELECT c FROM 'x' WHERE unseen(c, 60)")
     assert len(run(unseen, [(0, "a", "k" * 2000), (0, "a", "k" * 2000), (0, "a", "s"), (0, "a", "s")])) == 3
     assert unseen.counts == {"key_too_long": 2}
+
+
+AHEAD = {
+    "tumbling": "SELECT g, count(*) AS n FROM 'x' GROUP BY g, TUMBLINGWINDOW(ss, 10)",
+    "by_topic": "SELECT topic() AS g, count(*) AS n FROM '#' GROUP BY topic(), TUMBLINGWINDOW(ss, 10)",
+    "hopping": "SELECT g, count(*) AS n FROM 'x' GROUP BY g, HOPPINGWINDOW(ss, 10, 5)",
+    "session": "SELECT g, count(*) AS n FROM 'x' GROUP BY g, SESSIONWINDOW(ss, 3)",
+    "sliding": "SELECT g, count(*) AS n FROM 'x' GROUP BY g, SLIDINGWINDOW(ss, 10)",
+    "join": "SELECT a.g AS g FROM 'x' AS a JOIN 'x' AS b ON a.g = b.g GROUP BY TUMBLINGWINDOW(ss, 10)",
+}
+
+
+@pytest.mark.parametrize("kind", AHEAD)
+def test_a_source_whose_clock_is_ahead_makes_no_other_late(kind: str) -> None:
+    """Forty seconds of two sources, the one half an hour ahead; the other's rows are what they are without it."""
+
+    def rows_of_b(*sources: tuple[str, int]) -> list[Any]:
+        made = rule(AHEAD[kind], time=("t",), lateness_ms=2_000, idle_ms=60_000)
+        found = []
+        for now in [*range(1_000_000, 1_040_000, 500), 1_060_000]:
+            for name, ahead in sources:
+                doc = {"g": name, "t": now + ahead}
+                found += [row for _, row in made.run([Message(name if kind == "by_topic" else "x", b"")], [doc], now)]
+        assert made.counts == {}
+        return [row for row in found if row["g"] == "b"]
+
+    alone = rows_of_b(("b", -300))
+    assert alone
+    assert rows_of_b(("ahead", 1_800_000), ("b", -300)) == alone
+
+
+@pytest.mark.parametrize("kind", AHEAD)
+def test_windows_of_a_source_that_is_ahead_close_when_the_clock_has_passed_them(kind: str) -> None:
+    made = rule(AHEAD[kind], time=("t",), lateness_ms=2_000, idle_ms=60_000)
+    assert made.run([Message("x", b"")] * 2, [{"g": "a", "t": 1_800_000}, {"g": "a", "t": 1_800_001}], 0) == []
+    made.heard_ms = 0
+    assert [now for now in range(0, 1_800_000, 1_000) if made.due(now)] == []
+    late = made.run([Message("x", b"")], [{"g": "a", "t": 70_000}], 70_000)
+    assert made.counts == {}
+    assert made.due(1_820_000)
+    assert len(late + made.tick(1_820_000)) >= 2
+    assert made.counts == {}
 
 
 @given(events=EVENTS, cuts=st.lists(st.integers(0, 40), max_size=3), lateness=st.sampled_from([0, 3]))

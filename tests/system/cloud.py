@@ -18,7 +18,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_tools.pki import Credential
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 HOST = "127.0.0.1"
 
 

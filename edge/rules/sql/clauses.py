@@ -25,24 +25,29 @@ from edge.rules.plan import (
     sides,
 )
 from edge.rules.sql.expressions import Expressions, Wrong
-from edge.rules.sql.wording import JOINED, SHAPE
+from edge.rules.sql.source import Source, shown, upper
+from edge.rules.sql.wording import GROUPS, JOINED, SHAPE, meant, not_known
 from edge.topics import check_filter
 
 _PANES_MAX = 64
+_FIRST_WORDS = {
+    "limit": ("LIMIT", "FETCH", "TOP"), "locks": ("FOR",), "laterals": ("LATERAL",), "sample": ("TABLESAMPLE",),
+    "pivots": ("PIVOT", "UNPIVOT"), "with_": ("WITH",),
+}  # fmt: skip
 _CLAUSES = {"expressions", "from_", "joins", "where", "group", "having", "kind", "operation_modifiers"}
 
 
 class Clauses:
     """For one tree. expressions: what reads the expressions in it."""
 
-    def __init__(self) -> None:
-        self.expressions = Expressions()
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.expressions = Expressions(source)
 
     def plan(self, tree: exp.Select) -> Plan:
         for clause, value in tree.args.items():
             if value and clause not in _CLAUSES:
-                node = value if isinstance(value, exp.Expression) else value[0] if isinstance(value, list) else None
-                raise Wrong(node, f"{clause.rstrip('_').upper()} is not known here", SHAPE)
+                raise Wrong(*self._not_known(clause, value))
         if not tree.expressions:
             raise Wrong(None, "names no column", SHAPE)
         source, joined = tree.args.get("from_"), tree.args.get("joins") or []
@@ -58,6 +63,14 @@ class Clauses:
         if grouped or window:
             self._check_window(tree, window, columns, group, having)
         return Plan(topic, columns, where, filters, group, having, window)
+
+    def _not_known(self, clause: str, value: Any) -> tuple[Any, str, str]:
+        """Of a clause that rules have not: its first word, where it stands."""
+        name = upper(clause.strip("_")).removesuffix("S")
+        if at := self.source.last(*_FIRST_WORDS.get(clause, (name,))):
+            return not_known(at, self.source.word_at(at))
+        node = value if isinstance(value, exp.Expression) else value[0] if isinstance(value, list) else None
+        return node, f"{name} is not known here", SHAPE
 
     def _grouped(
         self, tree: exp.Select, columns: tuple[Column, ...], group: tuple[Expression, ...]
@@ -86,11 +99,14 @@ class Clauses:
         having: Expression | None,
     ) -> None:
         if window is None:
-            raise Wrong(
-                tree.args.get("group") or tree.expressions[0],
-                "aggregates and GROUP BY need a window",
-                "GROUP BY …, one of " + ", ".join(sorted(WINDOWS)),
-            )
+            windows = "GROUP BY …, one of " + ", ".join(sorted(WINDOWS))
+            holding = [
+                node for column, node in zip(columns, tree.expressions, strict=True) if has_aggregate(column.expression)
+            ]
+            if not holding and not tree.args.get("group"):
+                allowed = f"WHERE for single messages; or {windows} before it"
+                raise Wrong(self.source.last("HAVING"), "HAVING needs a window", allowed)
+            raise Wrong(tree.args.get("group") or holding[0], "aggregates and GROUP BY need a window", windows)
         for column, node in zip(columns, tree.expressions, strict=True):
             self._check_grouped(column.expression, group, node)
         if having is not None:
@@ -153,8 +169,13 @@ class Clauses:
             raise Wrong(place, "FROM names no topic filter", "FROM 'dt/+/temp', in quotes")
         allowed = {"this", "alias"} if named else {"this"}
         extra = [name for name, value in table.args.items() if value and name not in allowed]
+        if "alias" in extra:
+            name = str(table.alias)
+            allowed_then = "then WHERE, GROUP BY, HAVING, or the end; a name of its own only where topics are joined"
+            at = table.args["alias"]
+            raise Wrong(at, f"{shown(name)} is not expected here", f"{meant(name)}FROM 'dt/+/temp', {allowed_then}")
         if extra:
-            raise Wrong(place, f"FROM holds more than one topic filter ({extra[0]})", "FROM 'dt/+/temp', in quotes")
+            raise Wrong(*self._not_known(extra[0], table.args[extra[0]]))
         topic = str(table.this.this)
         try:
             check_filter(topic)
@@ -190,7 +211,10 @@ class Clauses:
             return (), None
         extra = [name for name, value in node.args.items() if value and name != "expressions"]
         if extra:
-            raise Wrong(node, f"GROUP BY {extra[0]} is not known", "GROUP BY expressions and one window")
+            at = self.source.last(upper(extra[0].partition("_")[0]))
+            raise Wrong(at or node, f"GROUP BY {upper(extra[0].replace('_', ' '))} is not known here", GROUPS)
+        if not node.expressions:
+            raise Wrong(self.source.last("GROUP"), "something is missing after 'GROUP BY'", GROUPS)
         keys, window = [], None
         for one in node.expressions:
             if type(one) is exp.Anonymous and str(one.this).upper() in WINDOWS:
@@ -214,9 +238,13 @@ class Clauses:
         else:
             lengths = ", ".join(["10", "5"][: WINDOWS[name]])
             example = f"{name}(ss, {lengths}), the unit one of {', '.join(UNITS_MS)}"
-            unit = str(args[0].name) if args and type(args[0]) is exp.Column else ""
+            if not args:
+                raise Wrong(node, f"{name} says no unit of time", example)
+            unit = str(args[0].name) if type(args[0]) is exp.Column else ""
             if unit.lower() not in UNITS_MS:
-                raise Wrong(node, f"{unit or 'nothing'!r} is no unit of time", example)
+                written = shown(self.source.word_at(self.source.start(args[0])))
+                quoted = ": it stands without quotes" if str(args[0].name).lower() in UNITS_MS else ""
+                raise Wrong(args[0], f"{written} is no unit of time{quoted}", example)
             args = args[1:]
         if len(args) != WINDOWS[name] or any(not (type(a) is exp.Literal and a.is_int) for a in args):
             raise Wrong(node, f"{name} takes {WINDOWS[name]} whole number(s)", example)
@@ -262,9 +290,15 @@ class Clauses:
         numbers = args[1:] if name in {"changed", "unseen"} else args
         fits = low <= len(args) <= high and not has_aggregate(Call("", args))
         if not fits or any(
-            not (isinstance(n, Value) and isinstance(n.value, int | float) and n.value > 0) for n in numbers
+            not (
+                isinstance(n, Value)
+                and isinstance(n.value, int if name == "every" else int | float)
+                and not isinstance(n.value, bool)
+                and n.value > 0
+            )
+            for n in numbers
         ):
-            allowed = "changed(c), changed(c, 0.5), unseen(id, seconds), at_most(seconds), every(n)"
+            allowed = "changed(c), changed(c, 0.5), unseen(id, seconds), at_most(seconds), every(n), n a whole number"
             raise Wrong(node, f"{name}() has arguments that do not fit", allowed)
         return Call(name, args)
 

@@ -5,15 +5,17 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
+from edge.rules.likes import pieces
 from edge.rules.plan import AGGREGATES, FILTERS, SIDED, WINDOWS, Call, Expression, Field, Value, has_aggregate
 from edge.rules.regexps import Pattern
+from edge.rules.sql.source import Source
 from edge.rules.times import parts as time_parts
 from edge.rules.times import zone
 from edge.rules.values import CASTS, CONTEXT, FUNCTIONS
 
 DEPTH_MAX = 60
+_OF_WHOLE = {"count", "first", "last", "collect"}  # aggregates that `*` makes sense for
 
 _SIGNS = {
     exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/", exp.Mod: "%",
@@ -49,7 +51,8 @@ class Expressions:
     column's name may stand in place of a field.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, source: Source) -> None:
+        self.source = source
         self.sides: dict[str, int] = {}
         self.lookups: list[tuple[str, Any]] = []
         self.by_column = False
@@ -87,18 +90,39 @@ class Expressions:
             return Call("=", (this, Value(bool(node.expression.this))))
         if kind is exp.In and node.expressions:
             return Call("in", tuple(self.read(one, deeper) for one in (node.this, *node.expressions)))
+        if kind is exp.Between and node.args.get("symmetric") is not None:
+            at = self.source.last("SYMMETRIC", "ASYMMETRIC")
+            raise Wrong(at, f"{self.source.word_at(at).upper()} is not known here", "c BETWEEN low AND high")
         if kind is exp.Between:
             ends = (node.this, node.args["low"], node.args["high"])
             return Call("between", tuple(self.read(one, deeper) for one in ends))
         if kind is exp.Like:
-            call = Call("like", (self.read(node.this, deeper), self.read(node.expression, deeper)))
-            return Call("not", (call,)) if node.args.get("negate") else call
+            return self._like(node, None, deeper)
+        if kind is exp.Escape and type(node.this) is exp.Like:
+            return self._like(node.this, node.expression, deeper)
         if kind is exp.Case:
             return self._case(node, deeper)
         if kind is exp.Anonymous:
             return self._call(node, deeper)
         allowed = "Fields, literals, + - * / %, comparisons, AND OR NOT, IN, BETWEEN, LIKE, IS NULL, CASE, functions"
-        raise Wrong(node, f"{_written(node)} is not known here", allowed)
+        at, written = self.source.written(node)
+        raise Wrong(at, f"{written} is not known here", allowed)
+
+    def _like(self, node: exp.Like, escape: Any, depth: int) -> Call:
+        args = [self.read(node.this, depth), self.read(node.expression, depth)]
+        mark, pattern = "", args[1].value if isinstance(args[1], Value) else None
+        if escape is not None:
+            if not (type(escape) is exp.Literal and escape.is_string and len(str(escape.this)) == 1):
+                raise Wrong(escape, "ESCAPE takes one character in quotes", "c LIKE '5!%' ESCAPE '!'")
+            mark = str(escape.this)
+            args.append(Value(mark))
+        if isinstance(pattern, str):
+            try:
+                pieces(pattern, mark)
+            except ValueError as error:
+                raise Wrong(node.expression, f"the pattern {error}", "% for any text, _ for one character") from None
+        call = Call("like", tuple(args))
+        return Call("not", (call,)) if node.args.get("negate") else call
 
     def _literal(self, node: exp.Literal) -> Value:
         if node.is_string:
@@ -127,6 +151,8 @@ class Expressions:
         kind = type(node)
         if kind is exp.Identifier:
             return [str(node.this)]
+        if kind is exp.Column and type(node.this) is exp.Star:
+            raise Wrong(node, f"{self.source.written(node)[1]} is not known here", "* alone, or fields by name: a.b")
         if kind is exp.Column:
             return [str(part.name) for part in node.parts]
         if kind is exp.Dot and type(node.expression) is exp.Identifier:
@@ -160,6 +186,9 @@ class Expressions:
             low = high = AGGREGATES[name]
             if any(has_aggregate(arg) for arg in args):
                 raise Wrong(node, f"{name}() holds another aggregate", "Fields and functions of them")
+            if args[:1] == (Field(()),) and name not in _OF_WHOLE:
+                allowed = f'{name}(c); for payloads that are bare numbers payload = "csv", columns = ["c"]'
+                raise Wrong(node, f"{name}(*) names no field", allowed)
         elif name in CONTEXT:
             low, high = CONTEXT[name]
         elif name in FUNCTIONS:
@@ -229,11 +258,3 @@ class Expressions:
         known = sorted({*AGGREGATES, *CONTEXT, *FUNCTIONS, *FILTERS, *(w.lower() for w in WINDOWS)})
         near = difflib.get_close_matches(name, known, 1)
         raise Wrong(node, f"{name}() is no function", f"Did you mean {near[0]}()?" if near else ", ".join(known))
-
-
-def _written(node: Any) -> str:
-    """About as it is in the text."""
-    try:
-        return f"'{node.sql()[:40]}'"
-    except (SqlglotError, AttributeError, TypeError, ValueError, LookupError, AssertionError):
-        return "this"

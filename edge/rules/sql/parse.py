@@ -15,7 +15,8 @@ from sqlglot.tokens import Tokenizer as SqlTokenizer
 from edge.rules.plan import Answer, Lookup, Mistake
 from edge.rules.sql.clauses import Clauses
 from edge.rules.sql.expressions import DEPTH_MAX, Wrong
-from edge.rules.sql.wording import SHAPE, Word, beginning, line_and_column, stumbled, unreadable
+from edge.rules.sql.source import Source, Word, line_and_column
+from edge.rules.sql.wording import ONE_RULE_EACH, SHAPE, beginning, between, not_known, stumbled, unreadable
 
 TEXT_CHARS_MAX = 16_384
 _START = "start"
@@ -53,22 +54,25 @@ class _Sql(Dialect):
 def parse(text: str) -> Answer:
     """One rule's text. Never raises."""
     words: list[Word] = []
+    source = Source(text, words)
     try:
         if len(text) > TEXT_CHARS_MAX:
             raise Wrong(None, f"is longer than {TEXT_CHARS_MAX} characters", "Split it into several rules")
-        words = _words(text)
-        if (wrong := beginning(words)) is not None:
+        words += _words(text)
+        if (wrong := beginning(words) or between(words)) is not None:
             return _mistake(text, *wrong)
         trees = _trees(text)
-        if len(trees) != 1 or type(trees[0]) is not exp.Select:
-            raise Wrong(None, "is not one SELECT", SHAPE)
-        clauses = Clauses()
+        if len(trees) != 1:
+            raise Wrong(None, "is not one SELECT", ONE_RULE_EACH)
+        if type(trees[0]) is not exp.Select:
+            at = source.last("UNION", "EXCEPT", "INTERSECT")
+            raise Wrong(*not_known(at, source.word_at(at))) if at else Wrong(None, "is not one SELECT", SHAPE)
+        clauses = Clauses(source)
         plan = clauses.plan(trees[0])
-        lookups = tuple(Lookup(name, *_place(text, node)) for name, node in clauses.expressions.lookups)
+        lookups = tuple(Lookup(name, *source.line_and_column(node)) for name, node in clauses.expressions.lookups)
         return Answer(plan=plan, lookups=lookups)
     except Wrong as error:
-        line, column = _place(text, error.at)
-        return Answer(mistake=Mistake(line, column, error.problem, error.allowed))
+        return _mistake(text, source.start(error.at), error.problem, error.allowed)
     except ParseError as error:
         first = error.errors[0] if error.errors else {}
         return _mistake(text, *stumbled(words, int(first.get(_START) or 0), str(first.get("description"))))
@@ -92,11 +96,6 @@ def _trees(text: str) -> list[Any]:
         return [tree for tree in _Sql().parse(text) if tree is not None]
     except (AttributeError, TypeError, ValueError, LookupError, AssertionError) as error:
         raise Wrong(None, "is no SQL", SHAPE) from error
-
-
-def _place(text: str, node: Any) -> tuple[int, int]:
-    starts = [one.meta["start"] for one in node.walk() if "start" in one.meta] if node is not None else []
-    return line_and_column(text, min(starts, default=0))
 
 
 def main() -> None:
