@@ -133,6 +133,11 @@ class RuleLog:
         for engine in self._engines.values():
             engine.tick()
 
+    @property
+    def is_giving(self) -> bool:
+        """Whether a window that ended has rows left to give."""
+        return any(engine.is_giving for engine in self._engines.values())
+
     def has_room(self) -> bool:
         assert self._stream is not None
         return self._stream.has_room

@@ -255,6 +255,11 @@ class Engine:
         if ended or self._giving:
             self._go_on()
 
+    @property
+    def is_giving(self) -> bool:
+        """Whether a turn more would bring something."""
+        return bool(self._giving)
+
     def give(self) -> None:
         """Go on with windows that ended: as much as a turn may bring, if the book has room."""
         if self._giving and self._book.has_room():
