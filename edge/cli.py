@@ -135,7 +135,7 @@ def _check_config(args: argparse.Namespace) -> int:
 
     config = load_config(args.file)
     check_credentials_of(config)
-    check_files(config.file, config.functions)
+    check_files(config.file, config.functions, config.folder)
     read_rules(config)
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(config)).decode())

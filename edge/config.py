@@ -16,7 +16,8 @@ from msgspec import Meta
 from edge.config_functions import FunctionSettings, check_functions, function_routes, is_shadow, with_absolute_paths
 from edge.errors import ConfigError, InputRejected
 from edge.loops import Loop, Node, find_loop
-from edge.topics import check_filter, check_topic, overlap
+from edge.topic_bounds import AWS_BYTES_MAX, AWS_LEVELS_MAX, GENERAL, LEVELS_MAX, TopicBounds
+from edge.topics import TOPIC_BYTES_MAX, check_filter, check_topic, overlap
 
 DEFAULT_FILE = "/etc/edgeloop/gateway.toml"
 SENDER = "{board}"
@@ -45,6 +46,8 @@ class GatewaySettings(_Section, frozen=True, kw_only=True):
 class ConnectionSettings(_Section, frozen=True, kw_only=True):
     """One MQTT connection, to the cloud or to the local broker. An empty client_id means the gateway's name.
 
+    topic_levels_max, topic_bytes_max: of what is published; 0 is what AWS IoT Core takes (8 levels, 256 bytes) where
+    the host is its endpoint, else 128 levels and 65,535 bytes.
     backoff_s_max: how long after the return of its broker a try may come. Each wait is drawn anew between the least
     and the ceiling, so that gateways do not come back as one; a fleet of many thousands behind one broker sets more.
     """
@@ -70,6 +73,20 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     queue_messages_max: Annotated[int, Meta(ge=0, le=10_000_000)] = 10_000
     queue_bytes_max: Annotated[int, Meta(ge=0, le=2**34)] = 4 * 1024 * 1024
     message_bytes_max: Annotated[int, Meta(ge=128, le=268_435_455)] = 128 * 1024
+    topic_levels_max: Annotated[int, Meta(ge=0, le=TOPIC_BYTES_MAX)] = 0
+    topic_bytes_max: Annotated[int, Meta(ge=0, le=TOPIC_BYTES_MAX)] = 0
+
+    @property
+    def aws_region(self) -> str:
+        """Where the host is an endpoint of AWS IoT Core; else empty."""
+        found = re.search(r"\.iot\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?$", self.host.lower())
+        return found[1] if found else ""
+
+    @property
+    def topic_bounds(self) -> TopicBounds:
+        is_aws = bool(self.aws_region)
+        levels, size = (AWS_LEVELS_MAX, AWS_BYTES_MAX) if is_aws else (LEVELS_MAX, TOPIC_BYTES_MAX)
+        return TopicBounds(self.topic_levels_max or levels, self.topic_bytes_max or size, is_aws)
 
 
 class BoardSettings(_Section, frozen=True, kw_only=True):
@@ -181,6 +198,12 @@ class RuleSettings(_Section, frozen=True, kw_only=True, rename={"source": "from"
     events_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     tables: dict[str, str] = {}
 
+    @property
+    def row_filter(self) -> str:
+        """Takes the topics that its rows may have."""
+        out = re.sub(r"\$\{[^}]*\}", "+", self.topic or f"rule/{self.name}")
+        return "/".join("+" if "+" in level else level for level in out.split("/"))
+
 
 def dead_letter_stream(name: str) -> StreamSettings:
     """One that the file does not declare: it is kept here, and its oldest go when it is full."""
@@ -215,6 +238,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     rules_log: RulesSettings = RulesSettings()
 
     @property
+    def folder(self) -> str:
+        """The gateway file's."""
+        return str(Path(self.file).resolve().parent)
+
+    @property
+    def connections(self) -> tuple[tuple[str, ConnectionSettings], ...]:
+        """Those that there are, with their sections."""
+        return tuple((name, one) for name, one in (("cloud", self.cloud), ("broker", self.broker)) if one is not None)
+
+    @property
     def all_streams(self) -> tuple[StreamSettings, ...]:
         """Those of the file, and the functions' dead-letter streams that it does not declare."""
         declared = {stream.name for stream in self.streams}
@@ -238,32 +271,53 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def function_nodes(self) -> tuple[Node, ...]:
-        """The functions as `find_loop` wants them."""
+        """The functions as `find_loop` wants them: what they hear comes by routes."""
         return tuple(
             Node(
                 one.target,
-                one.sources,
+                (),
                 tuple(topic.replace(SENDER, "+") for topic in one.subscribe),
                 one.publish,
-                one.to,
+                (),
+                tuple(f"function:{name}" for name in one.invoke),
+                f"stream:{one.dead_letter}" if one.dead_letter else "",
             )
             for one in self.functions
         )
 
     def find_loop(self, nodes: Sequence[Node]) -> Loop | None:
-        """nodes: rules and functions that might feed themselves by the routes of this file."""
+        """nodes: rules and functions that might feed themselves by the routes and streams of this file."""
         routes = [(route.source, route.topic.replace(SENDER, "+"), route.to) for route in self.all_routes]
-        exports: dict[str, str] = {f"stream:{stream.name}": stream.export for stream in self.streams}
-        return find_loop(nodes, routes, exports)
+        exported = [stream for stream in self.streams if stream.export]
+        batches = [
+            Node(f"stream:{one.name}", (), None, (self.batch_topic(one),), (one.export,))
+            for one in exported
+            if one.format != "message"
+        ]
+        exports: dict[str, str] = {f"stream:{one.name}": one.export for one in exported if one.format == "message"}
+        return find_loop((*nodes, *batches), routes, exports)
 
     def check_loops(self, nodes: Sequence[Node]) -> None:
         """Raises ConfigError that names what closes a loop."""
         if (loop := self.find_loop(nodes)) is None:
             return
-        kind, _, name = loop.steps[-1].node.name.partition(":")
-        names = [rule.name for rule in self.rules] if kind == "rule" else [one.name for one in self.functions]
-        field = f"{kind}[{1 + names.index(name)}].{'topic' if kind == 'rule' else 'publish'}"
-        raise ConfigError(self.file, field, loop.told(), "Use topics that do not overlap.")
+        step = loop.steps[-1]
+        kind, _, name = step.node.name.partition(":")
+        placed: dict[str, tuple[str, Sequence[StreamSettings | RuleSettings | FunctionSettings]]] = {
+            "rule": ("topic", self.rules),
+            "stream": ("batch_topic", self.streams),
+            "function": ("publish" if step.said in step.node.says else "dead_letter", self.functions),
+        }
+        field, of = placed[kind]
+        fix = "Use topics that do not overlap."
+        if not step.said:
+            field, fix = "invoke", "Let calls go one way: a function that waits for itself never ends."
+        place = 1 + [one.name for one in of].index(name)
+        raise ConfigError(self.file, f"{kind}[{place}].{field}", loop.told(), fix)
+
+    def batch_topic(self, stream: StreamSettings) -> str:
+        """Of a stream whose format is not `message`."""
+        return stream.batch_topic or f"batch/{self.gateway.name}/{stream.name}"
 
     @property
     def control_socket(self) -> str:
@@ -391,9 +445,8 @@ def _check_whole(config: Config) -> None:
     if size > _SOCKET_PATH_BYTES_MAX:
         fix = f"Choose a data_dir at least {size - _SOCKET_PATH_BYTES_MAX} bytes shorter."
         raise ConfigError(file, "gateway.data_dir", "is too long for a socket's path", fix)
-    for section, settings in (("cloud", config.cloud), ("broker", config.broker)):
-        if settings is not None:
-            _check_connection(file, section, settings)
+    for section, settings in config.connections:
+        _check_connection(file, section, settings)
     _check_boards(config)
     if config.mqttsn.udp is not None:
         _check_predefined(file, "mqttsn.udp", config.mqttsn.udp.predefined)
@@ -417,6 +470,13 @@ def _check_connection(file: str, section: str, settings: ConnectionSettings) -> 
         raise ConfigError(file, f"{section}.protocol", 'is "3.1.1" with implementation "aws"', 'Use protocol = "5".')
     if settings.implementation == "aws" and not settings.tls:
         raise ConfigError(file, f"{section}.tls", 'is false with implementation "aws"', "Use the codec without TLS.")
+
+
+def _check_length(config: Config, field: str, topic: str, to: Sequence[str]) -> None:
+    """Of a topic that is published by connections among `to`, as far as it is known here."""
+    named = [GENERAL, *(one.topic_bounds for name, one in config.connections if name in to)]
+    if (wrong := next(filter(None, (bounds.wrong(topic) for bounds in named)), None)) is not None:
+        raise ConfigError(config.file, field, f"has {wrong[1]}", "Write a shorter one.")
 
 
 def _check_boards(config: Config) -> None:
@@ -483,6 +543,8 @@ def _check_streams(config: Config) -> None:
                 check_topic(stream.batch_topic)
             except InputRejected as error:
                 raise ConfigError(file, f"{field}.batch_topic", str(error), "Write an MQTT topic.") from None
+        if stream.format != "message":
+            _check_length(config, f"{field}.batch_topic", config.batch_topic(stream), (stream.export,))
 
 
 def _check_rules(config: Config) -> None:
@@ -499,6 +561,8 @@ def _check_rules(config: Config) -> None:
                 if name not in known:
                     problem = f"{name!r} is nowhere in this file"
                     raise ConfigError(file, f"{field}.{what}", problem, _hint(name, sorted(known)))
+        _check_heard(config, f"{field}.to", (rule.row_filter,), rule.to)
+        _check_length(config, f"{field}.topic", rule.row_filter, rule.to)
         if (rule.payload == "csv") is not bool(rule.columns):
             fix = 'Name the columns of payload = "csv", and only of that.'
             raise ConfigError(file, f"{field}.columns", "does not fit the payload", fix)
@@ -511,22 +575,45 @@ def _check_functions(config: Config) -> None:
     """Where the functions' names lead to, and that none feeds itself. Rules may lie between: edge.rules.build."""
     check_functions(config.file, config.functions)
     sources = {route.source for route in config.all_routes} | {name for rule in config.rules for name in rule.source}
+    targets = {name for of in (config.all_routes, config.rules) for one in of for name in one.to}
+    ends, functions = _ends(config), {one.name for one in config.functions}
     for place, one in enumerate(config.functions, 1):
-        ends = _ends(config)
-        for what, named, known in (("from", one.sources, _sources(config)), ("to", one.to, ends)):
+        field = f"function[{place}]"
+        for what, named, known in (
+            ("from", one.sources, _sources(config)),
+            ("to", one.to, ends),
+            ("invoke", one.invoke, functions),
+        ):
             for name in named:
                 if name not in known:
                     problem = f"{name!r} is nowhere in this file"
-                    raise ConfigError(config.file, f"function[{place}].{what}", problem, _hint(name, sorted(known)))
+                    raise ConfigError(config.file, f"{field}.{what}", problem, _hint(name, sorted(known)))
+        if one.subscribe and not one.sources and one.target not in targets:
+            problem = "is empty beside subscribe, and nothing else sends it anything"
+            fix = f'Name who does, such as from = ["boards"], or write a [[route]] to = ["{one.target}"].'
+            raise ConfigError(config.file, f"{field}.from", problem, fix)
         if one.target not in sources and not all(is_shadow(topic) for topic in one.publish):
             problem = "is empty beside publish, and nothing else takes what it publishes"
             fix = f'Name who gets it, such as to = ["cloud"], or write a [[route]] from = "{one.target}".'
-            raise ConfigError(config.file, f"function[{place}].to", problem, fix)
+            raise ConfigError(config.file, f"{field}.to", problem, fix)
+        _check_heard(config, f"{field}.to", one.publish, one.to)
         for source in one.sources:
             for topic in one.subscribe:
                 route = RouteSettings(source=source, topic=topic, to=(one.target,))
-                _check_route(config, f"function[{place}]", route, topic_field="subscribe")
+                _check_route(config, field, route, topic_field="subscribe")
     config.check_loops(config.function_nodes)
+
+
+def _check_heard(config: Config, field: str, topics: Sequence[str], to: Sequence[str]) -> None:
+    """A function is never given what it does not subscribe to: as a target it must be able to get some of these."""
+    for function in config.functions:
+        heard = [topic.replace(SENDER, "+") for topic in function.subscribe]
+        given = [topic.replace(SENDER, "+") for topic in topics]
+        if function.target not in to or any(overlap(said, one) for said in given for one in heard):
+            continue
+        subscribed = f"subscribes to {', '.join(map(repr, heard))} alone" if heard else "subscribes to nothing"
+        problem = f"names {function.target!r}, which {subscribed}: it would get none of {', '.join(map(repr, topics))}"
+        raise ConfigError(config.file, field, problem, f"Add such a topic to `subscribe` of {function.name!r}.")
 
 
 def _check_route(config: Config, field: str, route: RouteSettings, topic_field: str = "topic") -> None:
@@ -548,6 +635,7 @@ def _check_route(config: Config, field: str, route: RouteSettings, topic_field: 
         check_filter(route.topic.replace(SENDER, "board"))
     except InputRejected as error:
         raise ConfigError(file, f"{field}.{topic_field}", str(error), "Write an MQTT topic filter.") from None
+    _check_heard(config, f"{field}.to", (route.topic,), route.to)
 
 
 def _check_loops(config: Config) -> None:

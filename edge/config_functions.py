@@ -30,10 +30,12 @@ _EVERY: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 class FunctionSettings(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"sources": "from"}
 ):
-    """One function: a Python file or folder, or a program (`exec`), and what it may do.
+    """One function: a Python file or folder, or a program (`exec`: it and its arguments), and what it may do.
 
     handler: `module.function` or `function` as for AWS Lambda; empty: the decorators of `from edge import on, every`.
-    subscribe, publish: the topics it gets and may publish; default none. every: a schedule for a handler.
+    subscribe, publish: the topics it may get and publish, whoever sends them or takes them; default none. from: who
+    sends it what it subscribes to, to: who gets what it publishes; routes may name others. invoke: the functions that
+    it may call. every: a schedule for a handler.
     cpu_percent_max: 0 is none. user: the account it runs as when the gateway is root; empty: one of its own.
     interval_s, max_attempts, backoff_rate, max_delay_s: of retries. bytes_max, when_full: of its inbox.
     dead_letter: the stream for what failed to the last; empty: it is only counted. demand: what must hold it, with
@@ -48,6 +50,7 @@ class FunctionSettings(
     subscribe: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     to: tuple[str, ...] = ()
+    invoke: tuple[str, ...] = ()
     every: Annotated[str, Meta(pattern=r"^([0-9]{1,6} (ms|s|min|h))?$")] = ""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     start: Literal["warm", "on_demand"] = "warm"
@@ -107,15 +110,13 @@ def is_shadow(topic_filter: str) -> bool:
 
 
 def with_absolute_paths(functions: Sequence[FunctionSettings], base: Path) -> tuple[FunctionSettings, ...]:
-    """base: the gateway file's folder. Of `exec` the program is a path where it holds a slash."""
+    """base: the gateway file's folder. The words of `exec` stay as they are (`edge.functions.words`)."""
 
     def absolute(one: FunctionSettings) -> FunctionSettings:
         changed: dict[str, Any] = {name: str(base / getattr(one, name)) for name in _PATHS if getattr(one, name)}
         for name in ("read", "write"):
             changed[name] = tuple(str(base / path) for path in getattr(one, name))
         changed["secrets"] = {name: str(base / path) for name, path in one.secrets.items()}
-        if one.exec and "/" in one.exec[0]:
-            changed["exec"] = (str(base / one.exec[0]), *one.exec[1:])
         return msgspec.structs.replace(one, **changed)
 
     return tuple(absolute(one) for one in functions)
@@ -146,9 +147,11 @@ def check_functions(file: str, functions: Sequence[FunctionSettings]) -> None:
             raise ConfigError(file, f"{field}.every", "stands without handler", fix)
         if one.every and not one.every_s:
             raise ConfigError(file, f"{field}.every", "is no time", 'Write such as "10 s".')
-        for name, other in (("sources", "subscribe"), ("subscribe", "sources"), ("to", "publish")):
-            if getattr(one, name) and not getattr(one, other):
-                shown, missing = _FIELDS.get(name, name), _FIELDS.get(other, other)
+        for shown, given, missing, needed in (
+            ("from", one.sources, "subscribe", one.subscribe),
+            ("to", one.to, "publish", one.publish),
+        ):
+            if given and not needed:
                 raise ConfigError(file, f"{field}.{missing}", f"is empty beside {shown}", "Fill it, or empty both.")
         for name in ("subscribe", "publish"):
             for topic in getattr(one, name):
@@ -156,8 +159,8 @@ def check_functions(file: str, functions: Sequence[FunctionSettings]) -> None:
                     check_filter(topic.replace("{board}", "board") if name == "subscribe" else topic)
                 except InputRejected as error:
                     raise ConfigError(file, f"{field}.{name}", str(error), "Write an MQTT topic filter.") from None
-        if one.target in one.sources or one.target in one.to:
-            name = "from" if one.target in one.sources else "to"
+        if one.target in (*one.sources, *one.to) or one.name in one.invoke:
+            name = "from" if one.target in one.sources else "to" if one.target in one.to else "invoke"
             raise ConfigError(file, f"{field}.{name}", "names the function itself", "Remove it.")
         if one.max_delay_s < one.interval_s:
             raise ConfigError(file, f"{field}.max_delay_s", "is below interval_s", "Raise it.")
@@ -175,7 +178,6 @@ def check_functions(file: str, functions: Sequence[FunctionSettings]) -> None:
                 raise ConfigError(file, f"{field}.environment", f"holds {name}", fix)
 
 
-_FIELDS: Final = {"sources": "from"}
 _UNLIMITED: Final[dict[str, tuple[str, int]]] = {
     "network": ("network", True),
     "file_size": ("file_bytes_max", 0),

@@ -75,12 +75,13 @@ def _why_not(config: Config, target: str, source: str, topic: str) -> str:
         and not comes_from(route.source, source)
         and matches(route.topic.replace(SENDER, "+"), topic)
     ]
-    elsewhere = f"; one from {' or '.join(dict.fromkeys(others))} does" if others else ""
-    return f"no: no route of its `from` and `subscribe` takes it from {source}{elsewhere}"
+    elsewhere = f" from {source}; one from {' or '.join(dict.fromkeys(others))} does" if others else ""
+    return f"no: no route takes it there that it subscribes to{elsewhere}"
 
 
 def _ways(config: Config, source: str, sender: str, topic: str) -> dict[str, Way]:
     ways: dict[str, Way] = {}
+    subscribed = {one.target: one.subscribe for one in config.functions}
     for field, route in placed_routes(config):
         if not comes_from(route.source, source):
             continue
@@ -88,7 +89,9 @@ def _ways(config: Config, source: str, sender: str, topic: str) -> dict[str, Way
             continue
         if matches(route.topic.replace(SENDER, sender), topic):
             by = f"{field.rpartition('.')[0]}: from {route.source}, topic {route.topic}"
-            ways |= {to: Way(to, by) for to in route.to if to not in ways}
+            for to in route.to:
+                if to not in subscribed or any(matches(one.replace(SENDER, sender), topic) for one in subscribed[to]):
+                    ways.setdefault(to, Way(to, by))
     return ways
 
 

@@ -1,7 +1,8 @@
 """Who may send what to whom: the group's routes, default deny.
 
 Invariants:
-- A message goes only where a route from its source takes its topic; with none it is refused and counted.
+- A message goes only where a route from its source takes its topic; with none it is refused and counted. Of those ends
+  one may refuse topics; that is counted as well, with its reason.
 - Every QoS 1 or 2 message of a batch is settled exactly once towards its origin, however many targets it has.
 - Messages of one source reach each target in the order in which they came.
 """
@@ -18,6 +19,8 @@ _TOPICS_REMEMBERED_MAX = 4096
 Tap = Callable[[str, Sequence[Message]], None]
 Towards = Callable[[str, str], Target]
 """Source and sender → who takes what comes from them; the same object for the same."""
+Refuses = Callable[[str, str], str]
+"""Of a sender and a topic: a word for why a target does not take it; empty where it does."""
 
 
 def comes_from(wanted: str, source: str) -> bool:
@@ -26,12 +29,14 @@ def comes_from(wanted: str, source: str) -> bool:
 
 
 class _Way:
-    """All the targets of one set of messages; one object a set, so that identity tells whether two are alike."""
+    """All the targets of one set of messages; one object a set, so that identity tells whether two are alike.
 
-    __slots__ = ("targets",)
+    deaf: of the others that routes name, why each does not take the topic."""
 
-    def __init__(self, targets: tuple[Target, ...]) -> None:
-        self.targets = targets
+    __slots__ = ("deaf", "targets")
+
+    def __init__(self, targets: tuple[Target, ...], deaf: tuple[str, ...]) -> None:
+        self.targets, self.deaf = targets, deaf
 
 
 class Router:
@@ -41,16 +46,21 @@ class Router:
         self._routes = tuple(routes)
         self._targets: dict[str, Target | None] = {}
         self._by_source: dict[str, Towards] = {}
-        self._ways: dict[tuple[str, ...], _Way] = {}
+        self._refuses: dict[str, Refuses] = {}
+        self._ways: dict[tuple[tuple[str, ...], tuple[str, ...]], _Way] = {}
         self._known: dict[tuple[str, str], dict[str, _Way]] = {}
         self._remembered = 0
         self._metrics = metrics
         self._routed = metrics.counter("messages_routed")
         self._taps: list[Tap] = []
 
-    def attach(self, name: str, target: Target) -> None:
-        """name: as routes write it in `to`: `cloud`, `broker`, `boards`, `board:NAME`, `udp`."""
+    def attach(self, name: str, target: Target, refuses: Refuses | None = None) -> None:
+        """name: as routes write it in `to`: `cloud`, `broker`, `boards`, `board:NAME`, `udp`. refuses: what it never
+        takes; asked once for each topic. None: it takes whatever routes give it."""
         self._targets[name] = target
+        self._refuses.pop(name, None)
+        if refuses is not None:
+            self._refuses[name] = refuses
         self._forget()
 
     def attach_by_source(self, name: str, towards: Towards) -> None:
@@ -128,19 +138,23 @@ class Router:
         for route in self._routes:
             if not comes_from(route.source, source):
                 continue
-            topic_filter = route.topic
-            if SENDER in topic_filter:
-                if not sender:
-                    continue
-                topic_filter = topic_filter.replace(SENDER, sender)
-            if matches(topic_filter, topic):
+            if takes(route.topic, sender, topic):
                 named.update(dict.fromkeys(route.to))
         if "boards" in named:
             named = {name: None for name in named if not name.startswith("board:")}
         return tuple(named)
 
     def _names(self, source: str, sender: str, topic: str) -> tuple[str, ...]:
-        return tuple(name for name in self.named(source, sender, topic) if name in self._targets)
+        return self._attached(source, sender, topic)[0]
+
+    def _attached(self, source: str, sender: str, topic: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(those that take it, why each of the others does not)."""
+        why = {
+            name: refuses(sender, topic) if (refuses := self._refuses.get(name)) is not None else ""
+            for name in self.named(source, sender, topic)
+            if name in self._targets
+        }
+        return tuple(name for name in why if not why[name]), tuple(reason for reason in why.values() if reason)
 
     def _decide(self, known: dict[str, _Way], source: str, sender: str, topic: str) -> _Way:
         if self._remembered >= _TOPICS_REMEMBERED_MAX:
@@ -155,13 +169,14 @@ class Router:
         return way
 
     def _way(self, source: str, sender: str, topic: str) -> _Way:
-        names = self._names(source, sender, topic)
+        names, deaf = self._attached(source, sender, topic)
         key = names
         if self._by_source and not self._by_source.keys().isdisjoint(names):
             key = (*names, "", source, sender)
-        way = self._ways.get(key)
+        way = self._ways.get((key, deaf))
         if way is None:
-            way = self._ways[key] = _Way(tuple(self._target(name, source, sender) for name in names))
+            targets = tuple(self._target(name, source, sender) for name in names)
+            way = self._ways[key, deaf] = _Way(targets, deaf)
         return way
 
     def _target(self, name: str, source: str, sender: str) -> Target:
@@ -170,6 +185,8 @@ class Router:
 
     def _send_alike(self, way: _Way, source: str, messages: Sequence[Message], origin: Origin) -> None:
         targets = way.targets
+        for reason in way.deaf:
+            self._count_refused(source, reason, len(messages))
         if len(targets) == 1:
             targets[0].send(messages, origin)
         elif targets:
@@ -178,7 +195,7 @@ class Router:
             for target in targets:
                 target.send(messages, shared)
         else:
-            self._refuse(source, messages, origin)
+            self._refuse(source, messages, origin, counted=bool(way.deaf))
 
     def _send_mixed(
         self, batch: Sequence[tuple[Message, _Way | None]], source: str, sender: str, origin: Origin
@@ -186,11 +203,14 @@ class Router:
         """One batch a target, each in the order of the whole."""
         batches: dict[Target, list[Message]] = {}
         votes: dict[int, int] = {}
-        refused: list[Message] = []
+        refused: dict[bool, list[Message]] = {}
         for message, decided in batch:
-            targets = (decided or self._way(source, sender, message.topic)).targets
+            way = decided or self._way(source, sender, message.topic)
+            targets = way.targets
+            for reason in way.deaf:
+                self._count_refused(source, reason, 1)
             if not targets:
-                refused.append(message)
+                refused.setdefault(bool(way.deaf), []).append(message)
                 continue
             if message.qos:
                 votes[message.receipt] = len(targets)
@@ -200,11 +220,15 @@ class Router:
         towards = origin if one_each else _Shared(origin, votes)
         for target, messages in batches.items():
             target.send(messages, towards)
-        if refused:
-            self._refuse(source, refused, origin)
+        for counted, lost in refused.items():
+            self._refuse(source, lost, origin, counted=counted)
 
-    def _refuse(self, source: str, messages: Sequence[Message], origin: Origin) -> None:
-        self._metrics.counter("messages_refused", source=source, reason="no_route").value += len(messages)
+    def _count_refused(self, source: str, reason: str, count: int) -> None:
+        self._metrics.counter("messages_refused", source=source, reason=reason).value += count
+
+    def _refuse(self, source: str, messages: Sequence[Message], origin: Origin, *, counted: bool) -> None:
+        if not counted:
+            self._count_refused(source, "no_route", len(messages))
         if receipts := [message.receipt for message in messages if message.qos]:
             origin.settled(receipts, Outcome.REFUSED)
 
@@ -218,10 +242,10 @@ class _Shared:
     votes: how many targets each receipt has.
     """
 
-    __slots__ = ("_open", "_origin")
+    __slots__ = ("_open", "origin")
 
     def __init__(self, origin: Origin, votes: Mapping[int, int]) -> None:
-        self._origin = origin
+        self.origin = origin
         self._open = {receipt: count * _VOTE for receipt, count in votes.items()}  # and in it the heaviest so far
 
     def settled(self, receipts: Sequence[int], outcome: Outcome) -> None:
@@ -242,8 +266,17 @@ class _Shared:
                 opened[receipt] = vote - _VOTE
         for final, settled in zip(_WEIGHTS, done, strict=True):
             if settled:
-                self._origin.settled(settled, final)
+                self.origin.settled(settled, final)
 
 
 _WEIGHTS = (Outcome.REFUSED, Outcome.TAKEN, Outcome.CONGESTED)  # the lightest first
 _VOTE = 4
+
+
+def takes(topic_filter: str, sender: str, topic: str) -> bool:
+    """topic_filter: with SENDER in it only for who has a name."""
+    if SENDER in topic_filter:
+        if not sender:
+            return False
+        topic_filter = topic_filter.replace(SENDER, sender)
+    return matches(topic_filter, topic)

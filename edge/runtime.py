@@ -152,8 +152,11 @@ class Runtime:
             router.attach(name, self._gateway.target(name))
         if self._udp is not None:
             router.attach("udp", self._gateway.target("udp"))
-        for settings in self._config.all_streams:
-            router.attach(f"stream:{settings.name}", self._outbox.streams[settings.name])
+        bounds = {name: settings.topic_bounds for name, settings in self._config.connections}
+        for stream in self._config.all_streams:
+            its = bounds.get(stream.export) if stream.format == "message" else None
+            refuses = its.refuses if its is not None else None
+            router.attach(f"stream:{stream.name}", self._outbox.streams[stream.name], refuses)
         self._subscribe()
 
     def _subscribe(self) -> None:
@@ -170,7 +173,7 @@ class Runtime:
     def _prepare(self, config: Config) -> Callable[[], None] | None:
         """In a thread: what to do so that the rules and functions of this file are at work."""
         read = read_rules(config)
-        check_files(config.file, config.functions)
+        check_files(config.file, config.functions, config.folder)
         if (read, config.functions, config.routes) == (self._read, self._live.functions, self._live.routes):
             return None
         compiled = [CompiledRule(rule) for rule in read]

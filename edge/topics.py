@@ -1,6 +1,7 @@
 """MQTT topic names and filters (MQTT 5.0, 4.7), pure."""
 
 from collections.abc import Hashable, Iterator
+from itertools import zip_longest
 from typing import Generic, TypeVar
 
 from edge.errors import InputRejected
@@ -68,6 +69,17 @@ def overlap(one: str, other: str) -> bool:
             return False
     longer = left if len(left) > len(right) else right
     return len(left) == len(right) or (longer[min(len(left), len(right))] == "#")
+
+
+def meet(one: str, other: str) -> str | None:
+    """The filter of the topics that both filters take; None where there are none."""
+    if not overlap(one, other):
+        return None
+    left, right = one.split("/"), other.split("/")
+    is_open = left[-1] == right[-1] == "#"
+    left, right = ([level for level in levels if level != "#"] for levels in (left, right))
+    met = [b if a == "+" else a for a, b in zip_longest(left, right, fillvalue="+")]
+    return "/".join([*met, "#"] if is_open else met)
 
 
 def covers(wide: str, narrow: str) -> bool:

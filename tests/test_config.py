@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.config import Config, load_config, parse_config
+from edge.config import Config, ConnectionSettings, load_config, parse_config
 from edge.errors import ConfigError
 
 GOOD = """\
@@ -49,6 +49,39 @@ to = ["boards"]
 
 def check(text: str) -> Config:
     return parse_config(text, "/etc/edgeloop/gateway.toml")
+
+
+@pytest.mark.parametrize(
+    ("host", "region"),
+    [
+        ("a1b2-ats.iot.eu-west-1.amazonaws.com", "eu-west-1"),
+        ("a1b2.ats.iot.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+        ("broker.example", ""),
+        ("a.iot.eu-west-1.amazonaws.com.example", ""),
+    ],
+)
+def test_an_endpoint_of_aws_tells_its_region(host: str, region: str) -> None:
+    assert ConnectionSettings(host=host).aws_region == region
+
+
+AWS_CLOUD = GOOD.replace("cloud.example", "a1-ats.iot.eu-west-1.amazonaws.com")
+RULE = '[[rule]]\nname = "r"\nsql = "SELECT c FROM \'a\'"\nto = ["{to}"]\ntopic = "{topic}"\n'
+
+
+def test_a_rules_topic_that_its_broker_does_not_take_is_refused() -> None:
+    deep = "a/${b}/" + "/".join("cdefghi")
+    check(GOOD + RULE.format(to="cloud", topic=deep))
+    check(AWS_CLOUD + RULE.format(to="broker", topic=deep))
+    for text, problem in (
+        (AWS_CLOUD + RULE.format(to="cloud", topic=deep), "has 9 levels, at most 8"),
+        (GOOD + RULE.format(to="boards", topic="x" + "/x" * 128), "has 129 levels, at most 128"),
+    ):
+        with pytest.raises(ConfigError, match=problem) as caught:
+            check(text)
+        assert caught.value.field == "rule[1].topic"
+    with pytest.raises(ConfigError, match="has 257 bytes, at most 256") as caught:
+        check(f'{AWS_CLOUD}[[stream]]\nname = "s"\nformat = "cbor"\nbatch_topic = "{"x" * 257}"\n')
+    assert caught.value.field == "stream[1].batch_topic"
 
 
 def test_a_whole_file_is_understood_with_paths_relative_to_it() -> None:

@@ -58,7 +58,7 @@ def test_a_function_is_understood_with_paths_relative_to_the_file() -> None:
     assert one.secrets == {"key": "/etc/edgeloop/secrets/key"}
     assert (one.subscribe, one.publish, one.network, one.dead_letter) == ((), (), False, "dead-letter")
     (program,) = check(changed(file="-", exec_='["./bin/count", "-v"]')).functions
-    assert program.exec == ("/etc/edgeloop/bin/count", "-v")
+    assert program.exec == ("./bin/count", "-v")
 
 
 def test_from_and_subscribe_make_the_routes_in_and_publish_and_to_those_out() -> None:
@@ -83,7 +83,7 @@ def test_functions_may_stand_wherever_a_source_or_a_target_may() -> None:
     config = check(
         FUNCTION.replace('"boards", "broker"', '"rule:cold"').replace("{board}", "+")
         + '[[stream]]\nname = "late"\nfrom = ["function:mean"]\n'
-        + changed(name='"next"', from_='["function:mean"]', subscribe='["agg/#"]')
+        + changed(name='"next"', from_='["function:mean"]', subscribe='["agg/#", "x/+", "rule/warm"]')
         + '[[route]]\nfrom = "broker"\ntopic = "x/#"\nto = ["function:next"]\n'
         + '[[route]]\nfrom = "function:next"\ntopic = "out/#"\nto = ["boards"]\n'
         + '[[rule]]\nname = "warm"\nsql = "SELECT c FROM \'a/+\'"\nfrom = ["function:mean"]\nto = ["function:next"]\n'
@@ -201,6 +201,146 @@ def test_a_loop_of_two_functions_names_the_field_that_closes_it() -> None:
     assert caught.value.field == "function[2].publish"
     way = "function:mean gives 'a/b' to function:other, function:other gives 'b/+' to function:mean"
     assert f"'b/+' comes back to function:mean by 'b/#': {way}" in str(caught.value)
+
+
+NDJSON = '[[stream]]\nname = "s"\nformat = "ndjson"\n'
+LOOPS_BY_OTHER_WAYS = [
+    (
+        '[[route]]\nfrom = "cloud"\ntopic = "out/#"\nto = ["function:mean"]\n'
+        + changed(subscribe='["out/#"]', publish='["out/#"]', to='["cloud"]'),
+        "function[1].publish",
+        "'out/#' comes back to it by 'out/#'",
+    ),
+    (
+        changed(subscribe='["a/+"]', publish='["b/x"]', to='["function:next"]')
+        + changed(name='"next"', subscribe='["b/#"]', publish='["a/#"]', to='["function:mean"]'),
+        "function[2].publish",
+        "function:mean gives 'b/x' to function:next, function:next gives 'a/#' to function:mean",
+    ),
+    (
+        NDJSON + changed(from_='["cloud"]', subscribe='["batch/#"]', publish='["x"]', to='["stream:s"]'),
+        "stream[2].batch_topic",
+        "function:mean gives 'x' to stream:s, stream:s gives 'batch/cellar/s' to function:mean",
+    ),
+    (
+        NDJSON
+        + '[[route]]\nfrom = "broker"\ntopic = "a/#"\nto = ["stream:s"]\n'
+        + '[[route]]\nfrom = "cloud"\ntopic = "batch/#"\nto = ["stream:t"]\n'
+        + NDJSON.replace('"s"', '"t"')
+        + 'export = "broker"\nbatch_topic = "a/t"\n',
+        "stream[3].batch_topic",
+        "stream:s gives 'batch/cellar/s' to stream:t, stream:t gives 'a/t' to stream:s",
+    ),
+    (
+        '[[stream]]\nname = "dead-letter"\n' + changed(from_='["cloud"]', subscribe='["dead-letter/#"]'),
+        "function[1].dead_letter",
+        "'dead-letter/mean/dead-letter/#' comes back to it by 'dead-letter/#'",
+    ),
+    (
+        '[[stream]]\nname = "dead-letter"\nformat = "cbor"\n' + changed(from_='["cloud"]', subscribe='["batch/#"]'),
+        "stream[2].batch_topic",
+        "stream:dead-letter gives 'batch/cellar/dead-letter' to function:mean",
+    ),
+    (
+        changed(invoke='["next"]') + changed(name='"next"', invoke='["mean"]'),
+        "function[2].invoke",
+        "the call of function:mean comes back to it: "
+        "function:mean invokes function:next, function:next invokes function:mean. Let calls go one way",
+    ),
+    (
+        changed(from_='["cloud"]', subscribe='["a"]', invoke='["next"]')
+        + changed(name='"next"', publish='["a"]', to='["cloud"]'),
+        "function[2].publish",
+        "function:mean invokes function:next, function:next gives 'a' to function:mean",
+    ),
+    (
+        '[[route]]\nfrom = "cloud"\ntopic = "a/#"\nto = ["broker"]\n'
+        + changed(from_='["broker"]', subscribe='["a/x"]', publish='["a/+"]', to='["cloud"]'),
+        "function[1].publish",
+        "'a/+' comes back to it by 'a/x'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "field", "way"), LOOPS_BY_OTHER_WAYS)
+def test_a_loop_by_routes_targets_batches_letters_or_calls_is_refused_with_its_way(
+    text: str, field: str, way: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(text)
+    assert way in str(caught.value)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[route]]\nfrom = "cloud"\ntopic = "in/#"\nto = ["function:mean"]\n'
+        + changed(subscribe='["in/#"]', publish='["out/#"]', to='["cloud"]'),
+        # The route brings more than it subscribes to, and what it publishes is among that alone.
+        '[[route]]\nfrom = "cloud"\ntopic = "a/#"\nto = ["function:mean"]\n'
+        + changed(subscribe='["a/in"]', publish='["a/out"]', to='["cloud"]'),
+        # It subscribes to more than the route brings.
+        '[[route]]\nfrom = "cloud"\ntopic = "a/in"\nto = ["function:mean"]\n'
+        + changed(subscribe='["a/#"]', publish='["a/out"]', to='["cloud"]'),
+        NDJSON + changed(from_='["cloud"]', subscribe='["cmd/#"]', publish='["batch/x"]', to='["stream:s"]'),
+        # Who looks after the letters of others fails at none of his own that he gets.
+        '[[stream]]\nname = "dead-letter"\n'
+        + changed(from_='["cloud"]', subscribe='["dead-letter/next/#"]')
+        + changed(name='"next"', from_='["boards"]', subscribe='["dt/#"]'),
+        # Letters that stay here.
+        changed(from_='["cloud"]', subscribe='["dead-letter/#"]'),
+        changed(invoke='["next", "last"]') + changed(name='"next"', invoke='["last"]') + changed(name='"last"'),
+        changed(subscribe='["a/+"]', publish='["b/x"]', to='["function:next"]')
+        + changed(name='"next"', from_='["boards"]', subscribe='["b/#", "a/+"]', publish='["c/#"]')
+        + '[[route]]\nfrom = "function:next"\ntopic = "c/#"\nto = ["cloud"]\n'
+        + '[[route]]\nfrom = "boards"\ntopic = "a/#"\nto = ["function:mean"]\n',
+    ],
+)
+def test_what_only_looks_like_a_loop_is_taken(text: str) -> None:
+    check(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "problem"),
+    [
+        (
+            '[[route]]\nfrom = "cloud"\ntopic = "ask/#"\nto = ["function:mean"]\n' + changed(),
+            "route[1].to",
+            "names 'function:mean', which subscribes to nothing: it would get none of 'ask/#'. "
+            "Add such a topic to `subscribe` of 'mean'",
+        ),
+        (
+            '[[route]]\nfrom = "boards"\ntopic = "dt/{board}/#"\nto = ["function:mean"]\n'
+            + changed(subscribe='["cmd/{board}", "dt/a"]'),
+            "",
+            "",
+        ),
+        (
+            '[[rule]]\nname = "warm"\nsql = "SELECT c FROM \'a/+\'"\ntopic = "w/${b}"\nto = ["function:mean"]\n'
+            + changed(subscribe='["warm/+", "w/+/+"]'),
+            "rule[2].to",
+            "which subscribes to 'warm/+', 'w/+/+' alone: it would get none of 'w/+'",
+        ),
+        (
+            changed(publish='["b/#"]', to='["function:next"]')
+            + changed(name='"next"', from_='["boards"]', subscribe='["c/#"]'),
+            "function[1].to",
+            "names 'function:next', which subscribes to 'c/#' alone",
+        ),
+        (changed(subscribe='["a"]'), "function[1].from", "is empty beside subscribe, and nothing else sends it"),
+        (changed(invoke='["next"]'), "function[1].invoke", "'next' is nowhere in this file"),
+        (changed(invoke='["mean"]'), "function[1].invoke", "names the function itself"),
+    ],
+)
+def test_a_target_that_gets_nothing_of_it_is_refused(text: str, field: str, problem: str) -> None:
+    if not field:
+        check(text)
+        return
+    with pytest.raises(ConfigError) as caught:
+        check(text)
+    assert problem in str(caught.value)
+    assert caught.value.field == field
 
 
 def test_functions_whose_topics_do_not_meet_are_no_loop() -> None:

@@ -41,7 +41,7 @@ def test_every_rule_of_an_example_is_one_and_every_function_is_there(file: Path)
     config = load_config(str(file))
     read_rules(config)
     for function in config.functions:
-        assert Path(function.exec[0] if function.exec else function.file).is_file()
+        assert (file.parent / (function.exec[0] if function.exec else function.file)).is_file()
 
 
 def example(name: str, *publish: str, handler: str = "") -> Worker:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from edge.config import RouteSettings
 from edge.messages import Message, Origin, Outcome
 from edge.metrics import Metrics
-from edge.router import Router
+from edge.router import Refuses, Router, takes
 
 
 class Sink:
@@ -43,6 +43,11 @@ class Sender:
 
 def route(source: str, topic: str, *to: str) -> RouteSettings:
     return RouteSettings(source=source, topic=topic, to=to)
+
+
+def subscribing(*filters: str) -> Refuses:
+    """To these alone."""
+    return lambda sender, topic: "" if any(takes(one, sender, topic) for one in filters) else "not_subscribed"
 
 
 def test_without_a_route_a_message_is_refused_and_counted() -> None:
@@ -135,6 +140,34 @@ def test_a_flood_of_topics_keeps_the_memory_of_decisions_bounded() -> None:
         router.route("board:b1", "b1", [Message(f"dt/{number}", b""), Message(f"no/{number}", b"")], sender)
     assert len(sink.messages) == 20_000
     assert sum(len(table) for table in router._known.values()) <= 4096
+
+
+def test_what_a_target_does_not_subscribe_to_is_refused_to_its_sender_and_counted_with_the_reason() -> None:
+    sink, sender, metrics = Sink(), Sender(), Metrics()
+    router = Router([route("boards", "dt/#", "function:f")], metrics)
+    router.attach("function:f", sink, subscribing("dt/{board}/temp", "dt/all"))
+    topics = ("dt/b1/temp", "dt/b1/hum", "dt/b2/temp", "dt/all", "log")
+    router.route("board:b1", "b1", [Message(topic, b"", 1, receipt=n) for n, topic in enumerate(topics)], sender)
+    router.route("board:b1", "b1", [Message("dt/b1/hum", b"", 1, receipt=9)], sender)
+    assert [message.topic for message in sink.messages] == ["dt/b1/temp", "dt/all"]
+    assert [n for n, outcome in sender.ended.items() if outcome is Outcome.REFUSED] == [1, 2, 4, 9]
+    counted = metrics.snapshot()
+    assert counted['messages_refused{reason="not_subscribed",source="board:b1"}'] == 3
+    assert counted['messages_refused{reason="no_route",source="board:b1"}'] == 1
+    assert router.explain("board:b1", "b1", "dt/b1/hum") == ()
+
+
+def test_another_target_takes_what_one_does_not_subscribe_to() -> None:
+    one, other, sender, metrics = Sink(), Sink(), Sender(), Metrics()
+    router = Router([route("boards", "#", "function:f", "cloud")], metrics)
+    router.attach("function:f", one, subscribing())
+    router.attach("cloud", other)
+    router.route("board:b1", "b1", [Message("a", b"", 1, receipt=1), Message("b", b"", 1, receipt=2)], sender)
+    assert sender.ended == {1: Outcome.TAKEN, 2: Outcome.TAKEN}
+    assert metrics.snapshot()['messages_refused{reason="not_subscribed",source="board:b1"}'] == 2
+    router.attach("function:f", one, subscribing("a"))  # what it subscribes to has changed
+    router.route("board:b1", "b1", [Message("a", b"", 1, receipt=3)], sender)
+    assert [len(one.messages), len(other.messages)] == [1, 3]
 
 
 def test_a_tap_sees_what_is_routed_until_it_ends() -> None:

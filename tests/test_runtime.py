@@ -71,6 +71,29 @@ def test_a_device_on_the_local_broker_and_the_cloud_reach_each_other_by_the_rout
             device.close()
 
 
+def test_a_topic_too_long_for_the_cloud_goes_neither_there_nor_into_a_stream_that_leads_there(
+    file: Path, brokers: tuple[Mosquitto, Mosquitto]
+) -> None:
+    text = file.read_text().replace("[cloud]\n", "[cloud]\ntopic_levels_max = 4\n")
+    stream = '[[stream]]\nname = "kept"\nfrom = ["broker"]\ntopics = ["log/#"]\n'
+    file.write_text(text + stream)
+    with running(file) as process:
+        wait_until_subscribed(process, brokers)
+        cloud, device = Client(brokers[0].port, "#"), Client(brokers[1].port)
+        try:
+            for topic in ("dt/2/3/4/5", "log/2/3/4/5", "dt/2/3/4", "log/2/3/4"):
+                device.publish(topic, b"x")
+            assert until(lambda: {("dt/2/3/4", b"x"), ("log/2/3/4", b"x")} <= set(cloud.heard))
+            counted = status_of(file)["counters"]
+            assert counted['connection_messages_refused{connection="cloud",reason="topic_levels"}'] == 1
+            assert counted['messages_refused{reason="topic_levels",source="broker"}'] == 1
+            assert counted['connection_opens{connection="cloud"}'] == 1
+            assert len(set(cloud.heard)) == 2
+        finally:
+            cloud.close()
+            device.close()
+
+
 def test_watch_shows_what_is_routed_until_it_is_ended(file: Path, brokers: tuple[Mosquitto, Mosquitto]) -> None:
     with running(file) as process:
         wait_until_subscribed(process, brokers)

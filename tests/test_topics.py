@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import InputRejected
-from edge.topics import TopicTree, check_filter, check_topic, covers, matches, overlap
+from edge.topics import TopicTree, check_filter, check_topic, covers, matches, meet, overlap
 
 LEVELS = st.sampled_from(["a", "b", "", "$s", "é"])
 TOPICS = st.lists(LEVELS, min_size=1, max_size=4).map("/".join).filter(bool)
@@ -75,6 +75,21 @@ def test_filters_that_share_no_topic_do_not_overlap() -> None:
     assert not overlap("a/b", "a/b/c")
     assert not overlap("+/x", "$aws/x")
     assert overlap("a/b/#", "a/b")
+
+
+@given(FILTERS, FILTERS, TOPICS)
+def test_where_two_filters_meet_are_the_topics_of_both(one: str, other: str, topic: str) -> None:
+    met = meet(one, other)
+    assert (met is not None and matches(met, topic)) == (matches(one, topic) and matches(other, topic))
+    if met is not None:
+        check_filter(met)
+
+
+def test_which_filter_is_where_two_meet() -> None:
+    assert meet("a/#", "+/b") == "a/b"
+    assert meet("a/#", "a") == meet("a", "#") == "a"
+    assert meet("+/#", "#") == "+/#"
+    assert meet("#", "$SYS/x") is None
 
 
 @given(FILTERS, FILTERS, TOPICS)

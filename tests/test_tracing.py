@@ -263,6 +263,9 @@ def test_explain_knows_whom_a_route_means_by_board(tmp_path: Path) -> None:
         "no route takes it: from boards they take 'dt/{board}/#', 'dt/+/temp'"
     )
     assert "rule late: yes" in edge("explain", "dt/board1/temp", "--config", str(file)).stdout
+    file.write_text(f'{file.read_text()}[[route]]\nfrom = "boards"\ntopic = "#"\nto = ["function:sums"]\n')
+    assert told("dt/board1/temp")["functions"]["sums"].startswith("yes: route[1]")
+    assert told("dt/board1/hum")["functions"] == {"sums": "no: no route takes it there that it subscribes to"}
 
 
 @pytest.mark.parametrize("name", ["", "board1", "board1/1", "board1/x/1", "/1/1", "board1/1/-1"])

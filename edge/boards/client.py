@@ -104,7 +104,7 @@ class Client:
     """An Origin. heard: when the client last said anything; keep_alive_s: 0 for no supervision."""
 
     def __init__(self, client_id: str, peer: Peer, host: Host, terms: Terms, predefined: dict[int, str]) -> None:
-        self.id = client_id
+        self.id = self.source = client_id
         self.state = State.DISCONNECTED
         self.clean = True
         self.will: Will | None = None

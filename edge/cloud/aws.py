@@ -24,6 +24,7 @@ from typing import Any
 from edge.cloud import failures
 from edge.cloud.connection import SUBSCRIBE_QOS, ConnectionState
 from edge.cloud.exchange import Exchange, OnExchange, call_later, loop_time
+from edge.cloud.fitting import Fitting
 from edge.cloud.held import HeldFilters
 from edge.cloud.reconnect import Reconnect
 from edge.cloud.refusals import HELD_S, Refusals
@@ -77,9 +78,10 @@ class AwsConnection(OnExchange):
         self._attempt: _Attempt | None = None
         self._ready = False
         self._refusals = Refusals(name, metrics, loop_time)
+        self._fitting = Fitting(name, settings.topic_bounds, metrics)
         self._careful = False
         self._window = settings.window  # less on a careful connection: see refusals.py
-        self._oldest: Message | None = None
+        self._oldest: tuple[Message, Origin] | None = None
         self._bootstrap: Any = None
 
     @property
@@ -96,7 +98,8 @@ class AwsConnection(OnExchange):
             self._queue.abandon()
 
     def send(self, messages: Sequence[Message], origin: Origin) -> None:
-        if self._refusals.held:
+        messages = self._fitting.passing(messages, origin)
+        if self._refusals.is_holding:
             messages = self._refusals.passing(messages, origin)
         if self._ready and not self._queue.messages and not self._careful:
             room = max(self._window - len(self._in_flight), 0)
@@ -126,19 +129,20 @@ class AwsConnection(OnExchange):
             attempt.over = True
             self._inbox.lost()
             self._handles.clear()
-            self._oldest = next((message for message, _ in self._in_flight.values() if message.qos), None)
+            self._oldest = next((entry for entry in self._in_flight.values() if entry[0].qos), None)
             self._take_back()
 
     def _ended(self, failure: ConnectionFailed) -> None:
         """A connection that had opened is over: take out of the way what the broker ended it for."""
         oldest, self._oldest = self._oldest, None
-        given_up = self._refusals.ended(failure, oldest)
-        if given_up or self._refusals.held:
+        message, origin = oldest or (None, None)
+        given_up = self._refusals.ended(failure, message, origin)
+        if given_up or self._refusals.is_holding:
             unwanted = self._queue.take_out(
-                lambda message: self._refusals.holds(message) or (given_up and message is oldest)
+                lambda one, whose: self._refusals.holds(one, whose) or (given_up and one is message)
             )
-            for messages, origin in unwanted:
-                self._refusals.settle(messages, origin)
+            for messages, whose in unwanted:
+                self._refusals.settle(messages, whose)
 
     def _try_alone(self, attempt: "_Attempt") -> None:
         """The broker stayed while nothing was published: now the message under suspicion."""

@@ -17,6 +17,7 @@ import msgspec
 from edge.cloud import failures
 from edge.cloud.connection import SUBSCRIBE_QOS, ConnectionState
 from edge.cloud.exchange import Exchange, OnExchange, call_later, loop_time
+from edge.cloud.fitting import Fitting
 from edge.cloud.held import HeldFilters
 from edge.cloud.link import Link
 from edge.cloud.reconnect import Reconnect
@@ -87,8 +88,9 @@ class CodecConnection(OnExchange):
         self._link: Link | None = None
         self._ready = False
         self._refusals = Refusals(name, metrics, loop_time)
+        self._fitting = Fitting(name, settings.topic_bounds, metrics)
         self._careful = False
-        self._oldest: Message | None = None
+        self._oldest: tuple[Message, Origin | None] | None = None
 
     @property
     def state(self) -> ConnectionState:
@@ -103,7 +105,8 @@ class CodecConnection(OnExchange):
             self._queue.abandon()
 
     def send(self, messages: Sequence[Message], origin: Origin) -> None:
-        if self._refusals.held:
+        messages = self._fitting.passing(messages, origin)
+        if self._refusals.is_holding:
             messages = self._refusals.passing(messages, origin)
         if self._ready and not self._queue.messages:
             taken = self._session.publish(messages, origin)
@@ -202,12 +205,13 @@ class CodecConnection(OnExchange):
     def _ended(self, failure: ConnectionFailed) -> None:
         """A connection that had opened is over: take out of the way what the broker ended it for."""
         oldest, self._oldest = self._oldest, None
-        if self._refusals.ended(failure, oldest):
-            self._handle(self._session.refuse(lambda message: message is oldest, UNSPECIFIED_ERROR))
-        if self._refusals.held:
+        message, origin = oldest or (None, None)
+        if self._refusals.ended(failure, message, origin):
+            self._handle(self._session.refuse(lambda one, _: one is message, UNSPECIFIED_ERROR))
+        if self._refusals.is_holding:
             self._handle(self._session.refuse(self._refusals.holds, NOT_AUTHORIZED))
-            for messages, origin in self._queue.take_out(self._refusals.holds):
-                self._refusals.settle(messages, origin)
+            for messages, whose in self._queue.take_out(self._refusals.holds):
+                self._refusals.settle(messages, whose)
 
     def _try_alone(self, link: Link) -> None:
         """The broker stayed while nothing was published: now the message under suspicion."""

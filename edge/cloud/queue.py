@@ -94,32 +94,32 @@ class Queue:
             self.messages += len(messages)
             self.bytes += size
 
-    def take_out(self, unwanted: Callable[[Message], bool]) -> list[tuple[Sequence[Message], Origin]]:
+    def take_out(self, unwanted: Callable[[Message, Origin], bool]) -> list[tuple[Sequence[Message], Origin]]:
         """Remove these wherever they wait; the caller settles them."""
-        return self._take_out(lambda message, _: unwanted(message))
+        return self._take_out(lambda message, batch: unwanted(message, batch.origin))
 
     def expire(self) -> None:
         """Before the next `head`: drop what waited longer than it may. To its origin it is REFUSED."""
         if not self._expiring:
             return
         now = self._clock()
-        for messages, origin in self._take_out(lambda m, since: since is not None and _lives_s(m) <= now - since):
+        for messages, origin in self._take_out(lambda m, b: b.since is not None and _lives_s(m) <= now - b.since):
             self._expired.value += len(messages)
             if receipts := [message.receipt for message in messages if message.qos]:
                 origin.settled(receipts, Outcome.REFUSED)
         self._expiring = any(batch.since is not None for batch in self._batches)
 
-    def _take_out(self, unwanted: Callable[[Message, float | None], bool]) -> list[tuple[Sequence[Message], Origin]]:
+    def _take_out(self, unwanted: Callable[[Message, _Batch], bool]) -> list[tuple[Sequence[Message], Origin]]:
         out: list[tuple[Sequence[Message], Origin]] = []
         batches, self._batches = self._batches, deque()
         for batch in batches:
             waiting = batch.messages[batch.start :]
-            found = [message for message in waiting if unwanted(message, batch.since)]
+            found = [message for message in waiting if unwanted(message, batch)]
             if found:
                 out.append((found, batch.origin))
                 self.messages -= len(found)
                 self.bytes -= _size_of(found)
-                left = [message for message in waiting if not unwanted(message, batch.since)]
+                left = [message for message in waiting if not unwanted(message, batch)]
                 batch = _Batch(left, batch.origin, _size_of(left), batch.since)
             if batch.start < len(batch.messages):
                 self._batches.append(batch)

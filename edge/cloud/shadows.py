@@ -7,6 +7,7 @@ shadow; a token of the caller's own is given back in the answer.
 
 import asyncio
 import itertools
+import math
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal
@@ -146,26 +147,29 @@ class Shadows:
     async def delete(self, thing: str, name: str = "") -> bytes:
         return await self.request("delete", thing, name)
 
-    async def request(self, action: Action, thing: str, name: str = "", payload: bytes = b"") -> bytes:
+    async def request(
+        self, action: Action, thing: str, name: str = "", payload: bytes = b"", *, patience_s: float = math.inf
+    ) -> bytes:
+        """patience_s: the least of it and of the time-out counts."""
         asked = ask(action, thing, name, payload, f"{self._prefix}-{next(self._numbers)}")
         if self._connection is None:
             raise ShadowFailed("unavailable", "the gateway file has no [cloud]")
         self._know(thing, name)
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._timeout_s
+        until = loop.time() + min(self._timeout_s, patience_s)
         while not self._connection.state.connected:
             if loop.time() >= until:
                 state = self._connection.state
                 told = f"{state.problem}. {state.remedy}" if state.problem else "not connected yet"
                 raise ShadowFailed("unavailable", f"the cloud is away: {told}")
-            await self._sleep(_LOOK_S)
+            await self._sleep(min(_LOOK_S, until - loop.time()))
         try:
             answer = await self._connection.request(
                 asked.topic,
                 asked.payload,
                 answers=[asked.accepted, asked.rejected],
                 is_answer=lambda message: _is(asked, message),
-                timeout_s=max(_LOOK_S, until - loop.time()),
+                timeout_s=max(until - loop.time(), 0.0),
             )
         except ConnectionFailed as failed:
             word = {"no_answer": "timeout", "congested": "congested", "refused": "denied"}.get(failed.cause)

@@ -39,7 +39,7 @@ def invoke_alone(config: Config, name: str, topic: str, payload: bytes) -> dict[
     folder = tempfile.mkdtemp(prefix="edge-invoke-")
     try:
         os.chmod(folder, 0o711)  # noqa: S103 - its user goes through, and lists nothing
-        launch, digest = take_over(settings, f"{folder}/{name}")
+        launch, digest = take_over(settings, f"{folder}/{name}", config.folder)
         return asyncio.run(_invoke(config, Version(1, launch, digest), topic, payload))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -59,6 +59,7 @@ async def _invoke(config: Config, version: Version, topic: str, payload: bytes) 
             _ask,
             Metrics(),
             time.monotonic,
+            region=config.cloud.aws_region if config.cloud is not None else "",
         )
         try:
             site = await around.spawn.install(version.settings, version.launch.folder)
@@ -73,7 +74,7 @@ def _route(source: str, sender: str, messages: Sequence[Message], origin: Origin
     """Nothing goes anywhere."""
 
 
-def _ask(grants: Grants, request: Shadow | Invoke, answer: Answer) -> None:
+def _ask(grants: Grants, request: Shadow | Invoke, answer: Answer, left_s: float) -> None:
     answer(Reply(request.id, ok=False, error="unavailable", message="no gateway runs: only publish works"))
 
 
@@ -124,7 +125,7 @@ class _OneCall:
                     self._publish(slot, frame)
                 case Shadow() | Invoke():
                     if frame.id:
-                        _ask(slot.grants, frame, lambda reply: self._crew.send(slot, reply))
+                        _ask(slot.grants, frame, lambda reply: self._crew.send(slot, reply), 0.0)
                 case _:
                     pass
         self._crew.flush(slot)

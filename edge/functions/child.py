@@ -17,6 +17,7 @@ from edge.config_functions import FunctionSettings
 from edge.functions.sandbox import Ending, Refused
 
 READ_BYTES: Final = 32 * 1024  # of the smallest frames 1.6 ms of work, until others have their turn
+BITE_BYTES: Final = 4 * 1024  # of one who says more than it may
 LAST_READS: Final = 32  # more than a socket holds: one who outlived it may go on writing
 OUTPUT_READ_BYTES: Final = 64 * 1024
 OUTPUT_READS_PER_S: Final = 20.0  # however little each finds: endless output costs its function, not the gateway
@@ -27,13 +28,15 @@ Pipe = Literal["stdout", "stderr"]
 
 
 class Launch(msgspec.Struct, frozen=True):
-    """What to start. code: the file or folder as it was taken over; empty for `exec`. folder: the function's own."""
+    """What to start. code: the file or folder as it was taken over; of `exec` the folder of its files, empty without
+    any. folder: the function's own. argv: of `exec`, a program in PATH by its name."""
 
     settings: FunctionSettings
     code: str
     folder: str
     site: str = ""
     secrets: dict[str, str] = {}
+    argv: tuple[str, ...] = ()
 
 
 class Listener(Protocol):
@@ -69,6 +72,10 @@ class Child(Protocol):
     @property
     def unsent(self) -> int:
         """How many bytes are kept for it."""
+
+    @property
+    def cpu_s(self) -> float:
+        """What all its processes have used of the processor, when they were last looked at."""
 
     def write(self, data: bytes) -> None:
         """Never blocks; what the pipe does not take is kept."""
@@ -109,6 +116,8 @@ class Contained(Protocol):
 
     @property
     def reached(self) -> Mapping[str, str]: ...
+    @property
+    def cpu_s(self) -> float: ...
     def kill(self) -> None: ...
     def memory_bytes(self) -> int: ...
     async def wait(self) -> Ending: ...
@@ -132,6 +141,7 @@ class Process:
         self.contained_by, self.paths, self.sockets_told = contained_by, paths, sockets_told
         self._loop = asyncio.get_running_loop()
         self._unsent = bytearray()
+        self._read_bytes = READ_BYTES
         self._ended = self._at_end = self._paused = self._resting = self._finishing = False
         self._outputs = dict(outputs)
         self._reads = dict.fromkeys(self._outputs, (OUTPUT_READS_BURST, self._loop.time()))
@@ -148,6 +158,10 @@ class Process:
     @property
     def reached(self) -> Mapping[str, str]:
         return self._contained.reached
+
+    @property
+    def cpu_s(self) -> float:
+        return self._contained.cpu_s
 
     @property
     def unsent(self) -> int:
@@ -191,6 +205,7 @@ class Process:
             self._read_again()
 
     def rest(self, seconds: float) -> None:
+        self._read_bytes = BITE_BYTES
         if not self._resting and not self._ended:
             self._resting = True
             self._loop.remove_reader(self._socket)
@@ -230,11 +245,12 @@ class Process:
 
     def _readable(self) -> None:
         try:
-            data = self._socket.recv(READ_BYTES)
+            data = self._socket.recv(self._read_bytes)
         except BlockingIOError:
             return
         except OSError:
             data = b""
+        self._read_bytes = min(2 * self._read_bytes, READ_BYTES)
         if data:
             self._listener.received(data)
         else:

@@ -14,10 +14,11 @@ import msgspec
 
 from edge.config_functions import FunctionSettings
 from edge.errors import EdgeLoopError, InputRejected
+from edge.functions.allowance import Allowance
 from edge.functions.backoff import Backoff
 from edge.functions.child import Child, Launch, Pipe
 from edge.functions.grants import Grants
-from edge.functions.sandbox import Ending, NotHeld, Refused
+from edge.functions.sandbox import Ending, FolderFull, NotHeld, Refused
 from edge.functions.slot import Slot, State
 from edge.functions.surroundings import Surroundings
 from edge.functions.wire import Configure, FromWorker, Ready, StartFailed, Stop, ToWorker
@@ -71,8 +72,8 @@ class Crew:
         self.slots: list[Slot] = []
         self.want = 0
         self.restarts = self.starts = 0
-        self.last_error = self.refused = ""
-        """refused: why none can be started here, while that is so."""
+        self.last_error = self.refused = self.tidied = ""
+        """refused: why none can be started here, while that is so. tidied: what was taken out of its folder last."""
         self.backoff = Backoff()
         self._around, self._now, self._team = around, around.now, team
         self._name = version.settings.name
@@ -161,10 +162,19 @@ class Crew:
                 self._end(slot, "it does not read what it is told")
 
     def charge(self, slot: Slot, units: float) -> None:
-        """For what it says beside its work. Who says too much is not heard for a while, nor are its answers."""
-        wait_s = slot.asides.spend(units, self._now())
+        """For what it says beside its work."""
+        self._spend(slot, slot.asides, units)
+
+    def charge_published(self, slot: Slot, units: float) -> bool:
+        """Whether it has published more than its share."""
+        return self._spend(slot, slot.published, units)
+
+    def _spend(self, slot: Slot, allowance: Allowance, units: float) -> bool:
+        """Who says too much is not heard for a while, nor are its answers."""
+        wait_s = allowance.spend(units, self._now())
         if wait_s and slot.child is not None:
             slot.child.rest(wait_s)
+        return wait_s > 0
 
     def break_off(self, slot: Slot, why: str) -> None:
         """It did what no worker does."""
@@ -194,7 +204,7 @@ class Crew:
             timeout_s=settings.timeout_s,
             start_timeout_s=START_TIMEOUT_S,
             is_program=bool(settings.exec),
-            grants=Grants(settings.publish, settings.to),
+            grants=Grants(settings.publish, settings.invoke),
         )
         self.slots.append(slot)
         self._around.create_task(self._run(slot, version))
@@ -207,7 +217,7 @@ class Crew:
             child = await self._around.spawn(version.launch, ear)
         except (OSError, EdgeLoopError) as error:
             problem = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-            slot.is_refused = isinstance(error, NotHeld)
+            slot.is_refused = isinstance(error, NotHeld | FolderFull)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this function's alone
             problem = f"{type(error).__name__}: {error}"
         else:
@@ -235,6 +245,8 @@ class Crew:
             secrets=dict(version.launch.secrets),
             paths=tuple(child.paths),
             network=settings.network,
+            group=self._around.group,
+            region=self._around.region,
             sockets_told=child.sockets_told,
         )
         slot.unsent.insert(0, slot.codec.write(configure))
@@ -292,6 +304,8 @@ class Crew:
         slot.state = State.ENDED
         self.slots.remove(slot)
         ending = _with_last_words(slot, ending)
+        if ending.tidied:
+            self._tell_tidied(ending.tidied)
         if not was_leaving:
             now = self._now()
             problem = slot.error or slot.why or ending.detail
@@ -318,6 +332,11 @@ class Crew:
                 )
         self._team.lost(slot, ending)
         self._team.changed()
+
+    def _tell_tidied(self, what: str) -> None:
+        self.tidied = what
+        self._around.metrics.counter("function_folders_tidied", function=self._name).value += 1
+        log_event(_log, "function_folder_tidied", level=logging.WARNING, function=self._name, problem=what)
 
     def _refuse_candidate(self, problem: str) -> None:
         self.candidate = None

@@ -18,7 +18,8 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
     p50_ms, p99_ms: of the last calls, None before the first; publishes_refused: by the routes or their targets, denied:
     by the grants; retrying: topics that wait for a retry; contained_by: what holds it here; attempts: at what it is not
     granted, and limits reached, the last ones; next_start_s: while it
-    backs off."""
+    backs off; tidied: what was taken out of its folder last, which was beyond its bounds; cpu_percent_without_call: of
+    a core, by workers that are busy while no call is under way."""
 
     name: str
     state: str
@@ -43,6 +44,8 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
     next_start_s: float = 0.0
     contained_by: tuple[str, ...] = ()
     subscribed: tuple[str, ...] = ()
+    tidied: str = ""
+    cpu_percent_without_call: int = 0
     last_error: str = ""
 
 

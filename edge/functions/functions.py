@@ -42,7 +42,7 @@ from edge.outbox.lanes import Lanes
 from edge.outbox.opening import open_stream
 from edge.outbox.report import CURSOR, backlog
 from edge.outbox.stream import Stream
-from edge.router import Router
+from edge.router import Router, takes
 
 FOLDER: Final = "functions"
 INBOX: Final = "inbox"
@@ -102,13 +102,20 @@ class Functions:
         unix_time: Callable[[], float] = time.time,
     ) -> None:
         self._config, self._router, self._metrics = config, router, metrics
-        self._is_behind, self._rules = is_behind, rules
+        self._is_behind, self._rules, self._base = is_behind, rules, config.folder
         self._letters, self._changed, self._now, self._unix_time = letters, changed, now, unix_time
         self._group: asyncio.TaskGroup | None = None
         self._around = Surroundings(
-            config.gateway.name, make_spawn(self._create_task), self._create_task, router.route, self._ask, metrics, now
+            config.gateway.name,
+            make_spawn(self._create_task),
+            self._create_task,
+            router.route,
+            self._ask,
+            metrics,
+            now,
+            region=config.cloud.aws_region if config.cloud is not None else "",
         )
-        self._asks = Asks(config.gateway.name, shadows, self._create_task, self._invoke)
+        self._asks = Asks(config.gateway.name, shadows, self._create_task, self._invoke, self._forget)
         self._functions: dict[str, _Function] = {}
         self._leaving: list[_Function] = []
         self._stop = asyncio.Event()
@@ -170,7 +177,7 @@ class Functions:
                 if function is not None:
                     self._change(function, settings)
                 elif (before := self._leaving_of(name)) is not None:  # two would write to one inbox: it waits for that
-                    self._router.attach(settings.target, before.pool.inbox.stream)
+                    self._attach(settings, before.pool.inbox.stream)
                 else:
                     self._add(settings).pool.start()
             except EdgeLoopError as error:
@@ -211,14 +218,18 @@ class Functions:
             known = ", ".join(self._functions) or "none"
             raise InputRejected("no_such_function", f"{name!r}; there are {known}") from None
 
-    def _ask(self, grants: Grants, request: Shadow | Invoke, answer: Answer) -> None:
-        self._asks.ask(grants, request, answer)
+    def _ask(self, grants: Grants, request: Shadow | Invoke, answer: Answer, left_s: float) -> None:
+        self._asks.ask(grants, request, answer, left_s)
 
     def _invoke(self, name: str, invocation: Invocation) -> bool:
         function = self._functions.get(name)
         if function is not None:
             function.pool.invoke(invocation)
         return function is not None
+
+    def _forget(self, name: str, invocation: Invocation) -> None:
+        if (function := self._functions.get(name)) is not None:
+            function.pool.forget(invocation)
 
     # -- coming, changing, going
 
@@ -229,8 +240,8 @@ class Functions:
     def _add(self, settings: FunctionSettings) -> _Function:
         config = self._config
         folder = os.path.join(config.gateway.data_dir, FOLDER, settings.name)
-        seen = signature(settings)
-        launch, digest = take_over(settings, folder)
+        seen = signature(settings, self._base)
+        launch, digest = take_over(settings, folder, self._base)
         forget_others(folder, frozenset({digest}))
         stream = open_stream(
             inbox_settings(settings),
@@ -247,8 +258,14 @@ class Functions:
         if settings.requirements:
             pool.is_held, seen = True, ()  # until they are installed
         function = self._functions[settings.name] = _Function(settings, folder, seen, pool, _routes(config, settings))
-        self._router.attach(settings.target, stream)
+        self._attach(settings, stream)
         return function
+
+    def _attach(self, settings: FunctionSettings, stream: Stream) -> None:
+        def refuses(sender: str, topic: str) -> str:
+            return "" if any(takes(one, sender, topic) for one in settings.subscribe) else "not_subscribed"
+
+        self._router.attach(settings.target, stream, refuses)
 
     def _remove(self, name: str) -> None:
         function = self._functions.pop(name)
@@ -288,6 +305,7 @@ class Functions:
             function.versions[version.number] = Before(settings.target, settings.publish, function.routes)
         if function.settings == settings:
             return
+        self._attach(settings, function.pool.inbox.stream)
         function.pool.inbox.stream.change(inbox_settings(settings))
         function.pool.letters(self._letters(settings.dead_letter) if settings.dead_letter else None)
         function.settings = settings
@@ -309,7 +327,7 @@ class Functions:
         for function in self._functions.values():
             if function.renewal is not None or not function.pool.is_started or self._now() < function.again_at:
                 continue
-            before, seen = function.looked, signature(function.settings)
+            before, seen = function.looked, signature(function.settings, self._base)
             function.looked = seen
             function.again_at = self._now() + min(len(seen) * LOOK_S_A_FILE, LOOK_S_MAX)
             # Code and the gateway file that are saved together go together: the file is looked at as often, and taken
@@ -321,7 +339,7 @@ class Functions:
     async def _renew(self, function: _Function, seen: Signature) -> None:
         settings, routes = function.settings, function.routes
         try:
-            launch, digest = await asyncio.to_thread(take_over, settings, function.folder)
+            launch, digest = await asyncio.to_thread(take_over, settings, function.folder, self._base)
             site = await self._around.spawn.install(settings, function.folder)
         except EdgeLoopError as error:
             if function.pool.problem != str(error):

@@ -1,9 +1,10 @@
-"""What a function may publish. Pure."""
+"""What a function may publish, and whom it may call. Pure."""
 
 from collections.abc import Sequence
 from typing import Final
 
 from edge.errors import InputRejected
+from edge.topic_bounds import GENERAL
 from edge.topics import check_topic, matches
 
 PAYLOAD_BYTES_MAX: Final = 128 * 1024
@@ -19,10 +20,10 @@ class Denial(Exception):
 
 
 class Grants:
-    """What one version of a function may. filters: its `publish`; to: its `to`."""
+    """What one version of a function may. filters: its `publish`; invoke: the functions that it may call."""
 
-    def __init__(self, filters: Sequence[str], to: Sequence[str] = ()) -> None:
-        self._filters, self._to = filters, to
+    def __init__(self, filters: Sequence[str], invoke: Sequence[str] = ()) -> None:
+        self._filters, self._invoke = filters, invoke
         self._known: dict[str, bool] = {}
 
     def check(self, topic: str, payload: bytes) -> None:
@@ -33,6 +34,8 @@ class Grants:
                 check_topic(topic)
             except InputRejected as error:
                 raise Denial("invalid_topic", str(error)[:200]) from None
+            if (wrong := GENERAL.wrong(topic)) is not None:
+                raise Denial("invalid_topic", f"{topic[:200]!r} has {wrong[1]}")
             if len(self._known) >= TOPICS_REMEMBERED_MAX:
                 self._known.clear()
             allowed = self._known[topic] = any(matches(one, topic) for one in self._filters)
@@ -46,7 +49,7 @@ class Grants:
         self.check(topic, b"")
 
     def may_invoke(self, function: str) -> bool:
-        return f"function:{function}" in self._to
+        return function in self._invoke
 
 
 class Handled:

@@ -25,6 +25,26 @@ def name_of(function: str) -> str:
     return parts[6] if parts[0] == "arn" and len(parts) >= 7 else parts[0]
 
 
+def environment(settings: wire.Configure) -> dict[str, str]:
+    """The variables of AWS Lambda, of Greengrass v1 and of its provisioner. The account's number is not known here; the
+    region is where the cloud is AWS IoT Core."""
+    region = settings.region
+    partition = "aws-cn" if region.startswith("cn-") else "aws-us-gov" if region.startswith("us-gov-") else "aws"
+    found = {
+        "AWS_LAMBDA_FUNCTION_NAME": settings.name,
+        "AWS_LAMBDA_FUNCTION_VERSION": VERSION,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(settings.memory_bytes_max // 1_048_576),
+        "LAMBDA_TASK_ROOT": settings.file if os.path.isdir(settings.file) else os.path.dirname(settings.file),
+        "_HANDLER": settings.handler,
+        "MY_FUNCTION_ARN": arn(settings.name),
+        "AWS_IOT_THING_NAME": settings.thing,
+        "AWS_IOT_THING_ARN": f"arn:{partition}:iot:{region or 'local'}:000000000000:thing/{settings.thing}",
+        "AWS_GREENGRASS_GROUP_NAME": settings.thing,
+        "GROUP_ID": settings.group,
+    }
+    return found | dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), region) if region else found
+
+
 def event_of(call: wire.Call, name: str) -> Any:
     """A payload's JSON value; the bytes when it is no JSON; for a schedule, the event that EventBridge would send."""
     if call.kind == "schedule":

@@ -23,9 +23,9 @@ class Outgoing:
         self.publishes = publishes
         self._function, self._figures = function, figures
 
-    def publish(self, one: Publish, job: Job | None, grants: Grants, answer: Answer) -> None:
-        """It goes out with `publishes.flush`. grants: of the worker that says it. answer: called where the publish
-        carries an id, when it is settled."""
+    def publish(self, one: Publish, job: Job | None, grants: Grants, answer: Answer) -> bool:
+        """It goes out with `publishes.flush`: whether it does. grants: of the worker that says it. answer: called where
+        the publish carries an id, when it is settled."""
         try:
             grants.check(one.topic, one.payload)
         except Denial as denial:
@@ -34,7 +34,7 @@ class Outgoing:
                 answer(Reply(one.id, ok=False, error=denial.reason, message=denial.detail))
             elif job is not None:
                 job.refused = f"PublishDenied: {denial.detail}"
-            return
+            return False
         self._figures.publishes.value += 1
         message = Message(one.topic, one.payload, one.qos, one.retain, 0, one.properties)
         if job is not None and isinstance(job.handle, Invocation):
@@ -47,6 +47,7 @@ class Outgoing:
         else:
             told = self._count_refused
         self.publishes.add(message, job, told)
+        return True
 
     def answer(self, job: Job, message: Message, result: bytes, grants: Grants) -> None:
         """To a request. Its requester named the topic; the function must be allowed to publish there all the same."""

@@ -22,13 +22,14 @@ from edge.functions.crew import Crew, Version
 from edge.functions.endings import Endings
 from edge.functions.feed import Feed
 from edge.functions.figures import Figures, FunctionStatus
+from edge.functions.idling import Idling
 from edge.functions.inbox import Inbox
 from edge.functions.invocation import Invocation
 from edge.functions.lines import Lines
 from edge.functions.outgoing import Outgoing
 from edge.functions.publishes import Publishes
 from edge.functions.sandbox import Ending, Refused
-from edge.functions.slot import Slot, State
+from edge.functions.slot import PUBLISHED_BYTES_PER_S, Slot, State
 from edge.functions.surroundings import Surroundings
 from edge.functions.turns import Turns
 from edge.functions.wire import Done, Failed, FromWorker, Invoke, Publish, Ready, Reply, Shadow, Tried
@@ -36,6 +37,7 @@ from edge.messages import Target
 
 NOTE_S: Final = 1.0
 KILL_TIMEOUT_S: Final = 10.0
+PUBLISHES_REACHED: Final = f"its share of {PUBLISHED_BYTES_PER_S:.0f} bytes a second"
 
 
 class Pool:
@@ -57,6 +59,7 @@ class Pool:
         self._publishes = publishes = Publishes(
             lambda messages, origin: route(source, "", messages, origin), self._endings.settled, self._now, wake
         )
+        publishes.source = source
         self._touched: dict[Slot, None] = {}
         self._feed = Feed(
             settings,
@@ -70,6 +73,7 @@ class Pool:
         )
         self._lines = Lines(self.name, figures)
         self._attempts = Attempts(self.name, around.metrics)
+        self._idling = Idling(self.name, around.metrics)
         self._outgoing = Outgoing(self.name, publishes, figures)
         self._left: dict[int, int] = {}
         """The last publish by when a worker of that version had ended."""
@@ -184,6 +188,8 @@ class Pool:
             next_start_s=round(max(crew.backoff.until - self._now(), 0.0), 1),
             contained_by=tuple(children[-1].contained_by) if children else (),
             subscribed=self._feed.subscribed,
+            tidied=crew.tidied,
+            cpu_percent_without_call=round(100 * self._idling.share),
             last_error=self.problem or crew.last_error,
         )
 
@@ -258,14 +264,17 @@ class Pool:
         self._lines.tell_dropped()
         for slot in self._crew.slots:
             self._look_at_limits(slot)
+            self._idling.look(slot, self._now())
 
     # -- what workers say
 
     def received(self, slot: Slot, frames: list[FromWorker]) -> None:
-        now, denied, tried = self._now(), self._figures.denied.value, 0
+        now, denied, tried, published = self._now(), self._figures.denied.value, 0, 0
         for one in frames:
             if isinstance(one, Publish):
-                self._outgoing.publish(one, slot.in_flight.get(one.call), slot.grants, partial(self.reply, slot))
+                job = slot.in_flight.get(one.call)
+                if self._outgoing.publish(one, job, slot.grants, partial(self.reply, slot)):
+                    published += slot.cost(one)
             elif isinstance(one, Done | Failed):
                 answered = slot.answered(one.id, now)
                 if answered is None:
@@ -274,7 +283,7 @@ class Pool:
                 self._touch(slot)
                 self._answer(slot, one, *answered)
             elif isinstance(one, Shadow | Invoke):
-                self._around.ask(slot.grants, one, partial(self.reply, slot))
+                self._around.ask(slot.grants, one, partial(self.reply, slot), slot.left_s(one.call, now))
             elif isinstance(one, Tried):
                 tried += 1
                 self._attempts.tried(slot, one.what, one.detail)
@@ -283,6 +292,8 @@ class Pool:
                 break
         if asides := tried + self._figures.denied.value - denied:
             self._crew.charge(slot, asides)
+        if published and self._crew.charge_published(slot, published):
+            self._attempts.reached(slot, "publishes", PUBLISHES_REACHED)
         self._publishes.flush()
         self._crew.look_at_leaving(slot)
         self.wake()
@@ -316,6 +327,7 @@ class Pool:
         self._left[slot.version] = self._publishes.newest
         self._lines.ended(slot)
         self._attempts.ended(slot)
+        self._idling.ended(slot)
         self._touched.pop(slot, None)
 
     def _look_at_limits(self, slot: Slot) -> list[str]:

@@ -1,7 +1,6 @@
 """Starts functions' processes, each in its sandbox: `edge.functions.worker`, or a program of any kind."""
 
 import os
-import shutil
 import socket
 import sys
 from collections.abc import Callable, Coroutine
@@ -10,7 +9,7 @@ from typing import Any, Final
 
 import edge
 from edge.config_functions import FunctionSettings
-from edge.functions import ndjson
+from edge.functions import ndjson, words
 from edge.functions.child import FD_VARIABLE, Launch, Listener, Pipe, Process
 from edge.functions.requirements import install
 from edge.functions.sandbox import Child, Containment, ControlGroups, Sandbox, SandboxError, spawn
@@ -18,7 +17,6 @@ from edge.functions.wire import Configure
 
 # -I: nothing of its environment or folder changes what the worker imports. The package may stand outside site-packages.
 _BEGIN: Final = "import sys; sys.path.append(sys.argv.pop(1)); from edge.functions.worker import main; main()"
-_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 _ROOT: Final = str(Path(edge.__file__).parents[1])
 
 
@@ -97,8 +95,8 @@ class Processes:
         )
 
     async def _start_program(self, launch: Launch, listener: Listener, fd: int, outputs: list[int]) -> Child:
-        settings = launch.settings
-        program = shutil.which(settings.exec[0], path=_PATH)
+        settings, (named, *arguments) = launch.settings, launch.argv
+        program = words.program(named)
         if program is None:
             raise SandboxError(f"{settings.exec[0]}: no program that may be run")
         given = Configure(
@@ -106,7 +104,7 @@ class Processes:
         )
         return await spawn(
             _sandbox(launch, self._hidden),
-            [program, *settings.exec[1:]],
+            [program, *arguments],
             environment=ndjson.environment(given),
             stdin=fd,
             output=fd,

@@ -4,7 +4,8 @@ Invariants:
 - Messages go to the router in the order in which the function published them; while one waits for room, those after it
   wait too.
 - A job's publishes are settled one by one; `settled` is told when the last one of a job is.
-- Bounded: whoever publishes beyond HELD_MAX is no longer read from until there is room (`is_full`).
+- Bounded: whoever publishes beyond HELD_MAX is no longer read from until there is room (`is_full`). What others send by
+  the same connection waits behind all that, so it is little.
 """
 
 from collections import deque
@@ -14,8 +15,8 @@ from typing import Final
 from edge.functions.calls import Job
 from edge.messages import Message, Outcome
 
-HELD_MAX: Final = 1000
-HELD_BYTES_MAX: Final = 4 * 1024 * 1024
+HELD_MAX: Final = 256
+HELD_BYTES_MAX: Final = 128 * 1024
 AGAIN_S_MIN: Final = 0.05
 AGAIN_S_MAX: Final = 5.0
 
@@ -47,6 +48,8 @@ class Publishes:
         self._wait_s = AGAIN_S_MIN
         self.again_at = 0.0
         self.refused = 0
+        self.source = ""
+        """Whose they are, where that is one."""
 
     @property
     def is_full(self) -> bool:

@@ -6,6 +6,7 @@ answer before it; the others have not begun. While it is not read from (`pause`)
 deadline counts but that of its stopping.
 """
 
+import math
 from collections import deque
 from enum import Enum
 from typing import Final
@@ -15,7 +16,7 @@ from edge.functions.calls import Job
 from edge.functions.child import Child
 from edge.functions.codec import codec
 from edge.functions.grants import Grants
-from edge.functions.wire import Ready
+from edge.functions.wire import Publish, Ready
 
 AHEAD_S: Final = 0.02  # so much work of other topics waits in the socket of a worker that is the only one
 AHEAD_MAX: Final = 64
@@ -27,6 +28,10 @@ GRACE_S: Final = 1.0  # beyond a deadline that the worker is to keep itself
 LAST_WORDS: Final = 3
 ASIDES_PER_S: Final = 1_000.0
 ASIDES_BURST: Final = 4_000.0
+PUBLISHED_BYTES_PER_S: Final = 8.0 * 1024 * 1024
+PUBLISHED_BYTES_BURST: Final = 2.0 * 1024 * 1024
+PUBLISH_BYTES: Final = 1_600  # what handling one costs, as bytes: about 5,000 a second
+PUBLISHES_A_CALL, PUBLISHES_AHEAD_MAX = 8, 512  # that cost their bytes alone
 
 
 class State(Enum):
@@ -63,6 +68,9 @@ class Slot:
         self.asides = Allowance(now, per_s=ASIDES_PER_S, burst=ASIDES_BURST)
         """Of what is neither an answer nor goes anywhere: kibibytes of a program's log on its stdout, denied requests,
         attempts told. Each costs the gateway about 10 µs."""
+        self.published = Allowance(now, per_s=PUBLISHED_BYTES_PER_S, burst=PUBLISHED_BYTES_BURST)
+        """In bytes. Beyond it the worker is not read from, so that what it publishes delays others little."""
+        self._publishes_free = 0
         self.unsent: list[bytes] = []
         self.done = 0
         self.why = ""
@@ -99,7 +107,16 @@ class Slot:
             self._head_at = now
         job.began_at = now
         self._alone = job.alone
+        self._publishes_free = min(self._publishes_free + PUBLISHES_A_CALL, PUBLISHES_AHEAD_MAX)
         self.in_flight[id_] = job
+
+    def cost(self, publish: Publish) -> int:
+        """Of what it allows itself, in bytes."""
+        size = len(publish.topic) + len(publish.payload)
+        if self._publishes_free:
+            self._publishes_free -= 1
+            return size
+        return size + PUBLISH_BYTES
 
     def answered(self, id_: int, now: float) -> tuple[Job, float] | None:
         """(the job, how long it took); None for what was never asked."""
@@ -135,6 +152,13 @@ class Slot:
                 head = self._head_at + self._timeout_s
             when = head if when is None else min(head, when)
         return when
+
+    def left_s(self, id_: int, now: float) -> float:
+        """How long a call may still take; without end for what is asked outside of any."""
+        job = self.in_flight.get(id_)
+        if job is None:
+            return math.inf
+        return max((job.began_at if self.is_concurrent else self._head_at) + self._timeout_s - now, 0.0)
 
     def pause(self, now: float) -> None:
         """Read no more of it, once it runs."""

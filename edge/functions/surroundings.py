@@ -1,5 +1,6 @@
 """What every function's pool is given."""
 
+import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
@@ -17,13 +18,13 @@ Answer = Callable[[Reply], None]
 class Ask(Protocol):
     """What workers ask for beside publishing. grants: of the one that asks."""
 
-    def __call__(self, grants: Grants, request: Shadow | Invoke, answer: Answer) -> None:
-        """answer: called once, unless the request's id is 0."""
+    def __call__(self, grants: Grants, request: Shadow | Invoke, answer: Answer, left_s: float) -> None:
+        """answer: called once, unless the request's id is 0. left_s: how long the call that asks may still take."""
 
 
 class Surroundings(msgspec.Struct, frozen=True):
     """thing: the gateway's name. route: as Router.route. create_task: of the group that lives as long as the functions.
-    now: the monotonic clock."""
+    now: the monotonic clock. region: of AWS, where the cloud is AWS IoT Core."""
 
     thing: str
     spawn: Spawn
@@ -32,3 +33,9 @@ class Surroundings(msgspec.Struct, frozen=True):
     ask: Ask
     metrics: Metrics
     now: Callable[[], float]
+    region: str = ""
+
+    @property
+    def group(self) -> str:
+        """An id of the gateway, the same for good, as Greengrass has one of a group."""
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"edgeloop:{self.thing}"))

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import msgspec
 
-from edge.functions import api, wire
+from edge.functions import api, lambda_, wire
 from edge.functions.greengrass_import import Finder
 from edge.functions.handlers import Registry, matches
 from edge.functions.program import Program, load
@@ -57,6 +57,7 @@ class Gateway:
             handler,
             publish=tuple(publish),
             environment=dict(environment or {}),
+            group="00000000-0000-4000-8000-000000000000",
         )
         self._program: Program | None = None
         self._calls = 0
@@ -101,7 +102,7 @@ class Gateway:
             files[name] = str(Path(self._folder.name, str(number)))
             Path(files[name]).write_text(value)
         self.settings = msgspec.structs.replace(self.settings, secrets=files)
-        os.environ.update(self.settings.environment)
+        os.environ.update(lambda_.environment(self.settings), **self.settings.environment)
         sys.meta_path.insert(0, Finder())
         api.registry = Registry()
         api.use(self)

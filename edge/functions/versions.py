@@ -8,7 +8,7 @@ import hashlib
 import os
 import pwd
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from edge.config_functions import FunctionSettings
 from edge.errors import ConfigError, EdgeLoopError
 from edge.functions.child import Launch
 from edge.functions.sandbox import number_of
+from edge.functions.words import problem, words
 
 FILES_MAX: Final = 2000
 BYTES_MAX: Final = 64 * 1024 * 1024
@@ -31,37 +32,43 @@ class CodeError(EdgeLoopError):
     code = "function_code"
 
 
-def signature(settings: FunctionSettings) -> Signature:
-    """Changes when the files of this function do: path, size, time and inode of each. Cheap."""
+def signature(settings: FunctionSettings, base: str = "") -> Signature:
+    """Changes when the files of this function do: path, size, time and inode of each. Cheap. base: the gateway file's
+    folder."""
     rows = []
     with contextlib.suppress(OSError, CodeError):
-        for path in _watched(settings):
+        for path in _watched(settings, base):
             found = os.stat(path)
             rows.append((path, found.st_size, found.st_mtime_ns, found.st_ino))
     return tuple(rows)
 
 
-def take_over(settings: FunctionSettings, folder: str, site: str = "") -> tuple[Launch, str]:
-    """Copy code and secrets into the function's folder. Returns what to start and the code's digest. Blocks. Raises
-    CodeError."""
+def take_over(settings: FunctionSettings, folder: str, base: str = "") -> tuple[Launch, str]:
+    """Copy code and secrets into the function's folder. base: the gateway file's. Returns what to start and the code's
+    digest. Blocks. Raises CodeError."""
+    _check_program(settings, base)
     try:
         for path in (os.path.dirname(folder), folder):
             os.makedirs(path, mode=0o711, exist_ok=True)  # its user goes through, and lists nothing
-        digest = _digest(settings)
-        code = _copy(settings, f"{folder}/code", digest) if settings.file else ""
+        digest = _digest(settings, base)
+        files = dict(_code(settings, base))
+        copied = _copy(files, f"{folder}/code", digest) if files else ""
         secrets = _secrets(settings, f"{folder}/secrets")
     except OSError as error:
         raise CodeError(f"{error.filename or settings.file}: {error.strerror or error}") from None
     except KeyError:
         raise CodeError(f"there is no account {settings.user!r}") from None
-    return Launch(settings, code, folder, site, secrets), digest
+    code = f"{copied}/{os.path.basename(settings.file.rstrip('/'))}" if settings.file else copied
+    argv = tuple(f"{copied}/{word.name}" if word.file else word.text for word in words(settings.exec, base))
+    return Launch(settings, code, folder, secrets=secrets, argv=argv), digest
 
 
-def check_files(file: str, functions: Sequence[FunctionSettings]) -> None:
+def check_files(file: str, functions: Sequence[FunctionSettings], base: str = "") -> None:
     """Whether all that the gateway file names is there. Raises ConfigError."""
     for place, settings in enumerate(functions, 1):
         try:
-            _digest(settings)
+            _check_program(settings, base)
+            _digest(settings, base)
         except (OSError, CodeError) as error:
             problem = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
             fix = "Name files that are there and that the gateway may read."
@@ -76,14 +83,30 @@ def forget_others(folder: str, keep: frozenset[str]) -> None:
                 shutil.rmtree(f"{folder}/code/{name}", ignore_errors=True)
 
 
-def _watched(settings: FunctionSettings) -> Iterator[str]:
-    if settings.file:
-        yield from _files(settings.file)
-    elif os.path.sep in settings.exec[0]:
+def _check_program(settings: FunctionSettings, base: str) -> None:
+    if settings.exec and (wrong := problem(settings.exec, base)):
+        raise CodeError(wrong)
+
+
+def _watched(settings: FunctionSettings, base: str) -> Iterator[str]:
+    for path, _ in _code(settings, base):
+        yield path
+    if settings.exec and os.path.isabs(settings.exec[0]):
         yield settings.exec[0]
     if settings.requirements:
         yield settings.requirements
     yield from settings.secrets.values()
+
+
+def _code(settings: FunctionSettings, base: str) -> Iterator[tuple[str, str]]:
+    """Each file that is copied, and its name below the copy's folder. Raises CodeError when there are too many."""
+    if settings.exec:
+        yield from ((word.file, word.name) for word in words(settings.exec, base) if word.file)
+        return
+    name = os.path.basename(settings.file.rstrip("/"))
+    for path in _files(settings.file):
+        relative = os.path.relpath(path, settings.file) if os.path.isdir(settings.file) else ""
+        yield path, os.path.normpath(f"{name}/{relative}")
 
 
 def _files(path: str) -> Iterator[str]:
@@ -101,35 +124,33 @@ def _files(path: str) -> Iterator[str]:
             yield os.path.join(place, name)
 
 
-def _digest(settings: FunctionSettings) -> str:
+def _digest(settings: FunctionSettings, base: str) -> str:
     found = hashlib.sha256()
     total = 0
-    for path in _watched(settings):
+    for path in _watched(settings, base):
         data = Path(path).read_bytes()
         total += len(data)
         if total > BYTES_MAX:
-            raise CodeError(f"{settings.file}: more than {BYTES_MAX} bytes")
+            raise CodeError(f"{settings.file or path}: more than {BYTES_MAX} bytes")
         found.update(f"{os.path.relpath(path, os.path.dirname(settings.file or '/'))}\0{len(data)}\0".encode())
         found.update(data)
     return found.hexdigest()[:DIGEST_CHARACTERS]
 
 
-def _copy(settings: FunctionSettings, folder: str, digest: str) -> str:
-    """Returns the copy's path."""
-    name = os.path.basename(settings.file.rstrip("/"))
+def _copy(files: Mapping[str, str], folder: str, digest: str) -> str:
+    """files: path to name. Returns the copy's folder."""
     target, partial = f"{folder}/{digest}", f"{folder}/.partial"
     if not os.path.isdir(target):
         os.makedirs(folder, mode=0o711, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         os.mkdir(partial, 0o755)
-        for path in _files(settings.file):
-            relative = os.path.relpath(path, settings.file) if os.path.isdir(settings.file) else ""
-            copy = os.path.normpath(f"{partial}/{name}/{relative}")
+        for path, name in files.items():
+            copy = f"{partial}/{name}"
             os.makedirs(os.path.dirname(copy), mode=0o755, exist_ok=True)
             shutil.copyfile(path, copy)
             os.chmod(copy, 0o755 if os.access(path, os.X_OK) else 0o644)
         os.rename(partial, target)
-    return f"{target}/{name}"
+    return target
 
 
 def _secrets(settings: FunctionSettings, folder: str) -> dict[str, str]:

@@ -74,7 +74,8 @@ class Configure(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
     style, empty for the decorators. site: the folder of its requirements, or empty. publish: the grants. secrets: name
     to the file that holds it. memory_bytes_max: 0 for none. paths, network: what it is granted, so that it can
     tell what it tries beyond (`Tried`); paths with what each is granted for, none: it does not look. sockets_told: the
-    kernel tells of those it makes, so it does not."""
+    kernel tells of those it makes, so it does not. group: an id of the gateway in the form of a UUID; region: of AWS,
+    empty where the cloud is none of its."""
 
     name: str
     thing: str
@@ -88,6 +89,8 @@ class Configure(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
     secrets: dict[str, str] = {}
     paths: tuple[tuple[str, str], ...] = ()
     network: bool = True
+    group: str = ""
+    region: str = ""
     sockets_told: bool = False
 
 

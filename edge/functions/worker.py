@@ -66,20 +66,8 @@ def _streams() -> None:
 
 def _environment(settings: wire.Configure) -> None:
     """Lambda's names, Greengrass's, and what the gateway file grants."""
-    folder = settings.file if os.path.isdir(settings.file) else os.path.dirname(settings.file)
-    os.environ.update(
-        {
-            "AWS_LAMBDA_FUNCTION_NAME": settings.name,
-            "AWS_LAMBDA_FUNCTION_VERSION": lambda_.VERSION,
-            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(settings.memory_bytes_max // 1_048_576),
-            "AWS_IOT_THING_NAME": settings.thing,
-            "LAMBDA_TASK_ROOT": folder,
-            "_HANDLER": settings.handler,
-            "EDGE_FUNCTION": settings.name,
-            "EDGE_THING": settings.thing,
-        }
-    )
-    os.environ.update(settings.environment)
+    os.environ.update(lambda_.environment(settings))
+    os.environ.update({"EDGE_FUNCTION": settings.name, "EDGE_THING": settings.thing}, **settings.environment)
 
 
 class _Early:

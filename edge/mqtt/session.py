@@ -156,13 +156,13 @@ class Session:
         self._settle(given_up, outcome, 0)
         return self.events()
 
-    def refuse(self, unwanted: Callable[[Message], bool], reason: int) -> list[Event]:
+    def refuse(self, unwanted: Callable[[Message, Origin | None], bool], reason: int) -> list[Event]:
         """Between two connections: never send these of the messages in flight again; they are settled REFUSED. One
         whose PUBREC came is the server's already, and stays."""
         found = [
             packet_id
-            for packet_id, (message, _) in self._in_flight.items()
-            if packet_id not in self._released and unwanted(message)
+            for packet_id, (message, origin) in self._in_flight.items()
+            if packet_id not in self._released and unwanted(message, origin)
         ]
         self._settle([self._in_flight.pop(packet_id) for packet_id in found], Outcome.REFUSED, reason)
         return self.events()
@@ -348,13 +348,13 @@ class Session:
         if self._state is _State.CONNECTED:
             self._pump()
 
-    def oldest_sent(self) -> Message | None:
-        """The first message in flight that went out on this connection and got no answer at all."""
-        for packet_id, (message, _) in self._in_flight.items():
+    def oldest_sent(self) -> tuple[Message, Origin | None] | None:
+        """The first message in flight that went out on this connection and got no answer at all, and its origin."""
+        for packet_id, entry in self._in_flight.items():
             if self._resend and packet_id == self._resend[0]:
                 break
             if packet_id not in self._released:
-                return message
+                return entry
         return None
 
     def room(self) -> int:

@@ -56,7 +56,7 @@ class Outbox:
             stream = self._open_declared(settings)
             self.streams[settings.name] = stream
             if settings.export:
-                topic = f"batch/{config.gateway.name}/{settings.name}"
+                topic = config.batch_topic(settings)
                 uploader = self._uploaders[settings.name] = Uploader(stream, metrics, topic, now(), patient=True)
                 self._drain(settings.export, targets, now).add(uploader)
 

@@ -133,10 +133,9 @@ def rule_nodes(rules: Sequence[ReadRule]) -> list[Node]:
     """The rules as `find_loop` wants them."""
     nodes = []
     for rule in rules:
-        out = re.sub(r"\$\{[^}]*\}", "+", output_topic(rule.settings))
-        out = "/".join("+" if "+" in level else level for level in out.split("/"))
         settings = rule.settings
-        nodes.append(Node(f"rule:{settings.name}", settings.source, tuple(rule.plan.topics), (out,), settings.to))
+        said = (settings.row_filter,)
+        nodes.append(Node(f"rule:{settings.name}", settings.source, tuple(rule.plan.topics), said, settings.to))
     return nodes
 
 

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from edge.errors import InputRejected
+from edge.topic_bounds import GENERAL
 from edge.topics import check_topic
 
 
@@ -28,4 +29,6 @@ class Template:
                     raise InputRejected("row_topic", f"${{{self._parts[at]}}} gives no level of a topic")
             text += part
         check_topic(text)
+        if (wrong := GENERAL.wrong(text)) is not None:
+            raise InputRejected("row_topic", f"the topic has {wrong[1]}")
         return text

@@ -71,7 +71,7 @@ def test_what_is_taken_out_leaves_the_rest_in_order_and_counted() -> None:
     queue.put(messages(4), other)
     queue.put(messages(5, 6), one)
     queue.advance(1)
-    assert queue.take_out(lambda message: message.receipt in {1, 3, 4, 6}) == [
+    assert queue.take_out(lambda message, _: message.receipt in {1, 3, 4, 6}) == [
         (messages(3), one),
         (messages(4), other),
         (messages(6), one),

@@ -13,7 +13,7 @@ from edge.cloud.connection import Connection
 from edge.cloud.refusals import HOLD_S_MAX, HOLD_S_MIN, SUSPECTED, TOPICS_MAX, TRIALS, Refusals
 from edge.config import ConnectionSettings
 from edge.errors import ConnectionFailed
-from edge.messages import Message, Outcome
+from edge.messages import Message, Outcome, Reading
 from edge.metrics import Metrics
 from edge_tools.mosquitto import Mosquitto
 from edge_tools.pki import Credential
@@ -147,6 +147,80 @@ def test_many_messages_of_such_a_topic_cost_a_bounded_number_of_connections() ->
             assert len(broker.opened_at) <= 2 * (SUSPECTED + TRIALS) + 1
 
     run_virtual(main())
+
+
+class Beginning(set[str]):
+    """Topics that begin so."""
+
+    def __contains__(self, topic: object) -> bool:
+        return isinstance(topic, str) and any(topic.startswith(begins) for begins in self)
+
+
+class Named(Ledger):
+    source = "function:f"
+
+
+@pytest.mark.parametrize("ledger", [Named, Ledger])
+def test_a_source_that_publishes_to_one_denied_topic_after_another_is_held_apart(
+    ledger: type[Ledger], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        broker, guilty, others = FakeBroker(), ledger(), Ledger()
+        broker.denied = Beginning({"out/x"})
+        broker.denied_code = None
+        connection = make(broker, Metrics(), backoff_s_max=2.0)
+        async with running(connection):
+            await until(lambda: connection.state.connected)
+            for number in range(1, 100):
+                connection.send([Message(f"out/x/{number}", b"", qos=1, receipt=number)], guilty)
+                connection.send([fine(number)], others)
+                await asyncio.sleep(0.5)
+            await until(lambda: len(others.outcomes) == len(guilty.outcomes) == 99)
+            assert others.receipts(Outcome.TAKEN) == list(range(1, 100))
+            assert len(guilty.receipts(Outcome.REFUSED)) == 99
+            assert len(broker.opened_at) <= 2 * (SUSPECTED + TRIALS) + 1
+            # Its hold ends, and it may try again.
+            broker.denied.clear()
+            await asyncio.sleep(HOLD_S_MIN)
+            connection.send([Message("out/x/again", b"", qos=1, receipt=100)], guilty)
+            await until(lambda: 100 in guilty.outcomes)
+            assert guilty.outcomes[100] == [Outcome.TAKEN]
+
+    with caplog.at_level(logging.INFO, "edge.cloud"):
+        run_virtual(main())
+    (held,) = [record.__dict__["fields"] for record in caplog.records if record.getMessage() == "source_held"]
+    assert (held["source"], held["topics"]) == (("function:f", "#") if ledger is Named else ("", "out/x/#"))
+
+
+def test_who_is_held_is_the_source_alone_as_far_as_it_is_known() -> None:
+    now = 0.0
+    refusals = Refusals("cloud", Metrics(), lambda: now)
+
+    def given_up(message: Message, origin: Ledger) -> None:
+        for _ in range(SUSPECTED + TRIALS):
+            refusals.ended(CLOSED, message, origin)
+
+    def of(thing: str, topic: str) -> Message:
+        return Message(topic, b"", qos=1, receipt=1, reading=Reading(thing, 1, 1))
+
+    stream, client = Ledger(), Named()
+    for thing in ("b1", "g/readings", "g/rule/r"):
+        given_up(of(thing, "a/b/1"), stream)
+        given_up(of(thing, "a/c/2"), stream)
+    assert [refusals.holds(of(thing, "z"), stream) for thing in ("b1", "b2", "g/readings", "g/rule/r")] == [
+        True, False, False, True,
+    ]  # fmt: skip
+    assert refusals.holds(of("g/readings", "a/x"), stream)  # what a stream named itself: as the two began
+    given_up(Message("p/1", b""), client)
+    now = 2 * HOLD_S_MAX
+    given_up(Message("q/1", b""), client)
+    assert not refusals.holds(Message("p/2", b""), client)  # the one long after the other
+    given_up(Message("p/1", b""), client)
+    assert refusals.holds(Message("anything", b""), client)
+    assert not refusals.holds(Message("anything", b""), stream)
+    assert refusals.passing([Message("t", b"")], client) == []
+    now += HOLD_S_MIN
+    assert refusals.passing([Message("t", b"")], client) == [Message("t", b"")]
 
 
 def test_a_broker_that_drops_every_connection_makes_no_message_guilty() -> None:
@@ -300,6 +374,35 @@ def test_a_real_mosquitto_that_denies_a_topic_is_lost_once_and_the_rest_arrives(
             assert metrics.snapshot()['connection_opens{connection="cloud"}'] <= tries + 1
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("implementation", ["codec", "aws"])
+def test_topics_that_a_broker_would_hang_up_on_for_their_length_never_reach_it(
+    implementation: str, cloud_broker: Mosquitto, thing_credential: Credential, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        metrics, ledger = Metrics(), Ledger()
+        settings = settings_of(thing_credential, port=cloud_broker.tls_port)
+        connection: Connection
+        connection = (AwsConnection if implementation == "aws" else CodecConnection)(settings, metrics)
+        async with running(connection):
+            await worlds.until(lambda: connection.state.connected)
+            for number in range(1, 200, 2):
+                deep = f"dt/gateway-1/{number}" + "/x" * 297
+                batch = [Message(deep, b"", qos=1, receipt=number), Message(deep, b"")]
+                connection.send([*batch, Message("dt/gateway-1/x", b"", qos=1, receipt=number + 1)], ledger)
+                await asyncio.sleep(0)
+            await worlds.until(lambda: len(ledger.outcomes) == 200)
+            assert ledger.receipts(Outcome.REFUSED) == list(range(1, 200, 2))
+            counted = metrics.snapshot()
+            assert counted['connection_messages_refused{connection="cloud",reason="topic_levels"}'] == 100
+            assert counted['connection_messages_dropped{connection="cloud",reason="topic_levels"}'] == 100
+            assert counted['connection_opens{connection="cloud"}'] == 1
+
+    with caplog.at_level(logging.INFO, "edge.cloud"):
+        asyncio.run(main())
+    (told,) = [record.__dict__["fields"] for record in caplog.records if record.getMessage() == "topic_refused"]
+    assert told["problem"] == "300 levels, at most 128"
 
 
 def test_the_sdks_connection_gives_up_what_the_broker_hangs_up_on_and_sends_the_rest(

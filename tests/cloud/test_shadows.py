@@ -203,6 +203,26 @@ def test_while_the_cloud_is_away_nothing_is_sent_and_the_reason_told() -> None:
     run_virtual(main())
 
 
+@pytest.mark.parametrize("away", [True, False])
+def test_who_has_less_time_is_told_sooner(away: bool) -> None:
+    async def main() -> None:
+        cloud, service = FakeCloud(), FakeShadows()
+        service.silent = True
+        connection = FakeConnection(cloud)
+        if away:
+            cloud.down()
+        async with running(connection), running(responder(cloud, service)):
+            if not away:
+                await until(lambda: connection.state.connected)
+            start = asyncio.get_running_loop().time()
+            with pytest.raises(ShadowFailed) as failed:
+                await Shadows(connection, "gateway-1").request("get", "gateway-1", patience_s=0.25)
+            assert failed.value.error == ("unavailable" if away else "timeout")
+            assert asyncio.get_running_loop().time() - start < 0.3
+
+    run_virtual(main())
+
+
 def test_without_a_cloud_there_are_no_shadows() -> None:
     async def main() -> None:
         with pytest.raises(ShadowFailed, match=r"no \[cloud\]"):

@@ -45,6 +45,7 @@ class FakeChild:
         self.pid = len(spawn.children) + 1
         self.launch, self.calls = launch, list[Call]()
         self.reached: dict[str, str] = {}
+        self.cpu_s = 0.0
         self.unsent = 0
         self.rests: list[float] = []
         self.is_paused = self.has_ended = self.has_stopped = False
@@ -250,7 +251,7 @@ class Rig:
         assert source == "function:f"
         self.out.send(messages, origin)
 
-    def _ask(self, grants: Grants, request: wire.Shadow | wire.Invoke, answer: Answer) -> None:
+    def _ask(self, grants: Grants, request: wire.Shadow | wire.Invoke, answer: Answer, left_s: float) -> None:
         self.askers.append(grants)
         answer(wire.Reply(request.id, payload=b"{}"))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge.functions.child import READ_BYTES, Pipe, Process
+from edge.functions.child import BITE_BYTES, READ_BYTES, Pipe, Process
 from edge.functions.sandbox import Ending, Refused
 
 ENDING = Ending("exited", 0, "exit status 0")
@@ -22,6 +22,7 @@ class Contained:
 
     def __init__(self) -> None:
         self.reached: dict[str, str] = {}
+        self.cpu_s = 0.0
         self.over = asyncio.Event()
 
     def kill(self) -> None:
@@ -109,6 +110,28 @@ def test_what_is_written_at_once_is_heard_in_pieces_so_that_others_have_their_tu
             await others()
             assert max(heard) <= READ_BYTES
             assert set(range(len(heard))) <= set(turns)
+            contained.over.set()
+            await watching
+
+    run(test)
+
+
+def test_one_that_says_more_than_it_may_is_heard_in_small_bites_until_it_says_less() -> None:
+    async def test() -> None:
+        def received(data: bytes) -> None:
+            heard.append(len(data))
+            if sum(heard) < 100_000:
+                process.rest(0.001)
+
+        heard: list[int] = []
+        with made(received) as (process, contained, _, theirs, _end):
+            watching = asyncio.create_task(process.watch())
+            theirs.sendall(bytes(180_000))
+            while sum(heard) < 180_000:
+                await asyncio.sleep(0.001)
+            assert heard[0] == READ_BYTES
+            assert heard[1:5] == [BITE_BYTES] * 4
+            assert max(heard[5:]) == READ_BYTES
             contained.over.set()
             await watching
 

@@ -73,7 +73,7 @@ def lived(
                 around = Surroundings(
                     "g", processes, group.create_task, lambda *one: None, lambda *one: None, Metrics(), clock
                 )
-                crew = Crew(Version(1, Launch(settings, "", f"{place}/f")), around, team)
+                crew = Crew(Version(1, Launch(settings, "", f"{place}/f", argv=settings.exec)), around, team)
                 crew.want = 1
                 crew.look()
                 await test(crew, team)
@@ -131,3 +131,14 @@ def test_what_a_program_tries_is_heard_from_the_kernel() -> None:
     code = 'use Socket; socket(my $s, PF_INET, SOCK_STREAM, 0) or print STDERR "$!\\n"; <STDIN>'
     team = lived(f"exec perl -e '{code}'\n", test)
     assert team.attempts == [("network", "make a socket of AF_INET")]
+
+
+def test_what_a_program_uses_without_a_call_is_known() -> None:
+    async def test(crew: Crew, team: Team) -> None:
+        await until(lambda: team.slot is not None)
+        assert team.slot is not None
+        child = team.slot.child
+        assert child is not None
+        await until(lambda: child.cpu_s > 0.2)
+
+    lived("while :; do :; done\n", test)

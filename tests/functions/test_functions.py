@@ -1,6 +1,7 @@
 """All functions of a gateway: new code, a changed gateway file, calls of each other; their processes are fakes."""
 
 import asyncio
+import math
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from edge.config import Config, parse_config
 from edge.config_functions import FunctionSettings
 from edge.errors import ConfigError, InputRejected
 from edge.functions import wire
+from edge.functions.asks import patience_s
 from edge.functions.child import Launch, Listener
 from edge.functions.functions import Functions
 from edge.functions.sandbox import NotHeld
@@ -454,7 +456,7 @@ def test_requirements_are_installed_before_the_first_call(tmp_path: Path) -> Non
     lived(test, tmp_path, spawn, FUNCTION.format(name="a") + 'requirements = "r.txt"\n')
 
 
-def test_a_function_may_invoke_those_that_its_to_names_and_no_others(tmp_path: Path) -> None:
+def test_a_function_may_invoke_those_that_it_is_granted_and_no_others(tmp_path: Path) -> None:
     def script(child: FakeChild, call: Call) -> list[FromWorker] | FromWorker:
         if call.topic.startswith("a/"):
             return [
@@ -470,9 +472,7 @@ def test_a_function_may_invoke_those_that_its_to_names_and_no_others(tmp_path: P
 
     spawn = FakeSpawn(script)
     text = (
-        FUNCTION.format(name="a")
-        .replace('["broker"]\n', '["broker"]\n', 1)
-        .replace('to = ["broker"]', 'to = ["broker", "function:b"]')
+        FUNCTION.format(name="a").replace('to = ["broker"]', 'to = ["broker"]\ninvoke = ["b"]')
         + FUNCTION.format(name="b")
         + FUNCTION.format(name="c")
     ).replace('publish = ["out/#"]', 'publish = ["out/#", "$aws/things/g/shadow/get"]')
@@ -486,6 +486,22 @@ def test_a_function_may_invoke_those_that_its_to_names_and_no_others(tmp_path: P
         assert [found[id_].error for id_ in (3, 4, 5, 6)] == ["denied", "denied", "unavailable", "denied"]
 
     lived(test, tmp_path, spawn, text)
+
+
+def test_who_invokes_or_asks_for_a_shadow_is_told_of_silence_while_its_own_time_lasts(tmp_path: Path) -> None:
+    spawn = FakeSpawn(lambda child, call: [Invoke(1, call.id, "b")] if call.topic == "a/x" else None)
+    text = FUNCTION.format(name="a") + 'invoke = ["b"]\ntimeout_s = 1\n' + FUNCTION.format(name="b")
+
+    async def test(house: House) -> None:
+        house.send("a/x", b"go")
+        await house.until(lambda: bool(spawn.replies))
+        (reply,) = spawn.replies
+        assert isinstance(reply, wire.Reply)
+        assert (reply.ok, reply.error, reply.message) == (False, "timeout", "'b' gave no answer within 0.5 s")
+        assert house.functions.show("a").timeouts == 0
+
+    lived(test, tmp_path, spawn, text)
+    assert [patience_s(left) for left in (10.0, 1.0, 0.0, math.inf)] == [9.0, 0.5, 0.0, math.inf]
 
 
 def test_an_invocation_that_nobody_waits_for_is_never_begun(tmp_path: Path) -> None:

@@ -315,6 +315,59 @@ def test_a_program_of_any_kind_speaks_lines_of_json(world: World) -> None:
     assert (code, row["result"], row["logs"]) == (0, "done 1", ["started"])
 
 
+SHELL = r"""
+while read -r line; do
+  id=${line#*\"id\":}; id=${id%%,*}
+  echo "{\"publish\":\"out/x\",\"payload\":\"WORD $id\"}"; echo "{\"id\":$id}"
+done
+"""
+AWK = r"""
+{
+  match($0, /"id":[0-9]+/); id = substr($0, RSTART + 5, RLENGTH - 5)
+  printf "{\"publish\":\"out/x\",\"payload\":\"WORD %s\"}\n{\"id\":%s}\n", id, id; fflush()
+}
+"""
+PYTHON = """
+import json, sys
+for line in sys.stdin:
+    id = json.loads(line)["id"]
+    print(json.dumps({"publish": "out/x", "payload": f"WORD {id}"}), json.dumps({"id": id}), sep="\\n", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["sh", "functions/x.sh"], SHELL),
+        (["awk", "-W", "interactive", "-f", "x.awk"], AWK),
+        (["python3", "functions/x.py"], PYTHON),
+    ],
+    ids=["sh", "awk", "python3"],
+)
+def test_an_interpreter_gets_the_file_it_is_to_run_and_it_anew_when_that_changes(
+    world: World, command: list[str], code: str
+) -> None:
+    file = world.folder / command[-1]
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(code.replace("WORD", "call"))
+    world.file.write_text(world.file.read_text().replace('file = "double.py"', f"exec = {json.dumps(command)}"))
+    assert edge("check-config", str(world.file)).returncode == 0
+    with running(world.file) as process:
+        wait_for_event(process, "function_ready")
+        world.wait_subscribed()
+        world.source.publish("dt/x", b"1", b"2")
+        assert until(lambda: world.payloads("out/x") == [b"call 1", b"call 2"])
+        file.write_text(code.replace("WORD", "anew"))
+        wait_for_event(process, "function_changed")
+        wait_for_event(process, "function_ready")
+        world.source.publish("dt/x", b"3")
+        assert until(lambda: len(world.payloads("out/x")) == 3)
+        assert world.payloads("out/x")[-1].startswith(b"anew")
+    world.file.write_text(world.file.read_text().replace(f'"{command[0]}"', f'"no-{command[0]}"'))
+    done = edge("check-config", str(world.file))
+    assert (done.returncode, f"there is no program 'no-{command[0]}'" in done.stderr) == (78, True)
+
+
 def test_files_that_are_not_there_are_refused_at_the_start(world: World) -> None:
     (world.folder / "double.py").unlink()
     for command in (("run", "--config", str(world.file)), ("check-config", str(world.file))):

@@ -15,6 +15,7 @@ from tests.functions.hostile_gateway import RELAYED_PER_S, Outcome, World, let_l
 
 HOSTILE = Path(__file__).with_name("hostile")
 NAMES = sorted(path.stem for path in HOSTILE.glob("[a-z]*.py"))
+FLOOD = 200
 ENDLESS = ["fork_bomb", "endless_loop", "endless_output", "ignores_sigterm"]
 
 FUNCTION = """
@@ -42,6 +43,7 @@ def sections(world: World) -> dict[str, str]:
 def events(world: World) -> dict[str, object]:
     processes = [f"/proc/{world.pid}/{name}" for name in ("environ", "maps", f"root{world.keys[0]}")]
     return {
+        "floods": {"messages": FLOOD},
         "fork_bomb": {"budget": 120},
         "reads_the_keys": {"paths": [*world.keys, *processes]},
         "opens_a_socket": {"port": world.broker, "path": world.control},
@@ -151,6 +153,7 @@ REPORTED = {
     "endless_loop": ("function_failed", "timeouts", "did not answer"),
     "endless_output": ("function_lines_dropped", "lines_dropped", "did not answer"),
     "exits_at_import": ("function_worker_ended", "restarts", "exit status 3"),
+    "floods": ("function_limit_reached", "limits_reached", "publishes: reached its share"),
     "fork_bomb": ("function_limit_reached", "limits_reached", "its limit of 16 processes"),
     "ignores_sigterm": ("function_failed", "timeouts", "did not answer"),
     "memory_hog": ("function_failed", "errors", "emory"),
@@ -179,8 +182,15 @@ def test_what_may_not_be_published_goes_nowhere(outcome: Outcome) -> None:
     assert outcome.lines("publishes_elsewhere") == ['refused ["publish", "greengrass", "wild", "system"]']
     assert outcome.counter("publishes_denied", "publishes_elsewhere") >= 1
     assert outcome.of("publishes_elsewhere", "function_publish_denied")
-    assert {topic for topic, _ in outcome.heard} <= {"dt/x", "out/x"}
+    assert {topic for topic, _ in outcome.heard} <= {"dt/x", "out/x", "own/flood"}
     outcome.problem("publishes_elsewhere")
+
+
+def test_a_flood_of_what_may_be_published_is_slowed_and_told(outcome: Outcome) -> None:
+    (event,) = outcome.of("floods", "function_limit_reached")
+    assert (event["limit"], event["reached"]) == ("publishes", "its share of 8388608 bytes a second")
+    assert 0 < len(outcome.payloads("own/flood")) <= FLOOD
+    assert outcome.functions["floods"]["errors"] == 0
 
 
 def test_what_may_not_be_published_from_an_async_handler_goes_nowhere(outcome: Outcome) -> None:

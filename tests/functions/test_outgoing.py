@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from edge.functions import wire
+from edge.functions.slot import PUBLISHED_BYTES_BURST, PUBLISHED_BYTES_PER_S
 from edge.functions.wire import Call, Done, Publish
 from edge.messages import Outcome, Properties
 from tests.functions.fakes import (
@@ -89,10 +90,11 @@ def test_a_request_is_answered_on_its_response_topic_where_that_is_granted(tmp_p
 
 
 def test_who_asks_for_what_is_denied_without_end_is_not_heard_for_a_while(tmp_path: Path) -> None:
-    topics = {b"granted": "out/x", b"denied": "secret/x"}
+    said = {b"granted": ("out/x", 1_000), b"denied": ("secret/x", 5_000)}
 
     def script(child: FakeChild, call: Call) -> Said:
-        return [*(Publish(0, call.id, topics[call.payload], b"") for _ in range(5_000)), Done(call.id)]
+        topic, count = said[call.payload]
+        return [*(Publish(0, call.id, topic, b"") for _ in range(count)), Done(call.id)]
 
     spawn = FakeSpawn(script)
 
@@ -105,3 +107,43 @@ def test_who_asks_for_what_is_denied_without_end_is_not_heard_for_a_while(tmp_pa
         assert spawn.children[0].rests
 
     lived(test, tmp_path, spawn, max_attempts=1)
+
+
+def test_who_publishes_more_than_its_share_is_not_heard_for_a_while_and_that_is_told(tmp_path: Path) -> None:
+    spawn = FakeSpawn()
+
+    async def test(rig: Rig) -> None:
+        await rig.until(lambda: bool(spawn.children))
+        (child,) = spawn.children
+        began = rig.now()
+        for _ in range(300):
+            child.say(Publish(0, 0, "out/x", bytes(60_000)))
+            await asyncio.sleep(child.rests.pop() if child.rests else 0)
+        allowed = PUBLISHED_BYTES_BURST + (rig.now() - began) * PUBLISHED_BYTES_PER_S
+        assert sum(len(message.payload) for message in rig.out.taken) == 300 * 60_000 <= allowed + 60_000
+        assert rig.pool.status().attempts == ("publishes: reached its share of 8388608 bytes a second",)
+
+    lived(test, tmp_path, spawn)
+
+
+def test_what_each_call_publishes_costs_its_bytes_alone(tmp_path: Path) -> None:
+    spawn = FakeSpawn(publishing)
+
+    async def test(rig: Rig) -> None:
+        rig.send(*[b"%d" % number for number in range(5_000)])
+        await rig.done()
+        assert [child.rests for child in spawn.children] == [[]]
+
+    lived(test, tmp_path, spawn)
+
+
+def test_small_messages_without_a_call_are_bounded_as_well(tmp_path: Path) -> None:
+    spawn = FakeSpawn()
+
+    async def test(rig: Rig) -> None:
+        await rig.until(lambda: bool(spawn.children))
+        (child,) = spawn.children
+        child.say(*[Publish(0, 0, "out/x", b"p")] * 5_000)
+        assert child.rests
+
+    lived(test, tmp_path, spawn)

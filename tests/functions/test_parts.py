@@ -1,5 +1,6 @@
 """The pure parts of a function's pool, one by one."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,14 @@ def test_the_schedule_of_the_gateway_file_stands_alone() -> None:
 
 
 # -- Grants
+
+
+def test_a_topic_that_a_broker_would_hang_up_on_is_denied_with_its_bound() -> None:
+    grants = Grants(("out/#",))
+    grants.may_publish("out" + "/x" * 127)
+    with pytest.raises(Denial, match="has 129 levels, at most 128") as denied:
+        grants.may_publish("out" + "/x" * 128)
+    assert denied.value.reason == "invalid_topic"
 
 
 def test_only_what_is_granted_may_be_published() -> None:
@@ -303,6 +312,54 @@ def test_a_folder_is_copied_as_it_is_and_anew_when_it_changes(tmp_path: Path) ->
     assert (Path(second.code) / "sub/data.txt").read_text() == "22"
     forget_others(f"{tmp_path}/own/f", frozenset({other}))
     assert not Path(first.code).exists()
+
+
+def program(*exec_: str) -> FunctionSettings:
+    return msgspec.convert({"name": "f", "exec": exec_}, FunctionSettings)
+
+
+def test_a_program_and_the_files_among_its_arguments_are_copied_and_watched(tmp_path: Path) -> None:
+    base, own = tmp_path / "beside", f"{tmp_path}/own/f"
+    (base / "functions").mkdir(parents=True)
+    (base / "functions/x.sh").write_text("1")
+    (base / "functions/run").write_text("2")
+    (base / "functions/run").chmod(0o755)
+    (tmp_path / "up.awk").write_text("3")
+    settings = program("sh", "functions/x.sh", "-v", "../up.awk", "functions", "/etc/passwd")
+    seen = signature(settings, f"{base}")
+    launch, digest = take_over(settings, own, f"{base}")
+    copies = f"{own}/code/{digest}"
+    assert (launch.code, launch.argv) == (
+        copies,
+        ("sh", f"{copies}/functions/x.sh", "-v", f"{copies}/up/up.awk", "functions", "/etc/passwd"),
+    )
+    assert sorted(str(one.relative_to(copies)) for one in Path(copies).rglob("*.*")) == ["functions/x.sh", "up/up.awk"]
+    (base / "functions/x.sh").write_text("changed")
+    assert signature(settings, f"{base}") != seen
+    assert take_over(settings, own, f"{base}")[1] != digest
+    assert Path(launch.argv[1]).read_text() == "1"  # what runs can run again
+    launch, digest = take_over(program("./functions/run", "x"), own, f"{base}")
+    assert launch.argv == (f"{own}/code/{digest}/functions/run", "x")
+    assert os.access(launch.argv[0], os.X_OK)
+    assert take_over(program("/bin/sh", "-c", "true"), own, f"{base}")[0].argv == ("/bin/sh", "-c", "true")
+
+
+@pytest.mark.parametrize(
+    ("exec_", "problem"),
+    [
+        (("pyhton3", "x.py"), "there is no program 'pyhton3' in /usr/local/bin:/usr/bin:/bin"),
+        (("x.py",), "there is no program 'x.py' in .*; for the file beside the gateway file write './x.py'"),
+        (("./none",), "/none: No such file"),
+        (("/none",), "/none: No such file"),
+        (("./x.py",), r"/x.py: it may not be run as a program \(chmod \+x\)"),
+    ],
+)
+def test_a_program_that_is_not_there_is_refused(tmp_path: Path, exec_: tuple[str, ...], problem: str) -> None:
+    (tmp_path / "x.py").write_text("")
+    with pytest.raises(ConfigError, match=rf"function\[1\]: .*{problem}"):
+        check_files("gateway.toml", [program(*exec_)], f"{tmp_path}")
+    with pytest.raises(CodeError, match=problem):
+        take_over(program(*exec_), f"{tmp_path}/own/f", f"{tmp_path}")
 
 
 def test_secrets_are_copied_for_the_function_alone(tmp_path: Path) -> None:

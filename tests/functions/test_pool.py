@@ -169,7 +169,7 @@ def test_workers_keep_their_grants_to_their_end_whatever_the_new_settings_say(tm
     async def test(rig: Rig) -> None:
         rig.send(b"slow", topic="a")
         await rig.until(lambda: bool(open_))
-        rig.pool.change(rig.version(2, publish=("other/#",), to=("function:g",)))
+        rig.pool.change(rig.version(2, publish=("other/#",), invoke=("g",)))
         await rig.until(lambda: rig.pool.status().version == "v2")
         ((old, call),) = open_
         old.say(

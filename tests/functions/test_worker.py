@@ -681,6 +681,31 @@ def test_the_environment_is_lambdas_and_the_granted(tmp_path: Path) -> None:
         assert json.loads(one.done() or b"") == ["made", "gateway-1", str(tmp_path), "red", "handler"]
 
 
+def test_the_variables_of_greengrass_v1_are_there_with_the_forms_they_had(tmp_path: Path) -> None:
+    code = """
+        import os
+        GROUP_ID, ARN = os.environ["GROUP_ID"], os.environ["AWS_IOT_THING_ARN"]
+        NAMES = ["AWS_GREENGRASS_GROUP_NAME", "MY_FUNCTION_ARN", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_REGION"]
+        def handler(event, context): return [GROUP_ID, ARN, *(os.environ.get(name) for name in NAMES)]
+    """
+    group = "2f1c4f6e-0000-5000-8000-000000000000"
+    size = 64 * 1_048_576
+    with worker(tmp_path, code, handler="handler", group=group, region="eu-west-1", memory_bytes_max=size) as one:
+        one.ready()
+        assert json.loads(one.done() or b"") == [
+            group,
+            "arn:aws:iot:eu-west-1:000000000000:thing/gateway-1",
+            "gateway-1",
+            "arn:aws:lambda:local:000000000000:function:made",
+            "64",
+            "eu-west-1",
+        ]
+    with worker(tmp_path, code, handler="handler") as one:
+        one.ready()
+        arn, region = json.loads(one.done() or b"")[1::4]
+        assert (arn, region) == ("arn:aws:iot:local:000000000000:thing/gateway-1", None)
+
+
 def test_secrets_are_those_granted_and_as_they_are_now(tmp_path: Path) -> None:
     code = """
         from edge import RequestFailed, secret

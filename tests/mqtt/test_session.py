@@ -472,7 +472,7 @@ def test_what_is_refused_between_two_connections_is_never_sent_again() -> None:
     wire.session.publish([*_messages("a"), *_messages("b", qos=2), *_messages("c", "b")], board)
     wire.send(p.Pubrec(2))
     wire.lose()
-    settled = wire.session.refuse(lambda message: message.topic == "b", 0x87)
+    settled = wire.session.refuse(lambda message, _: message.topic == "b", 0x87)
     assert settled == [Settled(board, [101], Outcome.REFUSED, 0x87, "b")]
     wire.connect(present=True)
     sent = wire.sent()
@@ -490,7 +490,9 @@ def test_under_a_restriction_the_oldest_goes_alone_and_all_follow_when_it_is_lif
     assert (wire.sent(), wire.session.oldest_sent()) == ([], None)
     wire.session.restrict(1)
     assert _marks(wire.sent()) == [("a", 1, True)]
-    assert wire.session.oldest_sent() == _messages("a")[0]
+    oldest = wire.session.oldest_sent()
+    assert oldest is not None
+    assert oldest[0] == _messages("a")[0]
     assert (wire.session.room(), wire.session.publish([Message("d", b"")], None)) == (0, 0)
     wire.send(p.Puback(1))
     wire.session.restrict(None)

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.messages import Outcome
@@ -42,6 +42,7 @@ def test_while_all_is_refused_it_is_tried_less_and_less_often_with_more_at_once_
     assert not denials.holds
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=200), st.integers(1, 20))
 def test_each_record_is_given_up_or_taken_once_and_given_up_only_below_one_that_was_taken(
     takes: list[bool], window: int

@@ -410,6 +410,18 @@ to = []
             "rule:a gives 'y' to rule:b, rule:b gives 'z' to rule:c, rule:c gives 'x/1' to rule:a",
         ),
         (rule("a", "SELECT c FROM 'x'", 'from = ["rule:a"]\ntopic = "x"'), "rule[1].topic", "back to it by 'x'"),
+        (
+            rule("a", "SELECT c FROM 'batch/#'", 'from = ["cloud"]\nto = ["stream:s"]')
+            + '[[stream]]\nname = "s"\nformat = "ndjson"\n',
+            "stream[1].batch_topic",
+            "rule:a gives 'rule/a' to stream:s, stream:s gives 'batch/g/s' to rule:a",
+        ),
+        (
+            rule("a", "SELECT c FROM 'x'", 'from = ["cloud"]\ntopic = "y"\nto = ["function:f"]')
+            + FUNCTION.replace('from = ["rule:a"]\n', "").replace("to = []", 'to = ["cloud"]'),
+            "rule[1].topic",
+            "function:f gives 'x' to rule:a, rule:a gives 'y' to function:f",
+        ),
     ],
 )
 def test_a_loop_is_told_with_what_closes_it_and_the_way_round(tmp_path: Path, text: str, field: str, way: str) -> None:

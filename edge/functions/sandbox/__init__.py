@@ -4,6 +4,7 @@
 
 from edge.functions.sandbox.child import Child, Ending
 from edge.functions.sandbox.contained import contained_by
+from edge.functions.sandbox.folder_watch import FolderFull
 from edge.functions.sandbox.groups import ControlGroups
 from edge.functions.sandbox.limits import Containment, Held
 from edge.functions.sandbox.refusals import Refused
@@ -15,6 +16,7 @@ __all__ = [
     "Containment",
     "ControlGroups",
     "Ending",
+    "FolderFull",
     "Held",
     "NotHeld",
     "Refused",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Collection, Sequence
 from typing import Final, Literal
 
@@ -13,6 +14,7 @@ import msgspec
 
 from edge.functions.launch.order import Access
 from edge.functions.sandbox import tree
+from edge.functions.sandbox.folder_watch import FolderWatch
 from edge.functions.sandbox.groups import Group
 from edge.functions.sandbox.limits import Containment
 from edge.functions.sandbox.refusals import Refusals
@@ -28,11 +30,13 @@ Reason = Literal["exited", "signal", "killed", "memory", "disk"]
 
 class Ending(msgspec.Struct, frozen=True):
     """reason: `memory` and `disk`, it went beyond; `killed`, the gateway ended it; `signal`, another did, or itself.
-    code: the exit status, or the signal's number. detail: for people."""
+    code: the exit status, or the signal's number. detail: for people. tidied: as well, what was taken out of its
+    folder, which was beyond its bounds."""
 
     reason: Reason
     code: int
     detail: str
+    tidied: str = ""
 
 
 class Child:
@@ -41,20 +45,32 @@ class Child:
     None where the kernel does not tell, or nobody wants to know."""
 
     def __init__(
-        self, pid: int, sandbox: Sandbox, group: Group | None, uid: int, paths: Sequence[tuple[str, Access]] = ()
+        self,
+        pid: int,
+        sandbox: Sandbox,
+        group: Group | None,
+        *,
+        uid: int = 0,
+        paths: Sequence[tuple[str, Access]] = (),
+        folder: FolderWatch | None = None,
     ) -> None:
-        """uid: of a user as whom nothing else runs, or 0."""
+        """uid: of a user as whom nothing else runs, or 0. folder: begun, None where it has no bounds."""
         self.pid = pid
         self.sandbox = sandbox
         self.containment = Containment({})
         self.paths = paths
         self.reached: dict[str, str] = {}
         self.refusals: Refusals | None = None
+        self.cpu_s = 0.0
+        """What all of it had used of the processor when it was last looked at."""
         self._group = group
         self._uid = uid
+        self._folder = folder
+        self._stirred = asyncio.Event()
+        """Its end, or something in its folder: there may be something to do."""
         self._launcher = 0
         self._why: Reason | None = None
-        self._detail = ""
+        self._detail = self._tidied = ""
         self._code: int | None = None
 
     def moved(self, pid: int) -> None:
@@ -97,30 +113,57 @@ class Child:
         assert self._code is not None
         if self._why is None:
             self._why, self._detail = _reason(self._code)
-        return Ending(self._why, abs(self._code), self._detail)
+        return Ending(self._why, abs(self._code), self._detail, self._tidied)
 
     async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
+        loop, stirred = asyncio.get_running_loop(), self._stirred
         try:
             fd = os.pidfd_open(self.pid)
         except OSError:  # before Linux 5.3, or kept from us by a filter
             fd = -1
         else:
-            loop.add_reader(fd, ended.set)
+            loop.add_reader(fd, stirred.set)
+        self._listen(loop)
+        look_at = time.monotonic() + WATCH_INTERVAL_S
         try:
             while not self._has_ended():
+                now = time.monotonic()
+                due_at = look_at if self._folder is None else min(look_at, self._folder.pace.due_at)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(WATCH_INTERVAL_S):
-                        await ended.wait()
-                if not ended.is_set():
-                    await self._look()
+                    async with asyncio.timeout(max(due_at - now, 0)):
+                        await stirred.wait()
+                stirred.clear()
+                if self._has_ended():
+                    break
+                now = time.monotonic()
+                if now >= look_at:
+                    look_at = now + WATCH_INTERVAL_S
+                    self._look()
+                if self._folder is not None and now >= self._folder.pace.due_at:
+                    await self._look_at_folder(self._folder)
+                    self._listen(loop)
         finally:
             if fd >= 0:
                 loop.remove_reader(fd)
                 os.close(fd)
+            self._hear_no_more(loop)
 
-    async def _look(self) -> None:
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._folder is not None and self._folder.notify.fd >= 0:
+            loop.add_reader(self._folder.notify.fd, self._stir, loop)
+
+    def _stir(self, loop: asyncio.AbstractEventLoop) -> None:
+        """What it tells of next is heard after the next look."""
+        self._hear_no_more(loop)
+        assert self._folder is not None
+        self._folder.pace.stirred(time.monotonic())
+        self._stirred.set()
+
+    def _hear_no_more(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._folder is not None and self._folder.notify.fd >= 0:
+            loop.remove_reader(self._folder.notify.fd)
+
+    def _look(self) -> None:
         """For what no mechanism of the kernel holds."""
         sandbox = self.sandbox
         if self._group is not None and self._group.oom_kills():
@@ -130,15 +173,16 @@ class Child:
             return self.kill("memory", f"{used} bytes of memory, of {sandbox.memory_bytes_max}")
         pids = self._pids()
         self._look_at_processes(pids)
-        size, files = await asyncio.to_thread(tree.folder_size, sandbox.folder, sandbox.folder_files_max, pids)
-        folder = self.containment.limits.get("folder")
-        if folder is not None and not folder.but and size > _NEAR * sandbox.folder_bytes_max > 0:
-            self.reached["folder"] = f"its limit of {sandbox.folder_bytes_max} bytes in its folder"
-        if 0 < sandbox.folder_bytes_max < size:
-            return self.kill("disk", f"{size} bytes in its folder, of {sandbox.folder_bytes_max}")
-        if 0 < sandbox.folder_files_max < files:
-            self.kill("disk", f"more than {sandbox.folder_files_max} files in its folder")
+        self.cpu_s = (self._group.cpu_s() if self._group is not None else 0.0) or tree.cpu_s(pids)
         return None
+
+    async def _look_at_folder(self, folder: FolderWatch) -> None:
+        beyond = await folder.look(self._pids)
+        held = self.containment.limits.get("folder")
+        if held is not None and not held.but and folder.size_bytes > _NEAR * self.sandbox.folder_bytes_max > 0:
+            self.reached["folder"] = f"its limit of {self.sandbox.folder_bytes_max} bytes in its folder"
+        if beyond:
+            self.kill("disk", beyond)
 
     def _look_at_processes(self, pids: Collection[int] = ()) -> None:
         """The group counts what it refused; without one, how many there are must do."""
@@ -195,6 +239,10 @@ class Child:
                     break
                 self._group.kill()
                 await asyncio.sleep(_POLL_S)
+        if self._folder is not None:
+            self._tidied = await asyncio.to_thread(self._folder.end)
+            if self._why is None and self._tidied:
+                self._why, self._detail = "disk", self._tidied
 
 
 def _reason(code: int) -> tuple[Reason, str]:

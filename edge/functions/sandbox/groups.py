@@ -73,6 +73,16 @@ class Group:
         rows = dict(line.split(" ", 1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
         return sum(int(rows.get(name, 0)) for name in names)
 
+    def cpu_s(self) -> float:
+        """Of all that ever ran in it; 0 where that is not counted."""
+        if (folder := self.folders.get("cpu")) is not None and self.version == 1:
+            return int(_text(folder / "cpuacct.usage") or 0) / 1e9  # where both are mounted together
+        for folder in self.folders.values():
+            for line in _text(folder / "cpu.stat").splitlines():
+                if line.startswith("usage_usec "):
+                    return int(line.split()[1]) / 1e6
+        return 0.0
+
     def oom_kills(self) -> int:
         return self._count("memory", "memory.events" if self.version == 2 else "memory.oom_control", "oom_kill")
 

@@ -67,7 +67,9 @@ def containment(
         "memory": _memory(groups, kept),
         "processes": _processes(groups, kept, held),
         "file_size": Held("rlimit"),
-        "folder": Held("quota") if "quota" in held else Held("a watch", "what is in it is seen twice a second"),
+        "folder": Held("quota")
+        if "quota" in held
+        else Held("a watch", "what goes beyond is seen a moment later, and taken away"),
         "files_open": Held("rlimit"),
         "cpu": _cpu(sandbox, groups, kept),
         "core_dumps": Held("rlimit"),

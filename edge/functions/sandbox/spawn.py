@@ -17,6 +17,7 @@ from typing import Final, cast
 import edge.functions.launch
 from edge.functions.launch.order import Access, Order, Report
 from edge.functions.sandbox.child import Child
+from edge.functions.sandbox.folder_watch import begin
 from edge.functions.sandbox.groups import ControlGroups
 from edge.functions.sandbox.limits import containment
 from edge.functions.sandbox.quota import set_quota
@@ -61,6 +62,7 @@ async def spawn(
     alone = bool(uid) and not sandbox.user and sandbox.workers == 1
     _prepare(sandbox, uid, gid)
     quota = _quota(sandbox, uid)
+    folder = await asyncio.to_thread(begin, sandbox)
     group = groups.new(sandbox) if groups is not None else None
     ours, theirs = socket.socketpair()
     order: Order = {
@@ -91,10 +93,12 @@ async def spawn(
         ours.close()
         if group is not None:
             group.remove()
+        if folder is not None:
+            folder.end()
         raise SandboxError(f"{sandbox.name}: the launcher: {error.strerror}") from None
     finally:
         theirs.close()
-    child = Child(launcher, sandbox, group, uid if alone else 0, order["paths"])
+    child = Child(launcher, sandbox, group, uid=uid if alone else 0, paths=order["paths"], folder=folder)
 
     def judge(report: Report) -> None:
         child.containment = found = containment(

@@ -1,4 +1,4 @@
-"""The processes of a child where no control group counts them, and what they have written."""
+"""The processes of a child where no control group counts them, and what they hold open."""
 
 import contextlib
 import os
@@ -48,6 +48,15 @@ def is_full(pid: int) -> bool:
     return 0 <= most <= count
 
 
+def cpu_s(pids: Iterable[int]) -> float:
+    """What they and those of their children that have ended have used of the processor."""
+    ticks = 0
+    for pid in pids:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+            ticks += sum(map(int, file.read().rpartition(b")")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def memory_bytes(pids: Collection[int], doubt_bytes: int) -> int:
     """Anonymous and shared memory. What processes share is counted for each, which is quick; beyond doubt_bytes it is
     counted once."""
@@ -72,29 +81,12 @@ def _resident_bytes(pids: Iterable[int]) -> int:
     return total * 1024
 
 
-def folder_size(folder: str, files_max: int, pids: Iterable[int]) -> tuple[int, int]:
-    """Bytes on disk below the folder, with what pids hold open and have unlinked, and the files, counted up to one past
-    files_max (0: all)."""
-    total = count = 0
+def unlinked_bytes(folder: str, pids: Iterable[int]) -> int:
+    """What these hold open of the folder's file system, and nobody else finds any more."""
     try:
         device = os.stat(folder).st_dev
     except OSError:
-        return 0, 0
-    waiting = [folder]
-    while waiting and not 0 < files_max < count:
-        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                count += 1
-                if 0 < files_max < count:
-                    break
-                with contextlib.suppress(OSError):
-                    total += entry.stat(follow_symlinks=False).st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-    return total + _unlinked(device, pids), count
-
-
-def _unlinked(device: int, pids: Iterable[int]) -> int:
+        return 0
     sizes: dict[int, int] = {}
     for pid in pids:
         with contextlib.suppress(OSError):
