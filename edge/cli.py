@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import logging
+import math
 import os
 import sys
 import time
@@ -95,11 +96,11 @@ def _add_rules(commands: Any) -> None:
         "replay", help="run all rules over a recording; say what bytes they save before upload"
     )
     replaying.add_argument("file", metavar="FILE", help="lines as `edge record` writes them; - is stdin")
-    replaying.add_argument("--speed", type=float, default=0, help="times as fast as recorded; 0 (default): at once")
+    replaying.add_argument("--speed", type=_speed, default=0.0, help="times as fast as recorded; 0 (default): at once")
     replaying.set_defaults(run=_replay)
     explaining = commands.add_parser("explain", help="where a message of a topic goes, and why")
     explaining.add_argument("topic", metavar="TOPIC")
-    explaining.add_argument("--from", dest="source", default="boards", help="its source (default %(default)s)")
+    explaining.add_argument("--from", dest="source", default="", help="its source (default: all that it is taken from)")
     explaining.add_argument("--client", default="", help="who sends it, where a route names {board}")
     explaining.set_defaults(run=_explain)
     tracing = commands.add_parser("trace", help="what became of one reading: where it is, where it went, and why")
@@ -262,14 +263,27 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    from edge.explaining import explain_topic, lines
+    from edge.explaining import explain_all, explain_topic, lines
     from edge.rules.build import read_rules
 
     config = load_config(args.config)
     check_topic(args.topic)
-    told = msgspec.to_builtins(explain_topic(config, read_rules(config), args.source, args.client, args.topic))
-    print(msgspec.json.encode(told).decode() if args.json else "\n".join(lines(told)))
+    rules = read_rules(config)
+    if args.source:
+        found = [explain_topic(config, rules, args.source, args.client, args.topic)]
+    else:
+        found = explain_all(config, rules, args.client, args.topic)
+    for one in found:
+        told = msgspec.to_builtins(one)
+        print(msgspec.json.encode(told).decode() if args.json else "\n".join(lines(told)))
     return DONE
+
+
+def _speed(text: str) -> float:
+    speed = float(text)
+    if not 0 <= speed < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no speed: 0 or more, such as 10")
+    return speed
 
 
 def _trace(args: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import msgspec
 from edge.config import SENDER, Config, placed_routes
 from edge.errors import InputRejected
 from edge.messages import Message
+from edge.router import comes_from
 from edge.rules.build import ReadRule, explain
 from edge.rules.payloads import decoder
 from edge.rules.plan import Call, Column, Expression, Field, Plan, Value
@@ -49,7 +50,7 @@ def explain_topic(config: Config, rules: Sequence[ReadRule], source: str, sender
     functions: dict[str, str] = {}
     for function in config.functions:
         way = ways.get(function.target)
-        functions[function.name] = f"yes: {way.by}" if way else "no: no route takes it there that it subscribes to"
+        functions[function.name] = f"yes: {way.by}" if way else _why_not(config, function.target, source, topic)
     nowhere = ""
     if not ways and not any(why.startswith("yes") for why in took.values()):
         there = [f"{route.topic!r}" for _, route in placed_routes(config) if route.source == source]
@@ -58,11 +59,31 @@ def explain_topic(config: Config, rules: Sequence[ReadRule], source: str, sender
     return Explanation(topic, source, found_sender, tuple(ways), tuple(ways.values()), took, functions, nowhere)
 
 
+def explain_all(config: Config, rules: Sequence[ReadRule], sender: str, topic: str) -> list[Explanation]:
+    """From every source that something takes it from; from boards where there is none."""
+    named = [route.source for _, route in placed_routes(config)]
+    named += [source for rule in rules for source in rule.settings.source]
+    found = [explain_topic(config, rules, source, sender, topic) for source in dict.fromkeys(["boards", *named])]
+    return [one for one in found if not one.nowhere] or found[:1]
+
+
+def _why_not(config: Config, target: str, source: str, topic: str) -> str:
+    others = [
+        route.source
+        for _, route in placed_routes(config)
+        if target in route.to
+        and not comes_from(route.source, source)
+        and matches(route.topic.replace(SENDER, "+"), topic)
+    ]
+    elsewhere = f" from {source}; one from {' or '.join(dict.fromkeys(others))} does" if others else ""
+    return f"no: no route takes it there that it subscribes to{elsewhere}"
+
+
 def _ways(config: Config, source: str, sender: str, topic: str) -> dict[str, Way]:
     ways: dict[str, Way] = {}
     subscribed = {one.target: one.subscribe for one in config.functions}
     for field, route in placed_routes(config):
-        if route.source != source and not (route.source == "boards" and source.startswith("board:")):
+        if not comes_from(route.source, source):
             continue
         if SENDER in route.topic and not sender:
             continue

@@ -17,8 +17,15 @@ from edge.topics import covers, matches
 _TOPICS_REMEMBERED_MAX = 4096
 
 Tap = Callable[[str, Sequence[Message]], None]
+Towards = Callable[[str, str], Target]
+"""Source and sender → who takes what comes from them; the same object for the same."""
 Refuses = Callable[[str, str], str]
 """Of a sender and a topic: a word for why a target does not take it; empty where it does."""
+
+
+def comes_from(wanted: str, source: str) -> bool:
+    """Whether what a route or a rule names in `from` takes in a source: `boards` does each `board:NAME`."""
+    return wanted == source or (wanted == "boards" and source.startswith("board:"))
 
 
 class _Way:
@@ -37,7 +44,8 @@ class Router:
 
     def __init__(self, routes: Sequence[RouteSettings], metrics: Metrics) -> None:
         self._routes = tuple(routes)
-        self._targets: dict[str, Target] = {}
+        self._targets: dict[str, Target | None] = {}
+        self._by_source: dict[str, Towards] = {}
         self._refuses: dict[str, Refuses] = {}
         self._ways: dict[tuple[tuple[str, ...], tuple[str, ...]], _Way] = {}
         self._known: dict[tuple[str, str], dict[str, _Way]] = {}
@@ -55,9 +63,16 @@ class Router:
             self._refuses[name] = refuses
         self._forget()
 
+    def attach_by_source(self, name: str, towards: Towards) -> None:
+        """One that must know where a batch comes from."""
+        self._targets[name] = None
+        self._by_source[name] = towards
+        self._forget()
+
     def detach(self, name: str) -> None:
         """Nothing more goes there; what is under way is settled as ever."""
         self._targets.pop(name, None)
+        self._by_source.pop(name, None)
         self._forget()
 
     def change(self, routes: Sequence[RouteSettings]) -> None:
@@ -121,7 +136,7 @@ class Router:
         """The names that routes give for a message, attached or not."""
         named: dict[str, None] = {}
         for route in self._routes:
-            if route.source != source and not (route.source == "boards" and source.startswith("board:")):
+            if not comes_from(route.source, source):
                 continue
             if takes(route.topic, sender, topic):
                 named.update(dict.fromkeys(route.to))
@@ -147,6 +162,7 @@ class Router:
                 table.clear()
             for key in [key for key, table in self._known.items() if table is not known]:
                 del self._known[key]
+            self._ways.clear()
             self._remembered = 0
         way = known[topic] = self._way(source, sender, topic)
         self._remembered += 1
@@ -154,10 +170,18 @@ class Router:
 
     def _way(self, source: str, sender: str, topic: str) -> _Way:
         names, deaf = self._attached(source, sender, topic)
-        way = self._ways.get((names, deaf))
+        key = names
+        if self._by_source and not self._by_source.keys().isdisjoint(names):
+            key = (*names, "", source, sender)
+        way = self._ways.get((key, deaf))
         if way is None:
-            way = self._ways[names, deaf] = _Way(tuple(self._targets[name] for name in names), deaf)
+            targets = tuple(self._target(name, source, sender) for name in names)
+            way = self._ways[key, deaf] = _Way(targets, deaf)
         return way
+
+    def _target(self, name: str, source: str, sender: str) -> Target:
+        target = self._targets[name]
+        return self._by_source[name](source, sender) if target is None else target
 
     def _send_alike(self, way: _Way, source: str, messages: Sequence[Message], origin: Origin) -> None:
         targets = way.targets

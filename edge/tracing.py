@@ -23,6 +23,7 @@ from edge.outbox.marks import Marks
 from edge.outbox.record import Record, decode, encode, name_of
 from edge.outbox.report import CURSOR, Folder, held
 from edge.outbox.stream import Stream
+from edge.router import comes_from
 from edge.rulelog.outlets import thing_of
 from edge.rulelog.rulelog import marks_prefix
 from edge.rules.build import ReadRule, engine_name
@@ -235,8 +236,7 @@ def _rule_says(rule: ReadRule, record: Record | None, topic: str, named: Id, log
 
 
 def _may_see(rule: ReadRule, source: str) -> bool:
-    wanted = rule.settings.source
-    return source in wanted or (source.startswith("board:") and "boards" in wanted)
+    return any(comes_from(wanted, source) for wanted in rule.settings.source)
 
 
 def _source(config: Config, thing: str, topic: str) -> str:

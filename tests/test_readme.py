@@ -26,14 +26,23 @@ PORT = "18830"
 
 # Runs one command in the shell that all share. What talks to something just started in the background may come too
 # early, as for a person: it is tried again until its time is up. `timeout` ends a command that never does by itself.
+# What follows a command are words that it prints; a line that lacks them is as good as none.
 RUN = """
 run() {
-    local line=$1 limit_s=$2 command=$3 deadline=$((SECONDS + $2)) code
+    local line=$1 limit_s=$2 command=$3 deadline=$((SECONDS + $2)) code words
+    shift 3
     echo "README.md:$line: $command" >&2
     while :; do
-        eval "$command"
+        if [ $# = 0 ]; then eval "$command"; else eval "$command" >"$HOME/shown" 2>&1; fi
         code=$?
         case $command in timeout\\ *) [ $code = 124 ] && code=0 ;; esac
+        [ $# = 0 ] || cat "$HOME/shown"
+        for words in "$@"; do
+            if ! grep -qF -e "$words" "$HOME/shown"; then
+                echo "README.md:$line: does not show: $words" >&2
+                code=1
+            fi
+        done
         [ $code = 0 ] && return
         if [ -z "$(jobs -pr)" ] || [ $SECONDS -ge $deadline ]; then
             echo "README.md:$line: exit $code from: $command" >&2
@@ -46,7 +55,8 @@ run() {
 
 
 def script(chosen: list[Command]) -> str:
-    return RUN + "".join(f"run {c.line} {c.limit_s} {shlex.quote(c.text)} </dev/null\n" for c in chosen)
+    lines = [" ".join([f"run {c.line} {c.limit_s}", *map(shlex.quote, (c.text, *c.shows))]) for c in chosen]
+    return RUN + "".join(f"{line} </dev/null\n" for line in lines)
 
 
 def run_as_printed(chosen: list[Command], folder: Path, home: Path) -> tuple[int, str]:
@@ -121,8 +131,10 @@ $ two \\
 ```
 
 <!-- run: 900s -->
+<!-- shows: three | 21.5 | two words -->
 ```console
-$ three
+$ three -v
+$ four
 ```
 
 <!-- run: no -->
@@ -137,13 +149,22 @@ $ = "no command"
     assert commands(text) == [
         Command(3, "one --flag", LIMIT_S),
         Command(5, "two --on-a-second-line &", LIMIT_S),
-        Command(11, "three", 900),
+        Command(12, "three -v", 900, ("21.5", "two words")),
+        Command(13, "four", 900),
     ]
-    assert [command.background for command in commands(text)] == [False, True, False]
+    assert [command.background for command in commands(text)] == [False, True, False, False]
 
 
 @pytest.mark.parametrize(
-    "text", ["```console\n$ open\n", "<!-- run: 5s -->\nwords\n", "<!-- run: soon -->\n```console\n$ x\n```\n"]
+    "text",
+    [
+        "```console\n$ open\n",
+        "<!-- run: 5s -->\nwords\n",
+        "<!-- run: soon -->\n```console\n$ x\n```\n",
+        "<!-- shows: y | z -->\n```console\n$ x\n```\n",
+        "<!-- shows: x -->\n```console\n$ x\n```\n",
+        "<!-- shows: x | z -->\nwords\n",
+    ],
 )
 def test_a_mark_or_fence_that_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"^line \d"):
@@ -155,6 +176,15 @@ def test_a_command_that_fails_is_named_with_its_line_and_nothing_after_it_runs(t
     assert code == 1
     assert "README.md:7: exit 1 from: false" in output
     assert "README.md:8" not in output
+
+
+def test_a_command_that_does_not_show_what_it_should_is_named(tmp_path: Path) -> None:
+    shown = Command(7, "echo '{\"c\":21.5}' it is; cd /", 5, ('"c":21.5', "it is"))
+    code, output = run_as_printed([shown, Command(8, "test $PWD = /", 5)], tmp_path, tmp_path)
+    assert (code, '{"c":21.5} it is' in output) == (0, True), output
+    code, output = run_as_printed([Command(9, "echo 21.4", 5, ("21.5",))], tmp_path, tmp_path)
+    assert code == 1
+    assert "README.md:9: does not show: 21.5" in output
 
 
 def test_what_comes_too_early_for_the_background_is_tried_again_and_all_is_ended(tmp_path: Path) -> None:

@@ -214,3 +214,21 @@ def test_what_to_subscribe_to_leaves_out_what_another_filter_covers() -> None:
         "+/x",
         "$SYS/#",
     ]
+
+
+def test_a_target_that_must_know_where_a_batch_comes_from_is_one_for_each_source_and_sender() -> None:
+    sinks: dict[tuple[str, str], Sink] = {}
+    sender, metrics = Sender(), Metrics()
+    router = Router([route("boards", "#", "rules", "cloud"), route("board:b1", "x", "rules")], metrics)
+    router.attach("cloud", Sink())
+    router.attach_by_source("rules", lambda source, who: sinks.setdefault((source, who), Sink()))
+    router.route("board:b1", "b1", [Message("x", b"1", 1, receipt=1), Message("y", b"2", 1, receipt=2)], sender)
+    router.route("board:b2", "b2", [Message("x", b"3", 1, receipt=3)], sender)
+    router.route("board:b1", "other", [Message("x", b"4", 1, receipt=4)], sender)
+    assert {place: [one.payload for one in sink.messages] for place, sink in sinks.items()} == {
+        ("board:b1", "b1"): [b"1", b"2"], ("board:b2", "b2"): [b"3"], ("board:b1", "other"): [b"4"],
+    }  # fmt: skip
+    router.detach("rules")
+    router.route("board:b1", "b1", [Message("x", b"5", 1, receipt=5)], sender)
+    assert len(sinks["board:b1", "b1"].messages) == 2
+    assert sender.ended == dict.fromkeys(range(1, 6), Outcome.TAKEN)

@@ -6,12 +6,15 @@ router, as messages of `rule:NAME`, named (GATEWAY/rule/NAME, boot, record numbe
 Invariants:
 - Nothing runs between an engine's change of windows and marks and `keep` of the rows, and the checkpoint is taken when
   the commit is sealed: so a commit holds rows, windows and marks of the same messages.
+- Windows that ended give their rows in turns of the loop, as far as the log has room; how far they are is part of what
+  rules remember.
 - What a rule remembers is given to a rule of the same fingerprint alone; otherwise it is dropped, and told.
 - What rules remember takes at most a share of the log's bound, so that it never keeps the log from having room. Before
   that a rule that takes more than its part leaves out what is new; where that is not enough the largest is forgotten.
 - In the state: `rule/NAME/plan` the fingerprint, `rule/NAME/state/…` what it remembers, `seen/ENGINE/THING` marks.
 """
 
+import asyncio
 import hashlib
 import logging
 import os
@@ -82,6 +85,7 @@ class RuleLog:
         self._engines: dict[str, Engine] = {}
         self._seen: dict[str, _Seen] = {}
         self._changes: dict[str, bytes | None] = {}
+        self._comes_again = False
 
     def change(self, rules: Sequence[CompiledRule], routes: Sequence[RouteSettings]) -> None:
         """These are the rules from now on; what is unchanged keeps its windows. routes: all that the router has."""
@@ -110,6 +114,8 @@ class RuleLog:
         )
         if self._started and self._changes:
             self.keep((), NOBODY, (), 1)
+        if self._started:
+            self.come_again()
 
     def keeper(self, name: str) -> Keeper | None:
         """Of an engine's marks, by its name as a target."""
@@ -121,10 +127,16 @@ class RuleLog:
         held = sum([rule.rule.state_bytes for rule in self._rules.values()])
         if held > self._config.rules_log.bytes_max // STATE_SHARE:  # of a larger log before
             self.keep((), NOBODY, (), 1)
+        self.come_again()  # what was being given when the last life ended
 
     def tick(self) -> None:
         for engine in self._engines.values():
             engine.tick()
+
+    @property
+    def is_giving(self) -> bool:
+        """Whether a window that ended has rows left to give."""
+        return any(engine.is_giving for engine in self._engines.values())
 
     def has_room(self) -> bool:
         assert self._stream is not None
@@ -133,6 +145,16 @@ class RuleLog:
     def keep(self, rows: Sequence[KeptRow], origin: Origin, receipts: Sequence[int], messages: int) -> None:
         assert self._stream is not None
         self._stream.store(rows, origin, list(receipts), messages=messages)
+
+    def come_again(self) -> None:
+        if not self._comes_again:
+            self._comes_again = True
+            asyncio.get_running_loop().call_soon(self._give)
+
+    def _give(self) -> None:
+        self._comes_again = False
+        for engine in self._engines.values():
+            engine.give()
 
     def _open(self) -> tuple[Stream, Outlets]:
         shared, gateway = self._config.rules_log, self._config.gateway.name
@@ -219,7 +241,7 @@ class RuleLog:
         if self._rules.get(rule.name) is rule:
             return self._outputs[rule.name]
         thing = thing_of(self._config.gateway.name, rule.name)
-        return Output(rule.rule, thing, output_topic(rule.read.settings), self._metrics)
+        return Output(rule.rule, thing, output_topic(rule.read.settings), self._metrics, rule.read.settings.source)
 
     def _build_engines(self, stream: Stream) -> None:
         by_name: dict[str, list[CompiledRule]] = {}
@@ -243,7 +265,7 @@ class RuleLog:
                 )
                 engine.touched = dict.fromkeys(outputs)
             engines[name] = engine
-            self._router.attach(name, engine)
+            self._router.attach_by_source(name, engine.port)
         for name in self._engines.keys() - engines.keys():
             self._router.detach(name)
             seen = self._seen.pop(name)

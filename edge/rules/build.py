@@ -10,6 +10,7 @@ import msgspec
 from edge.config import Config, RouteSettings, RuleSettings
 from edge.errors import ConfigError, InputRejected
 from edge.loops import Node
+from edge.router import comes_from
 from edge.rules.child import parse_rules
 from edge.rules.plan import Plan
 from edge.rules.rule import Rule
@@ -120,8 +121,8 @@ def rule_routes(rules: Sequence[ReadRule]) -> list[RouteSettings]:
 
 
 def engine_name(settings: RuleSettings) -> str:
-    """Rules of the same sources and form of payload are one target, so that a payload is decoded once."""
-    return f"rules:{','.join(sorted(settings.source))}:{settings.payload}:{','.join(settings.columns)}"
+    """Rules of the same form of payload are one target, which decodes a payload once, whoever of them reads it."""
+    return f"rules:{settings.payload}:{','.join(settings.columns)}"
 
 
 def output_topic(settings: RuleSettings) -> str:
@@ -143,7 +144,7 @@ def explain(rules: Sequence[ReadRule], source: str, topic: str) -> Mapping[str, 
     rows = {}
     for rule in rules:
         settings, named = rule.settings, _named(rule.plan)
-        if source not in settings.source and not (source.startswith("board:") and "boards" in settings.source):
+        if not any(comes_from(wanted, source) for wanted in settings.source):
             rows[settings.name] = f"no: it reads from {', '.join(settings.source)}"
         elif any(overlap(filter_, topic) for filter_ in rule.plan.topics):
             rows[settings.name] = f"yes: FROM {named}; its rows go to {', '.join(settings.to) or 'routes from it'}"

@@ -184,13 +184,13 @@ class Code:
                 lines += [
                     "if t > mark:",
                     f"    mark = {advance}",
-                    f"    if {ahead} >= close_at: memory.close({ahead}, out); last = end = START",
+                    f"    if {ahead} >= close_at: memory.close({ahead}); last = end = START",
                 ]
             else:
                 lines += [
                     "if t > mark:",
                     f"    mark = memory.watermark = {advance}",
-                    f"    if {ahead} >= memory.close_at: memory.close({ahead}, out)",
+                    f"    if {ahead} >= memory.close_at: memory.close({ahead})",
                 ]
         size = plan.window.size
         if plan.window.kind == "tumbling" and self._by_topic():
@@ -237,7 +237,7 @@ class Code:
                 "memory.slide(t, key, s, out)",
             ]
         else:
-            lines.append("found = memory.slots_for(t, key, out)")
+            lines.append("found = memory.slots_for(t, key)")
             lines.append("for s in found:")
             lines += ["    " + line for line in self._adds() or ["pass"]]
             if plan.window.kind == "count":

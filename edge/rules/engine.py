@@ -1,27 +1,36 @@
 """Rules as a target of the router: batches in, rows out to a book that keeps them.
 
 Invariants:
-- A payload is decoded once, however many rules take its topic; what cannot be decoded is counted and taken.
+- A payload is decoded once, however many rules take its topic, whatever else each of them reads from; what cannot be
+  decoded is counted and taken.
+- A turn makes no more rows of windows that ended than a `Turn` has room for; the others come with the turns after it,
+  each of which asks the book for room first.
 - A batch is taken whole or turned away whole. What is taken, the marks of its sources, what rules remember of it and
   the rows they make change in one call; it is for the book to make all of it durable together, and then settle it.
 - A reading that was seen before is no message again: it changes nothing, and is settled with what it repeats.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from edge.errors import InputRejected
 from edge.messages import Message, Origin, Outcome
 from edge.metrics import Metrics
+from edge.router import comes_from
 from edge.rules.payloads import Decoder
+from edge.rules.rejections import Rejections
 from edge.rules.rule import Row, Rule
 from edge.rules.template import Template
 from edge.topics import TopicTree
 
 PAYLOAD_BYTES_MAX = 131_072
+ROWS_A_TURN: Final = 512
+BYTES_A_TURN: Final = 256 * 1024
+STEPS_A_TURN: Final = 4096
 _TOPICS_REMEMBERED_MAX = 4096
+_PORTS_MAX = 4096
 
 KeptRow = tuple[str, str, bytes]
 """The thing that a rule is, topic, payload."""
@@ -34,6 +43,9 @@ class Book(Protocol):
 
     def keep(self, rows: Sequence[KeptRow], origin: Origin, receipts: Sequence[int], messages: int) -> None:
         """rows: made of so many messages, of which the receipts are settled when all of it is durable."""
+
+    def come_again(self) -> None:
+        """Call `give` of its engines in a later turn of the loop."""
 
 
 class Seen(Protocol):
@@ -53,11 +65,27 @@ class Nobody:
 NOBODY = Nobody()
 
 
-class Output:
-    """One rule's rows as messages on a topic made of a template such as `agg/${board}`. thing: names its rows."""
+class Turn:
+    """What may still be given before others have their turn. One row more than that may come, of any size."""
 
-    def __init__(self, rule: Rule, thing: str, topic: str, metrics: Metrics) -> None:
-        self.rule, self.thing = rule, thing
+    __slots__ = ("bytes", "rows", "steps")
+
+    def __init__(self) -> None:
+        self.rows, self.bytes, self.steps = ROWS_A_TURN, BYTES_A_TURN, STEPS_A_TURN
+
+    @property
+    def is_over(self) -> bool:
+        return self.rows <= 0 or self.bytes <= 0 or self.steps <= 0
+
+
+class Output:
+    """One rule's rows as messages on a topic made of a template such as `agg/${board}`. thing: names its rows; sources:
+    as its `from` has them."""
+
+    def __init__(
+        self, rule: Rule, thing: str, topic: str, metrics: Metrics, sources: Sequence[str] = ("boards",)
+    ) -> None:
+        self.rule, self.thing, self.sources = rule, thing, tuple(sources)
         self._template = Template(topic)
         self._metrics = metrics
         self.into = metrics.counter("rule_messages_in", rule=rule.name)
@@ -66,7 +94,7 @@ class Output:
 
     def kept(self, rows: Iterable[Row]) -> list[KeptRow]:
         """What to keep of them; what makes no message is counted."""
-        made = []
+        made: list[KeptRow] = []
         encode, thing, topic_of, fixed = self._encode, self.thing, self._template.topic, self._template.fixed
         for _, row in rows:
             try:
@@ -75,10 +103,36 @@ class Output:
                     raise InputRejected("row_too_long")
                 made.append((thing, fixed or topic_of(row), payload))
             except (InputRejected, ValueError, TypeError, RecursionError) as error:
-                reason = error.reason if isinstance(error, InputRejected) else "row_not_json"
-                self._metrics.counter("rule_dropped", rule=self.rule.name, reason=reason).value += 1
+                self._drop(error)
         self._out.value += len(made)
         return made
+
+    def give(self, turn: Turn) -> list[KeptRow]:
+        """Of windows that ended, as much as the turn has room for."""
+        made: list[KeptRow] = []
+        encode, thing, topic_of, fixed = self._encode, self.thing, self._template.topic, self._template.fixed
+        rows, size, steps = turn.rows, turn.bytes, turn.steps
+        for row in self.rule.give():
+            steps -= 1
+            if row is not None:
+                rows -= 1
+                try:
+                    payload = encode(row)
+                    size -= len(payload)
+                    if len(payload) > PAYLOAD_BYTES_MAX:
+                        raise InputRejected("row_too_long")
+                    made.append((thing, fixed or topic_of(row), payload))
+                except (InputRejected, ValueError, TypeError, RecursionError) as error:
+                    self._drop(error)
+            if rows <= 0 or size <= 0 or steps <= 0:
+                break
+        turn.rows, turn.bytes, turn.steps = rows, size, steps
+        self._out.value += len(made)
+        return made
+
+    def _drop(self, error: Exception) -> None:
+        reason = error.reason if isinstance(error, InputRejected) else "row_not_json"
+        self._metrics.counter("rule_dropped", rule=self.rule.name, reason=reason).value += 1
 
     def count_rule(self) -> None:
         """Bring what the rule counted to the metrics."""
@@ -86,9 +140,44 @@ class Output:
             self._metrics.counter("rule_dropped", rule=self.rule.name, reason=reason).value = many
 
 
+class _Intake:
+    """The outputs that read from one source, by topic."""
+
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        self.outputs = tuple(outputs)
+        self._tree: TopicTree[Output] = TopicTree()
+        for output in outputs:
+            for topic in output.rule.plan.topics:
+                self._tree.add(topic, output)
+        # Where all rules have one and the same filter, the router gives nothing that it does not take.
+        self.is_one_way = len({topic for output in outputs for topic in output.rule.plan.topics}) == 1
+        self.ways: dict[str, tuple[Output, ...]] = {}
+        self._same: dict[tuple[Output, ...], tuple[Output, ...]] = {}
+
+    def rules_for(self, topic: str) -> tuple[Output, ...]:
+        way = self.ways.get(topic)
+        if way is None:
+            if len(self.ways) >= _TOPICS_REMEMBERED_MAX:
+                self.ways.clear()
+                self._same.clear()
+            way = tuple(dict.fromkeys(self._tree.match(topic)))  # a join may take it twice
+            way = self.ways[topic] = self._same.setdefault(way, way)
+        return way
+
+
+class Port:
+    """Where one source's messages come in; a target of the router."""
+
+    def __init__(self, engine: "Engine", intake: _Intake, client: str) -> None:
+        self._engine, self._intake, self._client = engine, intake, client
+
+    def send(self, messages: Sequence[Message], origin: Origin) -> None:
+        self._engine.take(self._intake, self._client, messages, origin)
+
+
 class Engine:
-    """All rules that share their sources and their form of payload. outputs: in the order of the file. touched: the
-    outputs whose rules may remember something else since whoever stores it emptied it."""
+    """All rules that share their form of payload. outputs: in the order of the file. touched: the outputs whose rules
+    may remember something else since whoever stores it emptied it."""
 
     def __init__(
         self,
@@ -105,30 +194,30 @@ class Engine:
         self._decode, self._book, self._seen = decode, book, seen
         self._metrics = metrics
         self._now = unix_time_ms
-        self._tree: TopicTree[Output] = TopicTree()
-        for output in outputs:
-            for topic in output.rule.plan.topics:
-                self._tree.add(topic, output)
-        filters = {topic for output in outputs for topic in output.rule.plan.topics}
-        self._one_way = len(filters) == 1
-        self._ways: dict[str, tuple[Output, ...]] = {}
-        self._same: dict[tuple[Output, ...], tuple[Output, ...]] = {}
+        self._intakes: dict[str, _Intake] = {}
+        self._ports: dict[tuple[str, str], Port] = {}
+        self._giving: dict[Output, None] = {one: None for one in outputs if one.rule.is_giving}
+        self._rejections = Rejections(metrics)
         self._repeated = metrics.counter("rule_messages_repeated")
         self._congested = metrics.counter("rule_messages_congested")
 
-    def rules_for(self, topic: str) -> tuple[Output, ...]:
-        way = self._ways.get(topic)
-        if way is None:
-            if len(self._ways) >= _TOPICS_REMEMBERED_MAX:
-                self._ways.clear()
-                self._same.clear()
-            way = tuple(dict.fromkeys(self._tree.match(topic)))  # a join may take it twice
-            way = self._ways[topic] = self._same.setdefault(way, way)
-        return way
+    def port(self, source: str, sender: str = "") -> Port:
+        """For what comes from there. sender: the client's id, or empty."""
+        port = self._ports.get((source, sender))
+        if port is None:
+            intake = self._intakes.get(source)
+            if intake is None:
+                reads = [one for one in self.outputs if any(comes_from(wanted, source) for wanted in one.sources)]
+                intake = self._intakes[source] = _Intake(reads)
+            if len(self._ports) >= _PORTS_MAX:
+                self._ports.clear()
+            port = self._ports[source, sender] = Port(self, intake, sender or source)
+        return port
 
-    def send(self, messages: Sequence[Message], origin: Origin) -> None:
+    def take(self, intake: _Intake, client: str, messages: Sequence[Message], origin: Origin) -> None:
+        """A batch from one source. client: for people."""
         receipts = [message.receipt for message in messages if message.qos]
-        if not self._book.has_room():
+        if not self._book.has_room() or (self._giving and any(one.rule.is_behind for one in self._giving)):
             self._congested.value += len(receipts)
             if len(receipts) < len(messages):
                 self._count_dropped(len(messages) - len(receipts))
@@ -144,43 +233,78 @@ class Engine:
                 if (reading := message.reading) is None or advance(reading.thing, reading.boot, reading.sequence)
             ]
         self._repeated.value += len(messages) - len(fresh)
-        self._book.keep(self._rows_of(fresh) if fresh else (), origin, receipts, len(fresh))
+        rows = self._rows_of(intake, client, fresh) if fresh else []
+        if self._giving and fresh:
+            self._give(rows)
+        self._book.keep(rows, origin, receipts, len(fresh))
+        if self._giving:
+            self._book.come_again()
 
     def tick(self) -> None:
-        """Called some times a second: closes the windows whose time has come."""
+        """Called some times a second: ends the windows whose time has come."""
+        for output in self.outputs:
+            output.count_rule()
         if not self._book.has_room():
             return
-        now = self._now()
-        rows: list[KeptRow] = []
-        closed = 0
+        now, ended = self._now(), False
         for output in self.outputs:
-            if output.rule.due(now):
-                rows += output.kept(output.rule.tick(now))
-                self.touched[output] = None
-                closed += 1
-            output.count_rule()
-        if closed:
-            self._book.keep(rows, NOBODY, (), closed)
+            if output.rule.due(now) and not output.rule.is_behind:
+                output.rule.pass_time(now)
+                self._touch(output)
+                ended = True
+        if ended or self._giving:
+            self._go_on()
 
-    def _rows_of(self, messages: Sequence[Message]) -> list[KeptRow]:
-        kept, docs = self._decoded(messages)
-        now = self._now()
-        ways = self._ways
+    @property
+    def is_giving(self) -> bool:
+        """Whether a turn more would bring something."""
+        return bool(self._giving)
+
+    def give(self) -> None:
+        """Go on with windows that ended: as much as a turn may bring, if the book has room."""
+        if self._giving and self._book.has_room():
+            self._go_on()
+
+    def _go_on(self) -> None:
         rows: list[KeptRow] = []
-        first = self.rules_for(kept[0].topic) if kept else ()
-        # Where all rules have one and the same filter, the router gives nothing that it does not take.
-        other = [] if self._one_way else [message for message in kept if ways.get(message.topic) is not first]
-        if all(self.rules_for(message.topic) is first for message in other):
+        self._give(rows)
+        self._book.keep(rows, NOBODY, (), 1)
+        if self._giving:
+            self._book.come_again()
+
+    def _give(self, rows: list[KeptRow]) -> None:
+        turn = Turn()
+        for output in [*self._giving]:
+            self.touched[output] = None
+            rows += output.give(turn)
+            if not output.rule.is_giving:
+                del self._giving[output]
+            if turn.is_over:
+                break
+
+    def _touch(self, output: Output) -> None:
+        self.touched[output] = None
+        if output.rule.is_giving:
+            self._giving[output] = None
+
+    def _rows_of(self, intake: _Intake, client: str, messages: Sequence[Message]) -> list[KeptRow]:
+        kept, docs = self._decoded(intake, client, messages)
+        now = self._now()
+        ways, rules_for = intake.ways, intake.rules_for
+        rows: list[KeptRow] = []
+        first = rules_for(kept[0].topic) if kept else ()
+        other = [] if intake.is_one_way else [message for message in kept if ways.get(message.topic) is not first]
+        if all(rules_for(message.topic) is first for message in other):
             for output in first:
                 self._run(output, kept, docs, now, rows)
             return rows
         batches: dict[Output, tuple[list[Message], list[Any]]] = {}
         for message, doc in zip(kept, docs, strict=True):
-            for output in self.rules_for(message.topic):
+            for output in rules_for(message.topic):
                 held = batches.setdefault(output, ([], []))
                 held[0].append(message)
                 held[1].append(doc)
-        for output in self.outputs:
+        for output in intake.outputs:
             if output in batches:
                 self._run(output, *batches[output], now, rows)
         return rows
@@ -190,11 +314,13 @@ class Engine:
     ) -> None:
         output.into.value += len(messages)
         output.rule.heard_ms = now
-        self.touched[output] = None
-        if made := output.rule.run(messages, docs, now):
+        if made := output.rule.take(messages, docs, now):
             rows += output.kept(made)
+        self._touch(output)
 
-    def _decoded(self, messages: Sequence[Message]) -> tuple[Sequence[Message], list[Any]]:
+    def _decoded(
+        self, intake: _Intake, client: str, messages: Sequence[Message]
+    ) -> tuple[Sequence[Message], list[Any]]:
         decode = self._decode
         try:
             payloads = [message.payload for message in messages]
@@ -210,15 +336,17 @@ class Engine:
                 docs.append(decode(message.payload))
                 kept.append(message)
             except InputRejected as error:
-                self._count(error.reason)
+                self._reject(intake, client, message, error.reason)
             except RecursionError:
-                self._count("payload_too_deep")
+                self._reject(intake, client, message, "payload_too_deep")
             except ValueError:
-                self._count("payload_not_json")
+                self._reject(intake, client, message, "payload_not_json")
         return kept, docs
+
+    def _reject(self, intake: _Intake, client: str, message: Message, reason: str) -> None:
+        rules = sorted(output.rule.name for output in intake.rules_for(message.topic))
+        named = message.reading.thing if message.reading is not None else client
+        self._rejections.count(rules, message, named, reason, self._now())
 
     def _count_dropped(self, many: int) -> None:
         self._metrics.counter("rule_messages_dropped", reason="full").value += many
-
-    def _count(self, reason: str) -> None:
-        self._metrics.counter("rule_payloads_rejected", reason=reason).value += 1

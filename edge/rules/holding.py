@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Holding(Memory):
-    """events: how many are held, at most events_max."""
+    """events: how many are held for windows that are open, at most events_max."""
 
     def __init__(
         self,
@@ -31,9 +31,9 @@ class Holding(Memory):
         self._stored = Events(self._journals)
         self._restored_rows: list[tuple[int, list[Any]]] = []
 
-    def _has_room(self) -> bool:
-        """For one event more; counted if not."""
-        if self.events < self._events_max and not self.is_full:
+    def _has_room(self, many: int) -> bool:
+        """For one event more than so many; counted if not."""
+        if many < self._events_max and not self.is_full:
             return True
         self.count("state_max" if self.is_full else "events_max")
         return False

@@ -51,7 +51,7 @@ class JoinCode(Code):
         body += [
             "if t > memory.watermark:",
             f"    mark = memory.watermark = {'t if t <= now else max(memory.watermark, now)' if self._time else 't'}",
-            f"    if mark - {late} >= memory.close_at: memory.close(mark - {late}, out)",
+            f"    if mark - {late} >= memory.close_at: memory.close(mark - {late})",
             "if memory.is_late(t): continue",
             "if sides & 1: hold0(m, doc, t, now)",
             "if sides & 2: hold1(m, doc, t, now)",
@@ -122,19 +122,21 @@ class JoinCode(Code):
                 *self._adds(),
             ]
         else:
-            body.append(f"out.append((None, {self._row()}))")
+            body.append(f"yield {self._row()}")
         self._windowed = False
         if self._join.on is not None:
             self._test(self._join.on)  # so that what it needs is held, and stands in both unpackings
         return [
-            "def pairs(found, start, end, out):",
+            "def pairs(found, start, end):",
             "    groups = {}",
-            "    for a, b in found:",
+            "    for pair in found:",
+            "        if pair is None: yield None; continue",
             "        try:",
+            "            a, b = pair",
             *self._unpack(12),
             *(" " * 12 + line for line in body),
             f"        {_CATCH}",
-            "    for key, s in groups.items(): memory._row(key, s, start, end, out)",
+            "    for key, s in groups.items(): yield memory.row(key, s, start, end)",
         ]
 
     def _unpack(self, indent: int) -> list[str]:

@@ -2,21 +2,27 @@
 
 Invariants:
 - A message stands in one pane, however many windows overlap there; a pane goes with its last window.
-- At most `events_max` messages are held, and a window looks at no more than `events_max` pairs; what is beyond is left
-  out and counted as `events_max` and `pairs_max`.
+- At most `events_max` messages are held for windows that are open, and a window looks at no more than `events_max`
+  pairs; what is beyond is left out and counted as `events_max` and `pairs_max`. A window's pairs are made one at a
+  time, when they are given: what they come to in bytes, twice what is held for each, never stands anywhere at once.
 - What is held of a value is what `Memory.kept` makes of it.
 - Rows come in order of the first topic's events, then of the second's; equal times in order of arrival.
+- A window that ended looks at what came before its end alone, also where another that is open shares a pane with it:
+  so it knows how many messages there had been, in the checkpoint too.
 """
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from edge.rules.holding import Holding
 from edge.rules.journal import as_key
 from edge.rules.plan import Window
 from edge.rules.windows import NEVER, START, is_long
+
+_LOOKED_A_STEP = 16
 
 Pair = tuple[tuple[Any, ...], tuple[Any, ...]]
 """Two messages' values, the time first of each; all None where there is no second one."""
@@ -27,6 +33,17 @@ class _Held(NamedTuple):
     t: int
     key: Any
     values: tuple[Any, ...]
+
+
+class _Ended(NamedTuple):
+    """A window that is due. came: only messages numbered below; over: its panes, gone: those that end with it."""
+
+    start: int
+    end: int
+    came: int
+    over: list[dict[int, _Held]]
+    gone: list[dict[int, _Held]]
+    weight: int
 
 
 class Joining(Holding):
@@ -50,10 +67,11 @@ class Joining(Holding):
         self._width = math.gcd(window.size, window.step)
         self._outer = outer
         self.nothing: tuple[Any, ...] = ()
-        self.pairs: Callable[[list[Pair], int, int, list[Any]], None] = lambda *_: None
+        self.pairs: Callable[[Iterable[Pair | None], int, int], Iterator[Any]] = lambda *_: iter(())
         self.on: Callable[[Any, Any], bool] | None = None
         self._panes: dict[int, dict[int, _Held]] = {}  # start → number of arrival → message
-        self._closed = START
+        self._endings: deque[tuple[int, int]] = deque()  # of what is due: until when, how many messages there had been
+        self._since = START  # restored: nothing that ended by then is due
 
     def is_late(self, t: int) -> bool:
         """Whether no open window takes what happened at `t`; counted."""
@@ -67,7 +85,7 @@ class Joining(Holding):
         if is_long(key):
             self.count("key_too_long")
             return
-        if not self._has_room():
+        if not self._has_room(self.events):
             return
         self.events += 1
         self._closed = max(self._closed, self.watermark - self.lateness_ms)
@@ -91,47 +109,78 @@ class Joining(Holding):
             return []
         return [self._next_end(min(self._panes)), max(self._panes) // self._step * self._step + self._size]
 
-    def close(self, until: int, out: list[Any]) -> None:
-        """Give the rows of all windows that end by `until`, the oldest first."""
-        order, gone = sorted(self._panes), 0
-        while gone < len(order) and (end := self._next_end(order[gone])) <= until:
-            start = end - self._size
-            over = order[bisect_left(order, start, gone) : bisect_left(order, end, gone)]
-            self._window(start, end, [one for pane in over for one in self._panes[pane].values()], out)
-            self._closed = end
-            while gone < len(order) and order[gone] // self._step * self._step <= start:
-                held = self._panes.pop(order[gone])
-                self.events -= len(held)
-                for number in held:
-                    self._stored.remove(number)
-                gone += 1
-        self._closed = max(self._closed, until)
-        self.close_at = self._next_end(order[gone]) if gone < len(order) else NEVER
+    def close(self, until: int) -> None:
+        """All windows that end by `until` are due, the oldest first."""
+        came = NEVER if self._size == self._step else self._stored.end
+        many = len(self.due)
+        self._end(until, came)
+        if len(self.due) > many:
+            if self._endings and self._endings[-1][1] == came:
+                self._endings.pop()
+            self._endings.append((until, came))
 
-    def _window(self, start: int, end: int, members: list[_Held], out: list[Any]) -> None:
+    def _end(self, until: int, came: int) -> None:
+        order, at = sorted(self._panes), 0
+        while at < len(order) and (end := self._next_end(order[at])) <= until:
+            start = end - self._size
+            over = [self._panes[pane] for pane in order[bisect_left(order, start, at) : bisect_left(order, end, at)]]
+            gone = []
+            self._closed = end
+            while at < len(order) and order[at] // self._step * self._step <= start:
+                gone.append(self._panes.pop(order[at]))
+                self.events -= len(gone[-1])
+                at += 1
+            weight = sum(map(len, over))
+            self.due.append(_Ended(start, end, came, over, gone, weight))
+            self.due_weight += weight
+        self._closed = max(self._closed, until)
+        self.close_at = self._next_end(order[at]) if at < len(order) else NEVER
+
+    @property
+    def is_behind(self) -> bool:
+        return self.due_weight > self._events_max
+
+    def _rows_of(self, window: _Ended) -> Iterator[Any]:
+        return self.pairs(self._found(window), window.start, window.end)
+
+    def _gave(self, window: _Ended) -> None:
+        for pane in window.gone:
+            for number in pane:
+                self._stored.remove(number)
+        self.due_weight -= window.weight
+        while self._endings and (not self.due or self._endings[0][0] < self.due[0].end):
+            self._endings.popleft()
+
+    def _found(self, window: _Ended) -> Iterator[Pair | None]:
+        """Its pairs; None now and then, where it looked at many that are none."""
         first: list[_Held] = []
         second: dict[Any, list[_Held]] = {}
+        members = [one for pane in window.over for number, one in pane.items() if number < window.came]
         for one in sorted(members, key=lambda held: held.t):
             if one.side == 0:
                 first.append(one)
             else:
                 second.setdefault(one.key, []).append(one)
-        found: list[Pair] = []
-        room, on = self._events_max, self.on
+        room, on, looked = self._events_max, self.on, 0
         for one in first:
             partners = second.get(one.key, ()) if one.key is not None else ()
             if len(partners) > room:
                 self.counts["pairs_max"] = self.counts.get("pairs_max", 0) + len(partners) - room
-            looked = partners[:room]
-            room -= len(looked)
-            mine = (one.t, *one.values)
-            theirs = [(other.t, *other.values) for other in looked]
-            if on is not None:
-                theirs = [other for other in theirs if self._fits(mine, other)]
-            found += [(mine, other) for other in theirs]
-            if self._outer and not theirs and len(looked) == len(partners):
-                found.append((mine, self.nothing))
-        self.pairs(found, start, end, out)
+            mine, paired = (one.t, *one.values), False
+            for other in partners[:room]:
+                theirs = (other.t, *other.values)
+                if on is None or self._fits(mine, theirs):
+                    paired = True
+                    yield mine, theirs
+                looked += 1
+                if not looked % _LOOKED_A_STEP:
+                    yield None
+            if self._outer and not paired and len(partners) <= room:
+                yield mine, self.nothing
+            room -= min(room, len(partners))
+            looked += 1
+            if not looked % _LOOKED_A_STEP:
+                yield None
 
     def _fits(self, one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
         try:
@@ -143,13 +192,36 @@ class Joining(Holding):
     # Checkpoints
 
     def forget(self) -> None:
+        self._forget_due()
         super().forget()
+        self._endings.clear()
         self._panes.clear()
+
+    def _marks(self) -> list[int]:
+        if not self.due:
+            return [self.watermark]
+        endings = [number for ending in self._endings for number in ending]
+        return [self.watermark, self.place, self.due[0].end - 1, *endings]
+
+    def _restore_marks(self, marks: list[int]) -> None:
+        self.watermark, *due = marks
+        self._endings.clear()
+        if due:
+            self.place, self._since, *endings = due
+            self._endings += zip(endings[::2], endings[1::2], strict=True)
 
     def _restored(self) -> None:
         for number, one in self._take_restored(_held):
             self._panes.setdefault(one.t // self._width * self._width, {})[number] = one
-        self._closed = self.watermark - self.lateness_ms
+        self._closed = self._since if self._endings else self.watermark - self.lateness_ms
+        for until, came in self._endings:
+            if came < NEVER:
+                self._stored.end = max(self._stored.end, came)
+            self._end(until, came)
+        if not self.due:
+            self._endings.clear()
+            self.place = 0
+        self._closed = max(self._closed, self.watermark - self.lateness_ms)
         self.close_at = min(self._ends(), default=NEVER)
 
 

@@ -122,15 +122,15 @@ class Events:
     def __init__(self, journals: dict[str, Journal]) -> None:
         self._journals = journals
         self._blocks: dict[int, Journal] = {}
-        self._end = 0  # the next number
+        self.end = 0  # the next number
 
     def __len__(self) -> int:
         return sum(len(journal.rows) for journal in self._blocks.values())
 
     def add(self, row: Sequence[Any]) -> int:
         """The row's number."""
-        number = self._end
-        self._end += 1
+        number = self.end
+        self.end += 1
         place = number // BLOCK
         journal = self._blocks.get(place)
         if journal is None:
@@ -152,7 +152,7 @@ class Events:
         journal = self._blocks[place]
         del journal.rows[number]
         journal.changed[number] = None
-        if not journal.rows and place != (self._end - 1) // BLOCK:
+        if not journal.rows and place != (self.end - 1) // BLOCK:
             self._end_block(place)
 
     def forget(self) -> None:
@@ -160,7 +160,7 @@ class Events:
         for place in [*self._blocks]:
             self._blocks[place].rows.clear()
             self._end_block(place)
-        self._end = (self._end // BLOCK + 1) * BLOCK  # for the names of the blocks that end are not free yet
+        self.end = (self.end // BLOCK + 1) * BLOCK  # for the names of the blocks that end are not free yet
 
     def restore(self, name: str, numbered: Mapping[int, bytes]) -> list[tuple[int, list[Any]]]:
         """The rows of one block. Raises ValueError or TypeError for what is none."""
@@ -171,7 +171,7 @@ class Events:
             raise ValueError("numbers of another block")
         self._blocks[place] = self._journals[name] = journal
         journal.rows.update(rows)
-        self._end = max([self._end, *(number + 1 for number, _ in rows)])
+        self.end = max([self.end, *(number + 1 for number, _ in rows)])
         return rows
 
     def _block(self, place: int) -> Journal:

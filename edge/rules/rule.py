@@ -1,6 +1,7 @@
 """One compiled rule: batches of decoded messages in, rows out. Pure: time is what it is told."""
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from edge.rules.windows import Memory
 Row = tuple[Message | None, Any]
 """The message a row stems from (None for a window's) and the row: a dict, or with `SELECT *` any payload."""
 
-_STATE_VERSION = 1
+_STATE_VERSION = 2
 
 
 class Rule:
@@ -54,9 +55,35 @@ class Rule:
         self._arrival = not time
         self._silence_ms = idle_ms + lateness_ms if time and idle_ms else 0
         self.heard_ms = -1
-        self.run = code.build()
-        """run(messages, docs, now_ms) -> list[Row]; docs: a payload a message. Never raises for what they hold."""
+        self.take = code.build()
+        """take(messages, docs, now_ms) -> list[Row]; docs: a payload a message. Never raises for what they hold. Of
+        windows that end by it the rows are due, for `give`."""
         self.source = code.source
+
+    def run(self, messages: Sequence[Message], docs: Sequence[Any], now_ms: int) -> list[Row]:
+        """As `take`, with all that is due."""
+        rows: list[Row] = self.take(messages, docs, now_ms)
+        if self._memory.due:
+            rows += self._all_due()
+        return rows
+
+    def give(self) -> Iterator[Any]:
+        """The rows of windows that ended, in their order; None for a step that made none. May be left after any step,
+        for good or until later: the place is part of `state`."""
+        return self._memory.give()
+
+    @property
+    def is_giving(self) -> bool:
+        """Whether `give` has more."""
+        return bool(self._memory.due)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much is due that it is held as often as what is open may be: let it give before it takes more."""
+        return self._memory.is_behind
+
+    def _all_due(self) -> list[Row]:
+        return [(None, row) for row in self._memory.give() if row is not None]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -64,22 +91,25 @@ class Rule:
         return self._memory.counts
 
     def tick(self, now_ms: int) -> list[Row]:
-        """Let time pass without a message: closes windows in arrival time, and in event time after `idle_ms`."""
-        rows: list[Row] = []
+        """As `pass_time`, with all that is due."""
+        self.pass_time(now_ms)
+        return self._all_due()
+
+    def pass_time(self, now_ms: int) -> None:
+        """Let time pass without a message: ends windows in arrival time, and in event time after `idle_ms`."""
         memory = self._memory
         if memory.kind in {"", "count"}:
-            return rows
+            return
         if self._arrival:
             if now_ms > memory.watermark:
                 memory.watermark = now_ms
                 if now_ms >= memory.close_at:
-                    memory.close(now_ms, rows)
+                    memory.close(now_ms)
         elif self.due(now_ms):
-            memory.close_open(now_ms, rows)
-        return rows
+            memory.close_open(now_ms)
 
     def due(self, now_ms: int) -> bool:
-        """Whether `tick` would close anything; it need not be called before."""
+        """Whether `pass_time` would end anything; it need not be called before."""
         memory = self._memory
         if self._arrival:
             return now_ms >= memory.close_at
@@ -98,9 +128,8 @@ class Rule:
 
     def flush(self) -> list[Row]:
         """Close every window, as at the end of a recording."""
-        rows: list[Row] = []
-        self._memory.close(2**62, rows)
-        return rows
+        self._memory.close(2**62)
+        return self._all_due()
 
     def state(self) -> dict[str, bytes]:
         """What changed since the last call, by entry; b'' for what is gone. Kept with the position in the input, it

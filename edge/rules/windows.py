@@ -5,14 +5,16 @@ Invariants:
 - Results do not depend on how messages were cut into batches: time moves with each message.
 - What left `state()` and was stored, given to `restore` of a fresh rule with the same plan, is the same rule: its rows
   and their order too. All that a rule remembers is a dictionary with a Journal, or stands in `meta`.
+- A window that ends becomes due: `close` makes none of its rows, `give` makes them one by one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
 from edge.rules.aggregates import merge
+from edge.rules.giving import Giving
 from edge.rules.journal import Journal, pack, parts
 from edge.rules.plan import Window
 
@@ -24,12 +26,16 @@ START = -(2**62)
 KEY_CHARACTERS_MAX = 1024
 
 
-class Memory:
-    """emit(key, slots, start, end) gives a row or None. layout: (aggregate, first slot)."""
+class Memory(Giving):
+    """emit(key, slots, start, end) gives a row or None. layout: (aggregate, first slot).
+
+    Due are (start, groups) of tumbling and hopping windows, (end, group, session) of sessions.
+    """
 
     def __init__(
         self, window: Window | None, init: list[Any], layout: list[tuple[str, int]], lateness_ms: int, keys_max: int
     ) -> None:
+        super().__init__()
         self.window = window
         self.kind = window.kind if window else ""
         self.init = init
@@ -40,6 +46,7 @@ class Memory:
         self.counts: dict[str, int] = {}
         self.watermark = START
         self.close_at = NEVER
+        self._closed = START  # until when all that ended is due
         self.keys = 0
         self.is_full = False  # what would take more to store is left out, and counted as `state_max`
         self.open: dict[int, dict[Any, list[Any]]] = {}  # tumbling, hopping: start → group → slots
@@ -122,7 +129,7 @@ class Memory:
         slots = group[key] = self.init.copy()
         return slots
 
-    def slots_for(self, t: int, key: Any, out: list[Any]) -> list[list[Any]]:
+    def slots_for(self, t: int, key: Any) -> list[list[Any]]:
         """All slots that a message at `t` adds to; none when it is late, which is counted."""
         assert self.window is not None
         size, closed = self.window.size, self.watermark - self.lateness_ms
@@ -132,7 +139,7 @@ class Memory:
             if t + size <= closed:
                 self.count("late")
                 return []
-            return self._session(t, key, size)
+            return self._session(t, key, size, closed)
         step = self.window.step
         found = []
         start = t // step * step
@@ -175,13 +182,13 @@ class Memory:
             del self.groups[key]
             self.keys -= 1
             self._group_changes[key] = None
-            row = self.emit(key, slots, start, last)
+            row = self.row(key, slots, start, last)
             if row is not None:
                 out.append((None, row))
 
-    def _session(self, t: int, key: Any, gap: int) -> list[list[Any]]:
+    def _session(self, t: int, key: Any, gap: int, closed: int) -> list[list[Any]]:
         held = self.groups.get(key, [])
-        touching = [one for one in held if one[0] - gap < t < one[1] + gap]
+        touching = [one for one in held if one[0] - gap < t < one[1] + gap and one[1] + gap > closed]
         if not touching:
             fresh: dict[Any, list[Any]] = {}
             slots = self.new(fresh, key)
@@ -202,8 +209,8 @@ class Memory:
         self.close_at = min(self.close_at, one[1] + gap)
         return [one[2]]
 
-    def close(self, until: int, out: list[Any]) -> None:
-        """Emit all windows that end by `until`, the oldest first."""
+    def close(self, until: int) -> None:
+        """All windows that end by `until` are due, the oldest first."""
         self.last_start = START
         if self.window is None or self.kind == "count":
             return
@@ -211,42 +218,66 @@ class Memory:
         if self.kind == "session":
             done = []
             for key, held in self.groups.items():
-                done += [(one[1] + size, key, one) for one in held if one[1] + size <= until]
-            for end, key, one in sorted(done, key=lambda item: (item[0], repr(item[1]))):
-                self.groups[key].remove(one)
-                if not self.groups[key]:
-                    del self.groups[key]
-                self.keys -= 1
-                self._group_changes[key] = None
-                self._row(key, one[2], one[0], end, out)
+                done += [(one[1] + size, key, one) for one in held if self._closed < one[1] + size <= until]
+            self.due += sorted(done, key=lambda item: (item[0], repr(item[1])))
+            self.due_weight += len(done)
+            self.keys -= len(done)
         else:
             for start in sorted(start for start in self.open if start + size <= until):
                 group = self.open.pop(start)
-                self._journals[f"w{start}"].ended = True
                 self.keys -= len(group)
-                for key, slots in group.items():
-                    self._row(key, slots, start, start + size, out)
+                self.due.append((start, group))
+                self.due_weight += len(group)
+        self._closed = max(self._closed, until)
         self.close_at = min(self._ends(), default=NEVER)
 
-    def close_open(self, until: int, out: list[Any]) -> None:
-        """Emit all that ends by `until`, as an event after its end and lateness would."""
+    def close_open(self, until: int) -> None:
+        """All that ends by `until` is due, as an event after its end and lateness would have it."""
         end = min(until, max(self._ends(), default=START))
         if end > START:
             self.watermark = max(self.watermark, end + self.lateness_ms)
-            self.close(end, out)
+            self.close(end)
 
     def next_end(self) -> int:
         """When the first of what is open ends; NEVER where nothing is."""
         return min(self._ends(), default=NEVER)
 
-    def _row(self, key: Any, slots: list[Any], start: int, end: int, out: list[Any]) -> None:
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much is due that nothing more should come before some of it is given."""
+        return self.due_weight > self.keys_max
+
+    def row(self, key: Any, slots: list[Any], start: int, end: int) -> Any:
+        """None where HAVING leaves it out, or it cannot be made, which is counted."""
         try:
-            row = self.emit(key, slots, start, end)
-        except (ArithmeticError, TypeError, ValueError):
+            return self.emit(key, slots, start, end)
+        except (ArithmeticError, TypeError, ValueError, RecursionError):
             self.count("error")
-            return
-        if row is not None:
-            out.append((None, row))
+            return None
+
+    def _rows_of(self, window: Any) -> Iterator[Any]:
+        assert self.window is not None
+        if self.kind == "session":
+            end, key, one = window
+            yield self.row(key, one[2], one[0], end)
+        else:
+            start, group = window
+            end, row = start + self.window.size, self.row
+            for key, slots in group.items():
+                yield row(key, slots, start, end)
+
+    def _gave(self, window: Any) -> None:
+        if self.kind == "session":
+            _, key, one = window
+            self.groups[key].remove(one)
+            if not self.groups[key]:
+                del self.groups[key]
+            self._group_changes[key] = None
+            self.due_weight -= 1
+        else:
+            start, group = window
+            self._journals[f"w{start}"].ended = True
+            self.due_weight -= len(group)
 
     # Filters
 
@@ -310,9 +341,10 @@ class Memory:
         """All that it holds: `state` is to follow before anything else comes."""
         for journal in self._journals.values():
             journal.forget()
-        for start in self.open:
+        for start in [*self.open, *(one[0] for one in self.due if self.kind in {"tumbling", "hopping"})]:
             self._journals[f"w{start}"].ended = True
         self.open.clear()
+        self._forget_due()
         self.keys = 0
         self.last_start, self.close_at = START, NEVER
 
@@ -324,7 +356,6 @@ class Memory:
                 name, number = parts(entry)
                 if raw and name == "meta":
                     self._restore_marks([int(mark) for mark in msgspec.msgpack.decode(raw)])
-                    self._stored_marks = self._marks()
                 elif raw:
                     tables.setdefault(name, {})[number] = raw
             except (ValueError, TypeError, IndexError):
@@ -335,18 +366,24 @@ class Memory:
             except (ValueError, TypeError, IndexError, KeyError):
                 self.count("checkpoint_rejected")
         self._restored()
+        if self.watermark > START:
+            self._stored_marks = self._marks()
 
     def _marks(self) -> list[int]:
-        """The times that are remembered beside the windows."""
-        return [self.watermark]
+        """The times that are remembered beside the windows, and the place in what is due."""
+        return [self.watermark, self.place] if self.place else [self.watermark]
 
     def _restore_marks(self, marks: list[int]) -> None:
-        (self.watermark,) = marks
+        self.watermark, *place = marks
+        self.place = place[0] if place else 0
 
     def _restored(self) -> None:
         """All entries are in: what follows from them."""
         self.close_at = min(self._ends(), default=NEVER)
         self.keys = sum(map(len, self.open.values())) + sum(map(len, self.groups.values()))
+        self.close(self.watermark - self.lateness_ms)
+        if not self.due:
+            self.place = 0
 
     def _restore_table(self, name: str, numbered: dict[int, bytes]) -> None:
         if name[0] == "w":
@@ -366,7 +403,7 @@ class Memory:
         """When each open window of tumbling, hopping and session ends."""
         size = self.window.size if self.window else 0
         if self.kind == "session":
-            return [one[1] + size for held in self.groups.values() for one in held]
+            return [one[1] + size for held in self.groups.values() for one in held if one[1] + size > self._closed]
         return [start + size for start in self.open]
 
     def _slots(self, slots: list[Any]) -> list[Any]:

@@ -42,9 +42,13 @@ class _Book:
     def __init__(self) -> None:
         self.rows = self.messages = 0
         self.engine: Engine | None = None
+        self.is_asked = False
 
     def has_room(self) -> bool:
         return True
+
+    def come_again(self) -> None:
+        self.is_asked = True
 
     def keep(self, rows: Sequence[KeptRow], origin: Origin, receipts: Sequence[int], messages: int) -> None:
         self.rows += len(rows)
@@ -113,10 +117,14 @@ def _ours(name: str, plan: Any, many: int, messages: list[Message]) -> float:
         outputs, decoder("json"), book=book, seen=Marks({}), metrics=metrics, unix_time_ms=lambda: len(messages)
     )
     book.engine = engine
+    port = engine.port("boards")
     batches = [messages[at : at + BATCH] for at in range(0, len(messages), BATCH)]
     began = time.process_time()
     for batch in batches:
-        engine.send(batch, NOBODY)
+        port.send(batch, NOBODY)
+        while book.is_asked:
+            book.is_asked = False
+            engine.give()
     took = time.process_time() - began
     check_all_arrived(f"rows of {name}", _expected(name, messages) * many, book.rows)
     return len(messages) / took

@@ -210,9 +210,9 @@ class House:
         self.router.route("board:b1", "b1", [message(number) for number in numbers], board)
 
     async def rest(self) -> None:
-        """Until all is committed and nobody has more to send on."""
+        """Until all is given and committed, and nobody has more to send on."""
         async with asyncio.timeout(20):
-            while self.stream.is_busy or self.stream.sent().position < self.stream.log.next:
+            while self.log.is_giving or self.stream.is_busy or self.stream.sent().position < self.stream.log.next:
                 await asyncio.sleep(0.001)
 
     def stop(self) -> None:

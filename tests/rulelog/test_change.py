@@ -1,13 +1,17 @@
 """Rules that change while they work: what is unchanged keeps its windows, over a restart too."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from edge.messages import Outcome
-from tests.rulelog.rig import Board, Cloud, House, rows
+from edge.rulelog import rulelog
+from edge.rules import engine
+from edge.rules.payloads import Decoder, decoder
+from tests.rulelog.rig import Board, Cloud, House, message, reading, rows
 
 SUM = """
 [[rule]]
@@ -133,5 +137,121 @@ def test_rows_of_a_rule_that_went_are_refused_and_counted(tmp_path: Path) -> Non
         assert house.stream.ledger.totals == {"refused": 3}
         assert house.stream.ledger.things["g/rule/more"][0].count == 3
         house.stop()
+
+    asyncio.run(run())
+
+
+READERS = """
+[[rule]]
+name = "one"
+sql = "SELECT g, sum(c) AS s FROM 'dt/+' GROUP BY g, COUNTWINDOW(2)"
+from = ["broker"]
+to = ["cloud"]
+"""
+MORE_READERS = """
+[[rule]]
+name = "two"
+sql = "SELECT c FROM 'dt/+'"
+from = ["broker", "boards"]
+to = ["cloud"]
+[[rule]]
+name = "three"
+sql = "SELECT t FROM 'dt/+'"
+from = ["board:b1"]
+to = ["cloud"]
+"""
+BOARD = '[[board]]\nname = "b1"\nport = "/dev/null"\n'
+
+
+def test_a_payload_is_decoded_once_whatever_rules_read_it_and_while_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bytes] = []
+
+    def counting(form: str, columns: Sequence[str]) -> Decoder:
+        decode = decoder(form, columns)
+        return lambda payload: decoded.append(payload) or decode(payload)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(rulelog, "decoder", counting)
+    both = BOARD + READERS + MORE_READERS
+
+    async def run() -> None:
+        cloud, board = Cloud(), Board()
+        house = House(BOARD + READERS, tmp_path, cloud)
+        house.start()
+        sent = 0
+        for turn, now in enumerate([BOARD + READERS, both, both, BOARD + READERS]):
+            if turn == 2:
+                house.kill()
+                house = House(now, tmp_path, cloud)
+                house.start()
+            elif turn:
+                house.change(now)
+            for source in ("broker", "board:b1"):
+                sent += 1
+                one = msgspec.structs.replace(message(sent), reading=None) if source == "broker" else message(sent)
+                one = msgspec.structs.replace(one, payload=b'{"g":"a","c":%d,"t":%d}' % (sent, turn))
+                house.router.route(source, "b1", [one], board)
+                await house.rest()
+        house.stop()
+        found = rows([one for _, one in cloud.got])
+        assert found["rule/one"] == [b'{"g":"a","s":4}', b'{"g":"a","s":12}']
+        assert found["rule/two"] == [b'{"c":%d}' % number for number in (3, 4, 5, 6)]
+        assert found["rule/three"] == [b'{"t":1}', b'{"t":2}']
+        refused = 'messages_refused{reason="no_route",source="board:b1"}'
+        assert house.count(refused) == 1  # of the last life, when no rule read it any more
+
+    asyncio.run(run())
+    assert len(decoded) == 8 - 2
+
+
+def test_what_a_gateway_before_this_one_kept_keeps_none_from_starting(tmp_path: Path) -> None:
+    async def run() -> None:
+        cloud, board = Cloud(), Board()
+        house = House(text(), tmp_path, cloud)
+        house.start()
+        house.send(range(1, 3), board)
+        await house.rest()
+        log = house.stream.log
+        state = {key: raw for key, raw in log.state.items() if key.startswith(("seen/", "rule/"))}
+        assert any(key.startswith("seen/") for key in state)
+        log.put_state("seen/0123456789ab/b1", next(raw for key, raw in state.items() if key.startswith("seen/")))
+        log.put_state("rule/sum/plan", b"of version 1")
+        log.put_state("rule/sum/state/meta", msgspec.msgpack.encode([1, 2]))
+        house.stop()
+        house = House(text(), tmp_path, cloud)
+        house.start()
+        house.send(range(3, 7), board)
+        await house.rest()
+        assert not any(key.startswith("seen/0123456789ab/") for key in house.stream.log.state)
+        house.stop()
+        assert len(board.acknowledged) == 6
+        assert house.count('rule_messages_in{rule="sum"}') == 4
+
+    asyncio.run(run())
+
+
+def test_a_window_that_is_being_given_goes_on_under_a_rule_with_another_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "ROWS_A_TURN", 1)
+    window = "TUMBLINGWINDOW(ms, 1000)"
+
+    async def run() -> None:
+        cloud, board = Cloud(), Board()
+        house = House(text(window).replace("SELECT g,", "SELECT t,").replace("BY g,", "BY t,"), tmp_path, cloud)
+        house.router.attach("broker", cloud)
+        house.start()
+        house.send(range(1, 30), board)
+        await house.rest()
+        later = msgspec.structs.replace(message(30), payload=b'{"t":5000,"c":1}')
+        house.router.route("board:b1", "b1", [later], board)
+        house.change(text(window, to="broker").replace("SELECT g,", "SELECT t,").replace("BY g,", "BY t,"))
+        await asyncio.sleep(0)
+        await house.rest()
+        house.stop()
+        found = rows([one for _, one in cloud.got])["rule/sum"]
+        expected = dict.fromkeys(reading(number)["t"] for number in range(1, 30))
+        assert [msgspec.json.decode(row)["t"] for row in found] == [*expected]
 
     asyncio.run(run())

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge.messages import Message, Outcome
+from edge.rules import engine
 from tests.log.disk import Disk, power_cuts
 from tests.rulelog.rig import RULES, Board, Cloud, House, rows
 
@@ -39,9 +40,12 @@ def whole(folder: Path) -> dict[str, list[bytes]]:
     return found
 
 
-@pytest.mark.parametrize("each", [1, 4, 13])
-def test_kills_at_any_moment_change_no_row(tmp_path: Path, each: int) -> None:
+@pytest.mark.parametrize(("each", "rows_a_turn"), [(1, 512), (4, 512), (13, 512), (13, 1), (22, 2)])
+def test_kills_at_any_moment_change_no_row(
+    tmp_path: Path, each: int, rows_a_turn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = whole(tmp_path / "whole")
+    monkeypatch.setattr(engine, "ROWS_A_TURN", rows_a_turn)
     cloud = Cloud()
 
     async def lives() -> None:
@@ -71,9 +75,12 @@ def test_kills_at_any_moment_change_no_row(tmp_path: Path, each: int) -> None:
     assert rows([one for _, one in cloud.got]) == expected
 
 
-@pytest.mark.parametrize("segment_bytes", [32 * 1024, 1 << 20])
-def test_a_power_cut_at_any_write_changes_no_row(tmp_path: Path, segment_bytes: int) -> None:
+@pytest.mark.parametrize(("segment_bytes", "steps_a_turn"), [(32 * 1024, 4096), (1 << 20, 4096), (32 * 1024, 1)])
+def test_a_power_cut_at_any_write_changes_no_row(
+    tmp_path: Path, segment_bytes: int, steps_a_turn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = whole(tmp_path / "whole")
+    monkeypatch.setattr(engine, "STEPS_A_TURN", steps_a_turn)
     disk, before = Disk(), Disk()
     before.makedir("/rules")
     cloud, board = Cloud(lambda: len(disk.journal)), Board(lambda: len(disk.journal))

@@ -1,7 +1,8 @@
 """Rules wired to a router: batches in, rows out, hostile payloads counted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,9 @@ from edge.metrics import Metrics
 from edge.outbox.marks import Marks
 from edge.router import Router
 from edge.rules.build import CompiledRule, engine_name, explain, output_topic, read_rules, rule_routes
-from edge.rules.engine import Engine, KeptRow, Output
-from edge.rules.payloads import decoder
+from edge.rules.engine import BYTES_A_TURN, PAYLOAD_BYTES_MAX, ROWS_A_TURN, Engine, KeptRow, Output
+from edge.rules.payloads import Decoder, decoder
+from edge.rules.rejections import TOLD_MAX, TOLD_MS
 
 HEAD = """
 [gateway]
@@ -52,7 +54,7 @@ class Sender:
 class House:
     """A router with rules, a sink for the cloud, and a book that gives rows on at once."""
 
-    def __init__(self, rules: str, folder: Path) -> None:
+    def __init__(self, rules: str, folder: Path, decoders: Callable[[str, Sequence[str]], Decoder] = decoder) -> None:
         config = parse_config(HEAD + rules, str(folder / "gateway.toml"))
         read = read_rules(config)
         self.metrics = Metrics()
@@ -60,18 +62,22 @@ class House:
         self.cloud, self.sender, self.now, self.room = Sink(), Sender(), 0, True
         self.router.attach("cloud", self.cloud)
         self.engines: dict[str, Engine] = {}
+        self.asked_again = self.rows = 0
         for name in dict.fromkeys(engine_name(one.settings) for one in read):
             members = [CompiledRule(one) for one in read if engine_name(one.settings) == name]
             settings = members[0].read.settings
             self.engines[name] = Engine(
-                [Output(one.rule, one.name, output_topic(one.read.settings), self.metrics) for one in members],
-                decoder(settings.payload, settings.columns),
+                [
+                    Output(one.rule, one.name, output_topic(one.read.settings), self.metrics, one.read.settings.source)
+                    for one in members
+                ],
+                decoders(settings.payload, settings.columns),
                 book=self,
                 seen=Marks({}),
                 metrics=self.metrics,
                 unix_time_ms=lambda: self.now,
             )
-            self.router.attach(name, self.engines[name])
+            self.router.attach_by_source(name, self.engines[name].port)
 
     def has_room(self) -> bool:
         return self.room
@@ -81,6 +87,9 @@ class House:
             self.router.route(f"rule:{thing}", "", [Message(topic, payload, 1)], Sender())
         if receipts:
             origin.settled(receipts, Outcome.TAKEN)
+
+    def come_again(self) -> None:
+        self.asked_again += 1
 
     def send(self, *messages: tuple[str, bytes]) -> None:
         batch = [Message(topic, payload, qos=1, receipt=at) for at, (topic, payload) in enumerate(messages, 1)]
@@ -158,6 +167,138 @@ def test_a_join_gets_both_its_topics_and_each_message_once(tmp_path: Path) -> No
     assert house.count('rule_messages_in{rule="r"}') == 2
 
 
+def pieces(house: House) -> list[int]:
+    """Bytes of rows handed over in each turn until all is given; the cloud forgets them at once."""
+    sizes = []
+    while True:
+        house.asked_again = 0
+        for engine in house.engines.values():
+            engine.give()
+        sizes.append(sum(len(payload) for _, payload in house.cloud.got))
+        house.rows += len(house.cloud.got)
+        house.cloud.got.clear()
+        if not house.asked_again:
+            return sizes
+
+
+BIG = {
+    "a join": "SELECT a.p AS p, b.p AS q FROM 'm/#' AS a JOIN 'm/#' AS b ON mod(a.id, 2) = mod(b.id, 2) "
+    "GROUP BY TUMBLINGWINDOW(ss, 10)",
+    "a grouped join": "SELECT a.id AS id, collect(b.p) AS q FROM 'm/#' AS a JOIN 'm/#' AS b "
+    "ON mod(a.id, 20) = mod(b.id, 20) GROUP BY a.id, TUMBLINGWINDOW(ss, 10)",
+    "collected": "SELECT collect(p) AS p FROM 'm/#' GROUP BY mod(id, 20), TUMBLINGWINDOW(ss, 10)",
+    "panes": "SELECT id, last(p) AS p FROM 'm/#' GROUP BY id, HOPPINGWINDOW(ss, 64, 1)",
+    "sessions": "SELECT id, last(p) AS p, first(p) AS q FROM 'm/#' GROUP BY id, SESSIONWINDOW(ss, 1)",
+    "sliding": "SELECT collect(p) AS p FROM 'm/#' GROUP BY mod(id, 40), SLIDINGWINDOW(ss, 10)",
+}
+
+
+@pytest.mark.parametrize(("kind", "rows"), [
+    ("a join", 20_000), ("a grouped join", 400), ("collected", 20), ("panes", 64 * 400), ("sessions", 400),
+    ("sliding", 400),
+])  # fmt: skip
+def test_windows_that_end_hand_over_no_more_bytes_in_a_turn_than_it_has_room_for(
+    tmp_path: Path, kind: str, rows: int
+) -> None:
+    more = 'to = ["cloud"]\ntime = "t"\nlateness_s = 100\nkeys_max = 30000'
+    house = House(rule("r", BIG[kind], more), tmp_path)
+    house.now = 10**9
+    pad = b"x" * (1000 if kind == "sliding" else 4000)
+    for first in range(0, 400, 20):
+        house.send(*(("m/x", b'{"id":%d,"t":1000,"p":"%s"}' % (at, pad)) for at in range(first, first + 20)))
+    assert house.cloud.got == []
+    house.send(("m/x", b'{"id":0,"t":900000000,"p":"a"}'))
+    sizes = [sum(len(payload) for _, payload in house.cloud.got)]
+    house.rows += len(house.cloud.got)
+    house.cloud.got.clear()
+    sizes += pieces(house)
+    dropped = house.count('rule_dropped{reason="row_too_long",rule="r"}')
+    assert house.rows + dropped == rows
+    assert max(sizes) <= BYTES_A_TURN + PAYLOAD_BYTES_MAX
+    assert len(sizes) > 3
+
+
+def test_between_slices_the_book_is_asked_for_room_and_messages_come_in(tmp_path: Path) -> None:
+    house = House(rule("r", "SELECT id, count(*) AS n FROM 'm' GROUP BY id, TUMBLINGWINDOW(ss, 1)"), tmp_path)
+    house.send(*(("m", b'{"id":%d}' % at) for at in range(3 * ROWS_A_TURN)))
+    house.now = 1000
+    house.tick()
+    assert (len(house.cloud.got), house.asked_again) == (ROWS_A_TURN, 1)
+    house.room = False
+    for engine in house.engines.values():
+        engine.give()
+    assert (len(house.cloud.got), house.asked_again) == (ROWS_A_TURN, 1)  # until the next tick finds room
+    house.room = True
+    house.send(("m", b'{"id":7}'))
+    assert (len(house.cloud.got), house.asked_again) == (2 * ROWS_A_TURN, 2)
+    pieces(house)
+    assert house.rows == 3 * ROWS_A_TURN
+    house.now = 2000
+    house.tick()
+    assert house.cloud.got == [("rule/r", b'{"id":7,"n":1}')]
+
+
+def test_while_too_much_is_due_a_batch_is_turned_away_whole(tmp_path: Path) -> None:
+    sql = "SELECT id, count(*) AS n FROM 'm' GROUP BY id, TUMBLINGWINDOW(ms, 1)"
+    house = House(rule("r", sql, f'to = ["cloud"]\ntime = "t"\nkeys_max = {ROWS_A_TURN}\n'), tmp_path)
+    house.now = 100
+    house.send(*(("m", b'{"id":%d,"t":%d}' % (at, turn)) for turn in range(4) for at in range(ROWS_A_TURN)))
+    house.send(("m", b"{}"))
+    assert house.sender.ended[-1] == ([1], Outcome.CONGESTED)
+    pieces(house)
+    house.send(("m", b"{}"))
+    assert house.sender.ended[-1] == ([1], Outcome.TAKEN)
+
+
+def test_a_payload_is_decoded_once_whatever_else_its_rules_read_from(tmp_path: Path) -> None:
+    rules = rule("one", "SELECT c FROM 'a'", 'from = ["broker"]\nto = ["cloud"]')
+    rules += rule("two", "SELECT c + 1 AS c FROM 'a'", 'from = ["broker", "boards"]\nto = ["cloud"]')
+    rules += rule("three", "SELECT c + 2 AS c FROM 'a'", 'from = ["boards"]\nto = ["cloud"]')
+    rules += rule("four", "SELECT c + 3 AS c FROM 'a'", 'from = ["board:b"]\nto = ["cloud"]')
+    text = '[[board]]\nname = "b"\nport = "/dev/null"\n' + rules
+    decoded = []
+
+    def count(form: str, columns: Sequence[str]) -> Decoder:
+        decode = decoder(form, columns)
+
+        def counting(payload: bytes) -> Any:
+            decoded.append(payload)
+            return decode(payload)
+
+        return counting
+
+    house = House(text, tmp_path, count)
+    assert len(house.engines) == 1
+    for source, expected in (("broker", ["one", "two"]), ("board:b", ["two", "three", "four"])):
+        decoded.clear()
+        house.cloud.got.clear()
+        house.router.route(source, "b", [Message("a", b'{"c":1}', 1, receipt=1)], house.sender)
+        assert [topic for topic, _ in house.cloud.got] == [f"rule/{name}" for name in expected]
+        assert len(decoded) == 1
+        assert house.sender.ended[-1] == ([1], Outcome.TAKEN)
+
+
+def test_who_sends_what_cannot_be_read_is_told_but_not_without_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House(rule("r", "SELECT c FROM 'a/+'") + rule("q", "SELECT c FROM 'a/x'"), tmp_path)
+    with caplog.at_level("WARNING"):
+        for _ in range(3):
+            house.send(("a/x", b"junk"), ("a/y", b"{}"))
+        for at in range(50):
+            house.send((f"a/{at}", b"junk"))
+        first = len(caplog.records)
+        house.now = TOLD_MS
+        house.send(("a/x", b"junk"))
+    told = [vars(record)["fields"] for record in caplog.records]
+    assert told[0] == {
+        "rule": "q, r", "topic": "a/x", "client": "b", "reason": "payload_not_json", "payload_bytes": 4, "untold": 0,
+    }  # fmt: skip
+    assert (first, len(told), told[1]["untold"], told[-1]["untold"]) == (TOLD_MAX, TOLD_MAX + 1, 2, 41)
+    assert house.count('rule_payloads_rejected{reason="payload_not_json",rule="q"}') == 4
+    assert house.count('rule_payloads_rejected{reason="payload_not_json",rule="r"}') == 54
+
+
 def test_explain_names_both_topics_of_a_join(tmp_path: Path) -> None:
     read = read_rules(parse_config(HEAD + rule("r", JOIN), str(tmp_path / "gateway.toml")))
     assert explain(read, "boards", "dt/x/hum")["r"].startswith("yes: FROM 'dt/+/temp' and 'dt/+/hum'")
@@ -197,7 +338,7 @@ def test_a_hostile_payload_is_counted_and_stops_nothing(tmp_path: Path, payload:
     house = House(rule("r", "SELECT c FROM 'a'"), tmp_path)
     house.send(("a", b'{"c":1}'), ("a", payload), ("a", b'{"c":2}'))
     assert [one for _, one in house.cloud.got] == [b'{"c":1}', b'{"c":2}']
-    assert house.count(f'rule_payloads_rejected{{reason="{reason}"}}') == 1
+    assert house.count(f'rule_payloads_rejected{{reason="{reason}",rule="r"}}') == 1
     assert house.sender.ended == [([1, 2, 3], Outcome.TAKEN)]
 
 
@@ -231,7 +372,7 @@ def test_csv_and_cbor_are_read_too(tmp_path: Path) -> None:
     house = House(rules + rule("q", "SELECT c FROM 'b'", 'to = ["cloud"]\npayload = "cbor"'), tmp_path)
     house.send(("a", b"21.5,x"), ("b", b"\xa1\x61c\xf9\x3e\x00"), ("b", b"\xa1\x61c"), ("b", b"\x81" * 10_000))
     assert house.cloud.got == [("rule/r", b'{"c":21.5,"n":"x"}'), ("rule/q", b'{"c":1.5}')]
-    assert house.count('rule_payloads_rejected{reason="payload_cbor"}') == 2
+    assert house.count('rule_payloads_rejected{reason="payload_cbor",rule="q"}') == 2
 
 
 FUNCTION = """

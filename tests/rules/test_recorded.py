@@ -96,6 +96,40 @@ def test_explain_says_where_a_topic_goes_and_why(folder: Path, capsys: pytest.Ca
     )
 
 
+FUNCTION = """
+[[function]]
+name = "f"
+exec = ["/bin/true"]
+from = ["broker"]
+subscribe = ["in/#"]
+publish = []
+to = []
+"""
+
+
+def test_explain_finds_the_sources_that_a_topic_is_taken_from(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = folder / "gateway.toml"
+    more = '[[rule]]\nname = "in"\nsql = "SELECT c FROM \'in/x\'"\nfrom = ["broker", "rule:mean"]\nto = []\n'
+    file.write_text(CONFIG + FUNCTION + more)
+    told = edge(capsys, folder, "explain", "in/x", "--json")[1]
+    assert [(one["source"], one["targets"]) for one in told] == [("broker", ["function:f"]), ("rule:mean", [])]
+    assert told[0]["functions"] == {"f": "yes: function[1]: from broker, topic in/#"}
+    assert told[0]["rules"]["in"].startswith("yes")
+    (here,) = edge(capsys, folder, "explain", "in/x", "--from", "boards", "--json")[1]
+    assert here["functions"]["f"].endswith(" from boards; one from broker does")
+    (nobody,) = edge(capsys, folder, "explain", "x", "--json")[1]
+    assert nobody["source"] == "boards"
+    assert nobody["nowhere"]
+
+
+@pytest.mark.parametrize("speed", ["-1", "nan", "inf", "-0.5", "fast"])
+def test_a_speed_that_is_none_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], speed: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["replay", str(folder / "day.jsonl"), f"--speed={speed}", "--config", str(folder / "gateway.toml")])
+    assert ended.value.code == 2
+    assert "--speed" in capsys.readouterr().err
+
+
 def test_check_config_refuses_a_wrong_rule(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = folder / "gateway.toml"
     file.write_text(CONFIG.replace("avg(c)", "avrg(c)"))
