@@ -8,11 +8,12 @@ import os
 from typing import Final
 
 RESERVE_BYTES: Final = 8 * 1024 * 1024
+RESERVE_BYTES_LEAST: Final = 1024 * 1024
 ROOM_FACTOR: Final = 4
 
 
 class Reserve:
-    """path: the file."""
+    """path: the file. size: of a disk with room; a smaller disk gives a part of what is free."""
 
     def __init__(self, path: str, size: int = RESERVE_BYTES) -> None:
         self._path, self._size = path, size
@@ -25,13 +26,13 @@ class Reserve:
     def take(self) -> None:
         """Make it again if there is room enough."""
         with contextlib.suppress(OSError):
-            if os.path.exists(self._path) and os.stat(self._path).st_size >= self._size:
-                return
             found = os.statvfs(os.path.dirname(self._path))
-            if found.f_bavail * found.f_frsize < ROOM_FACTOR * self._size:
+            size = min(self._size, found.f_bavail * found.f_frsize // ROOM_FACTOR)
+            held = os.stat(self._path).st_size if os.path.exists(self._path) else 0
+            if size < RESERVE_BYTES_LEAST or held >= size:
                 return
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.posix_fallocate(fd, 0, self._size)
+                os.posix_fallocate(fd, 0, size)
             finally:
                 os.close(fd)

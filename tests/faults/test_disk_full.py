@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.outbox.outbox import RESERVE
 from tests.faults.mounts import small_disk
 from tests.faults.worlds import World, wait_for
 
@@ -64,6 +65,7 @@ def test_a_disk_without_any_room_holds_the_boards_back_until_there_is_some(tmp_p
         world.gateway.start()
         world.boards.produce(10)
         wait_for(world.boards.idle, "the first to be stored")
+        (disk / "data" / RESERVE).unlink()
         ballast = fill(disk)
         world.boards.produce(2500)
         world.wait_counter("stream_commits_failed", 3)
@@ -220,3 +222,30 @@ def test_a_disk_too_small_for_any_stream_is_refused_at_start(tmp_path: Path) -> 
         world.gateway.start()
         wait_for(world.gateway.ended, "the gateway to refuse its file")
         assert "1048576 bytes in all, and these streams need 2097152" in world.gateway.log()
+
+
+@pytest.mark.parametrize("policy", ["reject", "drop_oldest"])
+def test_a_disk_that_others_have_filled_beside_the_first_segment_drains_and_goes_on(
+    tmp_path: Path, policy: str
+) -> None:
+    with (
+        small_disk(tmp_path / "disk", 24 * MB) as disk,
+        World(
+            tmp_path,
+            boards=2,
+            payload_bytes=1500,
+            bytes_max=64 * MB,
+            when_full=policy,
+            ring=200_000,
+            data=disk / "data",
+        ) as world,
+    ):
+        world.proxy.cut()
+        world.gateway.start()
+        world.boards.produce(10)
+        wait_for_rest(world)
+        fill(disk)
+        world.boards.produce(6000)
+        world.wait_counter("stream_commits_failed", 1)
+        world.proxy.restore()
+        world.drain().check(shed=["dropped_oldest"] if policy == "drop_oldest" else [])
