@@ -8,13 +8,14 @@ Invariants:
   rows a turn gives changes none of them.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 
-class Giving:
+class Giving(ABC):
     """due_weight: about how much is held for it."""
 
     def __init__(self) -> None:
@@ -35,13 +36,13 @@ class Giving:
             self._steps, self.place = None, 0
             self._gave(self.due.popleft())
 
+    @abstractmethod
     def _rows_of(self, window: Any) -> Iterator[Any]:
         """All its steps."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _gave(self, window: Any) -> None:
         """It is done: what was held for it goes."""
-        raise NotImplementedError
 
     def _forget_due(self) -> None:
         self.due.clear()
