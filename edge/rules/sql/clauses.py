@@ -197,6 +197,8 @@ class Clauses:
             expression = self.expressions.read(inner)
             if type(node) is exp.Alias:
                 name = str(node.alias)
+            elif expression == Field(()):
+                raise Wrong(node, "this * has no name", "* alone, or * AS name")
             elif isinstance(expression, Field):
                 name = str(expression.path[-1])
             else:

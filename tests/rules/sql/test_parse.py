@@ -78,6 +78,7 @@ THERE = "Values themselves"
         ("SELECT , c FROM 'x'", 1, 8, "something is missing before ','", "Fields, functions, expressions"),
         ("SELECT upper(c,) FROM 'x'", 1, 16, "something is missing before ')'", "Fields, functions, expressions"),
         ("SELECT c FROM 'x' GROUP BY c,", 1, 29, "something is missing after ','", WINDOWED),
+        ("SELECT c, (*) FROM 'x'", 1, 12, "this * has no name", "* AS name"),
         ("SELECT a.* FROM 'x'", 1, 8, "'a.*' is not known here", "* alone, or fields by name"),
         ("SELECT c FROM 'x'\nWHERE c BETWEEN SYMMETRIC 1 AND 2", 2, 17, "SYMMETRIC is not known here",
          "c BETWEEN low AND high"),
