@@ -170,13 +170,16 @@ def test_streams_that_share_a_full_disk_each_make_room_by_their_own_policy(tmp_p
     ):
         world.proxy.cut()
         world.gateway.start()
-        world.boards.produce(4500)
-        world.wait_counter("stream_records_in", 2 * 4500 + 100)
+        world.boards.produce(8000)  # more than the whole disk, of each
+        world.wait_counter("stream_records_in", 2 * 8000 + 100)
         world.gateway.kill()
         world.gateway.start()
-        wait_for_rest(world)
-        reasons = {name: {one.reason for one in world.gateway.shed(name)} for name in ("readings", *others)}
-        assert reasons == {"readings": {"thinned"}, "drop_oldest": {"dropped_oldest"}, "reject": set()}
+
+        def reasons() -> dict[str, set[str]]:
+            return {name: {one.reason for one in world.gateway.shed(name)} for name in ("readings", *others)}
+
+        acted = {"readings": {"thinned"}, "drop_oldest": {"dropped_oldest"}, "reject": set[str]()}
+        wait_for(lambda: reasons() == acted, "each to have acted by its policy, and by no other")
         world.drain().check(shed=["thinned", "dropped_oldest"])
 
 
