@@ -463,8 +463,7 @@ class Stream:
         self._settle()
         self.committed()
         self.shortage.look(self._now())
-        room = 0 if self.shortage.wants_less else self.log.room(self._bytes_max)
-        work = self._shedder.look_at_room(room, self._least_room)
+        work = self._look_at_room()
         if work is not None:
             self._thin(work)
         elif self._commit_wanted:
@@ -473,6 +472,10 @@ class Stream:
             self._schedule(self._now())
         elif self.ledger.is_changed or (self._sent_state is not None and self._sent_state() != self._sent_kept):
             self._commit_later()
+
+    def _look_at_room(self) -> Replacement | None:
+        room = 0 if self.shortage.wants_less else self.log.room(self._bytes_max)
+        return self._shedder.look_at_room(room, self._least_room)
 
     def _write_later(self) -> None:
         assert self._air is not None
@@ -534,6 +537,7 @@ class Stream:
         assert self._thinning is not None
         work, self._thinning = self._thinning, None
         self.log.settle(work)
+        self.tail.forget(work.row.next)  # else what was thinned would be sent as it came
         self.log.regain()
         self._shedder.thinned()
         self._find_room()
@@ -549,6 +553,8 @@ class Stream:
             return
         try:
             work = self._shedder.look_at_age()
+            if work is None and not self.failing:  # where nothing is taken no commit looks
+                work = self._look_at_room()
         except OSError as error:
             self._tell_failure(error)
             return

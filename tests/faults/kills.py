@@ -234,7 +234,7 @@ def strike(folder: Path, kill: Kill, fault: str = KILL, make: Callable[..., Run]
 # Streams that fill while the cloud is away, so that their policies act; found by trying: too little, and nothing is
 # shed. With `thin` numeric readings are averaged, of others some are kept.
 _MB = 1024 * 1024
-_THIN_BYTES = 2 * _MB + 5 * 256 * 1024 // 4 + 256 * 1024  # with what is kept back to thin, and for commits alone
+_THIN_BYTES = 2 * _MB + 5 * 256 * 1024 // 4 + 768 * 1024  # with what is kept back to thin, and for commits alone
 FULL: dict[str, dict[str, Any]] = {
     "averages": {"when_full": "thin", "numeric": True, "records": 1900, "bytes_max": _THIN_BYTES},
     "every tenth": {"when_full": "thin", "records": 2000, "bytes_max": _THIN_BYTES},

@@ -40,7 +40,10 @@ def test_a_gateway_killed_while_its_policy_makes_room_accounts_for_every_record(
     verdicts = [one.verdict for one in struck]
     assert all(sum(one.shed.values()) > 100 for one in verdicts), [one.shed for one in verdicts]
     if policy == "averages":
-        assert [one.averaged for one in verdicts] == [one.shed["thinned"] for one in verdicts]
+        # What goes out just while it is thinned arrives as it was, and is told as thinned all the same.
+        told = [(one.received, one.averaged, one.shed["thinned"]) for one in verdicts]
+        assert all(received + averaged >= 2000 for received, averaged, _ in told), told
+        assert all(100 < averaged <= thinned for _, averaged, thinned in told), told
 
 
 def test_the_harness_finds_a_gateway_that_acknowledges_before_the_commit(tmp_path: Path) -> None:
