@@ -40,7 +40,7 @@ DESCRIPTION = "a backlog of 100,000 readings sent to mosquitto over TLS, beside 
 BRIDGE, EACH, BATCHED = "mosquitto_bridge", "message_by_message", "batched"
 NEAR = "backoff_s_min = 0.2\nbackoff_s_max = 0.8"
 BATCH_TOPIC = "bench/batch"
-READY_S, FIRST_S, QUIET_S, AWAY_S = 10.0, 15.0, 0.5, 1.0
+READY_S, FIRST_S, QUIET_S, AWAY_S = 10.0, 15.0, 2.0, 1.0  # a last batch waits 1 s for more
 
 
 class Drained(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ def run(context: Context) -> list[Figure]:
         cloud.stop()  # from now on it has its ports
         made = context.folder("backlog")
         build_backlog(made, count)
-        batched = ('format = "ndjson"', f'batch_topic = "{BATCH_TOPIC}"')
+        batched = ('format = "ndjson"', "batch_wait_s = 0.05", f'batch_topic = "{BATCH_TOPIC}"')
         results = context.interleaved(
             {
                 EACH: _ours(context, cloud, client, made, count, ()),
