@@ -165,6 +165,7 @@ class BulkReader(_Framing):
                     if not body:
                         need = end - pos + 1
                         break
+                    size = stop - body
                 if stop > end:
                     need = stop - pos
                     break
@@ -206,7 +207,7 @@ class BulkReader(_Framing):
                             messages.append(Message(topic, data[start:stop]))
                             pos = stop
                             continue
-                elif first == 0x40 and size == 2:
+                elif first == 0x40 and size == 2 and stop == pos + 4:
                     ids = _puback_ids(data, pos, end)
                     if ids:
                         run.acknowledged += ids

@@ -188,3 +188,29 @@ def test_after_an_error_nothing_more_is_read() -> None:
     assert bulk.feed(b"\x36\x00") == []
     assert bulk.error is not None
     assert bulk.feed(b"\xd0\x00") == []
+
+
+def _stretched(raw: bytes, length_bytes: int) -> bytes:
+    """The packet with its remaining length written in so many bytes, which 3.1.1 does not forbid."""
+    assert raw[1] < 0x80
+    more = length_bytes - 1
+    return raw[:1] + bytes([raw[1] | 0x80, *[0x80] * (more - 1), *[0] * min(more, 1)]) + raw[2:]
+
+
+@pytest.mark.parametrize("length_bytes", [2, 3, 4])
+@pytest.mark.parametrize("first", [0x30, 0x32, 0x34, 0x40, 0xD0])
+def test_a_length_longer_than_it_need_be_is_read_on_the_hot_path_as_by_the_plain_parser(
+    first: int, length_bytes: int
+) -> None:
+    for body in (b"", b"\0", b"\0\1", b"\0\0\0\1", b"\0\1a", b"\0\1a\0\1", b"\0\1a\0\1x", b"\xff\xff\0\1x"):
+        for after in (b"", encode(p.Puback(7), V311), encode(p.Publish("a", b"", 1, packet_id=2), V311)):
+            raw = _stretched(bytes([first, len(body)]) + body, length_bytes) + after
+            parser = Parser(V311)
+            try:
+                expected = _expected(raw, V311)
+                parser.feed(raw)
+                parser.feed(b"")
+            except ProtocolError:
+                assert _read(_bulk(V311), [raw])[3], raw.hex()
+            else:
+                assert _read(_bulk(V311), [raw]) == expected, raw.hex()
