@@ -10,6 +10,7 @@ from edge.mqtt.events import Options, Received, Refused
 from edge.mqtt.packets import Packet, Subscription, encode
 from edge.mqtt.reader import Parser
 from edge.mqtt.session import Session
+from tests.mqtt.flat import bulk_reader, expected, read
 
 _CONNACKS: Final = {version: encode(packets.Connack(), version) for version in (V5, V311)}
 
@@ -20,6 +21,7 @@ def mqtt(data: bytes) -> None:
         return
     version = V5 if data[0] & 1 else V311
     _parser(data[2:], version, data[1])
+    _hot_path(data[2:], version, data[1])
     _session(data[2:], version, data[1], accepted=bool(data[0] & 2))
 
 
@@ -45,6 +47,19 @@ def _read(parser: Parser, pieces: list[bytes]) -> list[Packet]:
         for piece in [*pieces, b""]:
             found += parser.feed(piece)
     return found
+
+
+def _hot_path(data: bytes, version: int, cut: int) -> None:
+    """What the plain parser finds, however the stream is cut, and an error where it sees one. (A CONNECT would change
+    the plain parser's version; no server sends one.)"""
+    parser = Parser(version)
+    packets_found = _read(parser, [data])
+    if any(isinstance(packet, packets.Connect) for packet in packets_found):
+        return
+    plain = expected(packets_found)
+    failed = plain[3] or parser.error is not None
+    for pieces in ([data], [data[:cut], data[cut:]], [data[at : at + 1] for at in range(len(data))]):
+        assert read(bulk_reader(version), pieces) == (*plain[:3], failed)
 
 
 def _session(data: bytes, version: int, cut: int, *, accepted: bool) -> None:

@@ -10,11 +10,9 @@ from edge.mqtt import reader
 from edge.mqtt.codes import V5, V311, ProtocolError
 from edge.mqtt.packets import Packet, encode
 from edge.mqtt.properties import NONE, PacketProperties
-from edge.mqtt.reader import BulkReader, Parser, Run, to_message
+from edge.mqtt.reader import BulkReader, Parser, Run
+from tests.mqtt.flat import ALIASES, BASE, Flat, bulk_reader, expected, read
 from tests.mqtt.strategies import any_packet, thorough
-
-BASE = 3 << 16
-ALIASES = 4
 
 _small_topics = st.sampled_from(["a", "dt/board/temp", "ü/€", "x" * 140])
 _blocks = st.sampled_from(
@@ -53,77 +51,22 @@ def _stream(version: int) -> st.SearchStrategy[list[Packet]]:
     )
 
 
-Flat = tuple[list[Message], list[int], list[Packet], bool]
-
-
-def _expected(raw: bytes, version: int) -> Flat:
-    """What the plain parser makes of the stream, up to the first alias that is none."""
-    aliases: dict[int, str] = {}
-    messages: list[Message] = []
-    acknowledged: list[int] = []
-    others: list[Packet] = []
-    for packet in Parser(version).feed(raw):
-        match packet:
-            case p.Publish():
-                topic, alias = packet.topic, packet.properties.topic_alias
-                if alias is not None:
-                    if alias > ALIASES or not (topic or alias in aliases):
-                        return messages, acknowledged, others, True
-                    topic = topic or aliases[alias]
-                    aliases[alias] = topic
-                whole = p.Publish(
-                    topic, packet.payload, packet.qos, packet.retain, packet.dup, packet.packet_id, packet.properties
-                )
-                if packet.qos < 2:
-                    messages.append(to_message(whole, BASE + packet.packet_id if packet.qos else 0))
-                else:
-                    others.append(whole)
-            case p.Puback(packet_id, 0, properties) if properties == NONE:
-                acknowledged.append(packet_id)
-            case _:
-                others.append(packet)
-    return messages, acknowledged, others, False
-
-
-def _read(bulk: BulkReader, pieces: list[bytes]) -> Flat:
-    messages: list[Message] = []
-    receipts: list[int] = []
-    acknowledged: list[int] = []
-    others: list[Packet] = []
-    for piece in pieces:
-        for item in bulk.feed(piece):
-            if isinstance(item, Run):
-                messages += item.messages
-                receipts += item.receipts
-                acknowledged += item.acknowledged
-            elif isinstance(item, p.Puback) and not item.code and item.properties == NONE:
-                acknowledged.append(item.packet_id)
-            else:
-                others.append(item)
-    assert receipts == [message.receipt for message in messages if message.qos]
-    return messages, acknowledged, others, bulk.error is not None
-
-
-def _bulk(version: int) -> BulkReader:
-    return BulkReader(version, 1 << 20, ALIASES if version == V5 else 0, BASE)
-
-
 @pytest.mark.parametrize("version", [V5, V311], ids=["mqtt5", "mqtt311"])
 def test_runs_hold_what_the_plain_parser_finds_however_the_stream_is_cut(version: int) -> None:
     @thorough
     @given(_stream(version), st.lists(st.integers(1, 700), min_size=1, max_size=5))
     def compare(sent: list[Packet], sizes: list[int]) -> None:
         raw = b"".join(encode(packet, version) for packet in sent)
-        expected = _expected(raw, version)
-        assert _read(_bulk(version), [raw]) == expected
-        assert _read(_bulk(version), [raw[place : place + 1] for place in range(len(raw))]) == expected
+        plain = expected(Parser(version).feed(raw))
+        assert read(bulk_reader(version), [raw]) == plain
+        assert read(bulk_reader(version), [raw[place : place + 1] for place in range(len(raw))]) == plain
         pieces: list[bytes] = []
         place = 0
         while place < len(raw):
             size = sizes[len(pieces) % len(sizes)]
             pieces.append(raw[place : place + size])
             place += size
-        assert _read(_bulk(version), pieces) == expected
+        assert read(bulk_reader(version), pieces) == plain
 
     compare()
 
@@ -138,16 +81,16 @@ def test_a_flipped_bit_in_a_run_is_seen_as_the_plain_parser_sees_it(version: int
             raw[bit // 8] ^= 1 << bit % 8
         parser = Parser(version)
         try:
-            expected: Flat = _expected(bytes(raw), version)
+            plain: Flat = expected(Parser(version).feed(bytes(raw)))
             parser.feed(bytes(raw))
             parser.feed(b"")
-            failed = expected[3]
+            failed = plain[3]
         except ProtocolError:
             failed = True
-        found = _read(_bulk(version), [bytes(raw)])
+        found = read(bulk_reader(version), [bytes(raw)])
         assert found[3] == failed
         if not failed:
-            assert found == expected
+            assert found == plain
 
     compare()
 
@@ -155,7 +98,7 @@ def test_a_flipped_bit_in_a_run_is_seen_as_the_plain_parser_sees_it(version: int
 def test_caches_stay_within_their_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "TOPICS_CACHED_MAX", 8)
     monkeypatch.setattr(reader, "BLOCKS_CACHED_MAX", 8)
-    bulk = _bulk(V5)
+    bulk = bulk_reader(V5)
     for number in range(100):
         bag = PacketProperties(content_type=str(number))
         (run,) = bulk.feed(encode(p.Publish(f"t/{number}", b"", 1, packet_id=1, properties=bag), V5))
@@ -167,7 +110,7 @@ def test_caches_stay_within_their_bounds(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_large_packet_in_many_pieces_is_joined_once() -> None:
     raw = encode(p.Publish("t", bytes(1_000_000), 1, packet_id=1), V5)
-    bulk = _bulk(V5)
+    bulk = bulk_reader(V5)
     found = [item for place in range(0, len(raw), 1000) for item in bulk.feed(raw[place : place + 1000])]
     assert len(found) == 1
     assert isinstance(found[0], Run)
@@ -183,8 +126,8 @@ def test_a_packet_above_the_maximum_is_refused_on_the_hot_path_too() -> None:
     assert len(BulkReader(V5, len(raw), 0, 0).feed(raw)) == 1
 
 
-def test_after_an_error_nothing_more_is_read() -> None:
-    bulk = _bulk(V5)
+def test_after_an_error_nothing_more_isread() -> None:
+    bulk = bulk_reader(V5)
     assert bulk.feed(b"\x36\x00") == []
     assert bulk.error is not None
     assert bulk.feed(b"\xd0\x00") == []
@@ -207,10 +150,10 @@ def test_a_length_longer_than_it_need_be_is_read_on_the_hot_path_as_by_the_plain
             raw = _stretched(bytes([first, len(body)]) + body, length_bytes) + after
             parser = Parser(V311)
             try:
-                expected = _expected(raw, V311)
+                plain = expected(Parser(V311).feed(raw))
                 parser.feed(raw)
                 parser.feed(b"")
             except ProtocolError:
-                assert _read(_bulk(V311), [raw])[3], raw.hex()
+                assert read(bulk_reader(V311), [raw])[3], raw.hex()
             else:
-                assert _read(_bulk(V311), [raw]) == expected, raw.hex()
+                assert read(bulk_reader(V311), [raw]) == plain, raw.hex()
