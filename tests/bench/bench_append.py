@@ -44,9 +44,7 @@ def run(context: Context) -> list[Figure]:
     context.progress(f"  on {filesystem(context.workdir)}")
     figures: list[Figure] = []
     for size, payloads, suffix in (*((n, readings, "") for n in COMMIT_SIZES), (100, noise, "_random")):
-        commits = context.pick({1: 6000, 10: 4000, 100: 3000, 1000: 600}, {1: 1500, 10: 1500, 100: 1000, 1000: 200})[
-            size
-        ]
+        commits = context.pick(COMMITS, COMMITS_QUICK)[size]
         context.progress(f"  {commits:,} commits of {size}{suffix}")
         results = context.interleaved(
             {name: runner(context, contender, payloads, size, commits) for name, contender in contenders.items()}
