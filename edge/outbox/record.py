@@ -13,10 +13,11 @@ from typing import Final
 
 import msgspec
 
-from edge.messages import Message, Properties, Reading
+from edge.messages import Message, Properties, Reading, properties_bytes, text_bytes
 
 VERSION: Final = 1
 QOS, RETAIN = 3, 4
+OVERHEAD_BYTES: Final = 96  # beside topic, payload and properties, unless the thing's name is long
 
 
 class Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -48,6 +49,19 @@ def decode(data: bytes) -> Record | None:
 def name_of(record: Record, number: int, own: str) -> tuple[str, int, int]:
     """(thing, boot, sequence). own: GATEWAY/STREAM."""
     return record.reading or (own, record.boot, number)
+
+
+def content_bytes(message: Message) -> int:
+    """Of the payload and the properties."""
+    return len(message.payload) + properties_bytes(message.properties)
+
+
+def records_bytes(messages: Sequence[Message]) -> int:
+    """Of all these as records, about."""
+    size = sum([len(message.payload) + len(message.topic) for message in messages]) + OVERHEAD_BYTES * len(messages)
+    for message in [one for one in messages if one.properties is not None or not one.topic.isascii()]:
+        size += properties_bytes(message.properties) + text_bytes(message.topic) - len(message.topic)
+    return size
 
 
 def messages_of(

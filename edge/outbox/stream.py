@@ -21,16 +21,17 @@ from typing import Final
 from edge.config import StreamSettings
 from edge.log import Batch, Log, Replacement
 from edge.logs import log_event
-from edge.messages import Message, Origin, Outcome, Reading, properties_bytes, text_bytes
+from edge.messages import Message, Origin, Outcome, Reading
 from edge.metrics import Metrics
 from edge.outbox.clock import Clock
 from edge.outbox.damages import Damages
+from edge.outbox.gathering import Gathering
 from edge.outbox.intent import INTENT, count_intent
 from edge.outbox.lanes import Sent
 from edge.outbox.ledger import BY_BOARD, REASONS, SHED, Ledger
 from edge.outbox.marks import Marks
 from edge.outbox.rate import Rate
-from edge.outbox.record import RETAIN, VERSION, encode
+from edge.outbox.record import OVERHEAD_BYTES, RETAIN, VERSION, content_bytes, encode, records_bytes
 from edge.outbox.report import CURSOR
 from edge.outbox.shedder import Shedder, count_refused
 from edge.outbox.shortage import Shortage
@@ -43,11 +44,8 @@ GATHER_BUSY_S: Final = 0.005  # when there is much to gather
 BUSY_RECORDS: Final = 64
 CURSOR_S: Final = 1.0
 BUFFER_BYTES_MAX: Final = 4 * 1024 * 1024
-RECORD_OVERHEAD_BYTES: Final = 96  # of a record beside topic, payload and properties, unless the thing's name is long
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 5.0
 TICK_S: Final = 1.0
-
-Waiting = tuple[Origin, list[int], Outcome]  # for a commit
 
 _log = logging.getLogger(__name__)
 
@@ -118,11 +116,8 @@ class Stream:
         self._rates = Rate(), Rate()
         self._damages = Damages(log, self.ledger)
         self._failures = metrics.counter("stream_commits_failed", stream=self.name)
-        self._gathered: list[Message] = []
-        self._gathered_bytes = 0
-        self._fresh = 0  # messages taken since the last seal, whatever became of them
-        self._waiting: list[Waiting] = []
-        self._air: tuple[Batch, list[Message], list[Waiting]] | None = None
+        self._gathering = Gathering()
+        self._air: tuple[Batch, Gathering] | None = None
         self._relief: Batch | None = None  # goes first, while what is in the air finds no room
         self._begun_at = float("-inf")
         self._gather_s = GATHER_S
@@ -191,14 +186,11 @@ class Stream:
         if self._closed:  # who sends may end later: it keeps what it has
             self._turn_away(messages, origin)
             return
-        size = sum([len(message.payload) + len(message.topic) for message in messages])
-        size += RECORD_OVERHEAD_BYTES * len(messages)
-        for message in [one for one in messages if one.properties is not None or not one.topic.isascii()]:
-            size += properties_bytes(message.properties) + text_bytes(message.topic) - len(message.topic)
+        size = records_bytes(messages)
         if (
             size > self._room
-            or self._gathered_bytes + size > BUFFER_BYTES_MAX
-            or (size > PAYLOAD_BYTES_MAX and max(map(_content_bytes, messages)) > PAYLOAD_BYTES_MAX)
+            or self._gathering.bytes + size > BUFFER_BYTES_MAX
+            or (size > PAYLOAD_BYTES_MAX and max(map(content_bytes, messages)) > PAYLOAD_BYTES_MAX)
         ):
             messages, size = self._fitting(messages, origin)
         now = self._now()
@@ -236,7 +228,7 @@ class Stream:
     @property
     def has_room(self) -> bool:
         """For `store`: as much as one call brings, short of the extreme."""
-        return self._room > PAYLOAD_BYTES_MAX and self._gathered_bytes < BUFFER_BYTES_MAX
+        return self._room > PAYLOAD_BYTES_MAX and self._gathering.bytes < BUFFER_BYTES_MAX
 
     def store(
         self, rows: Sequence[tuple[str, str, bytes]], origin: Origin, receipts: list[int], *, messages: int
@@ -247,7 +239,7 @@ class Stream:
         now, boot, number = self._now(), self.boot, self.log.next_appended
         taken_ms = int(now * 1000)
         time_ms = self.clock.unix_ms(boot, taken_ms)
-        records, taken, size = [], [], RECORD_OVERHEAD_BYTES * len(rows)
+        records, taken, size = [], [], OVERHEAD_BYTES * len(rows)
         for thing, topic, payload in rows:
             records.append(encode((VERSION, boot, taken_ms, topic, payload, 1, None, (thing, boot, number))))
             taken.append(Message(topic, payload, 1, False, number, None, Reading(thing, boot, number), time_ms))
@@ -277,7 +269,7 @@ class Stream:
     @property
     def is_busy(self) -> bool:
         """Something is gathered, being written or thinned."""
-        return bool(self._fresh) or self._air is not None or self._thinning is not None
+        return bool(self._gathering.fresh) or self._air is not None or self._thinning is not None
 
     @property
     def is_writing(self) -> bool:
@@ -324,13 +316,14 @@ class Stream:
         self, records: list[bytes], taken: list[Message], size: int, now: float, *,
         fresh: int, origin: Origin, receipts: list[int],
     ) -> None:  # fmt: skip
-        self._fresh += fresh
+        gathering = self._gathering
+        gathering.fresh += fresh
         if records:
             self._in.value += len(records)
             self.log.append(records)
-            self._gathered += taken
+            gathering.messages += taken
             size = max(size, sum(map(len, records)) + 4 * len(records))
-            self._gathered_bytes += size
+            gathering.bytes += size
             self._room -= size
         if receipts:
             self._wait_for(origin, receipts)
@@ -338,28 +331,23 @@ class Stream:
             self._schedule(now)
 
     def _wait_for(self, origin: Origin, receipts: list[int], outcome: Outcome = Outcome.TAKEN) -> None:
-        if self._fresh:
-            waiting = self._waiting
+        if self._gathering.fresh:
+            self._gathering.wait(origin, receipts, outcome)
         elif self._air is not None:
-            waiting = self._air[2]
+            self._air[1].wait(origin, receipts, outcome)
         else:
             origin.settled(receipts, outcome)
-            return
-        if waiting and waiting[-1][0] is origin and waiting[-1][2] is outcome:
-            waiting[-1][1].extend(receipts)
-        else:
-            waiting.append((origin, receipts, outcome))
 
     def _fitting(self, messages: Sequence[Message], origin: Origin) -> tuple[Sequence[Message], int]:
         """Turn away what is too large for ever, and from the first that finds no room on all."""
-        refused = [message for message in messages if _content_bytes(message) > PAYLOAD_BYTES_MAX]
+        refused = [message for message in messages if content_bytes(message) > PAYLOAD_BYTES_MAX]
         if refused:
-            messages = [message for message in messages if _content_bytes(message) <= PAYLOAD_BYTES_MAX]
+            messages = [message for message in messages if content_bytes(message) <= PAYLOAD_BYTES_MAX]
             self._refuse(refused, origin)
-        room = min(self._room, BUFFER_BYTES_MAX - self._gathered_bytes)
+        room = min(self._room, BUFFER_BYTES_MAX - self._gathering.bytes)
         size = 0
         for place, message in enumerate(messages):
-            more = _content_bytes(message) + text_bytes(message.topic) + RECORD_OVERHEAD_BYTES
+            more = records_bytes([message])
             if size + more > room:
                 self._turn_away(messages[place:], origin)
                 return messages[:place], size
@@ -372,7 +360,7 @@ class Stream:
         for message in messages:
             self._shed(message, "too_large")
         if receipts := [message.receipt for message in messages if message.qos]:
-            self._fresh += len(receipts)
+            self._gathering.fresh += len(receipts)
             self._wait_for(origin, receipts, Outcome.REFUSED)
             self._schedule(self._now())
 
@@ -390,7 +378,7 @@ class Stream:
         """See to it that what is gathered is committed in time."""
         if self._air is not None or self._thinning is not None or self._closed:
             return
-        full = self._fresh >= self._records_max
+        full = self._gathering.fresh >= self._records_max
         if self._timer is not None:
             if not full and not self._timer_is_for_cursor:
                 return
@@ -406,7 +394,7 @@ class Stream:
 
     def _commit(self) -> None:
         self._timer = None
-        gather_s = GATHER_BUSY_S if self._fresh >= BUSY_RECORDS else GATHER_S
+        gather_s = GATHER_BUSY_S if self._gathering.fresh >= BUSY_RECORDS else GATHER_S
         if self._air is None and self._thinning is None and (batch := self._seal()) is not None:
             self._begun_at, self._gather_s = self._now(), gather_s
             self._write(batch)
@@ -420,7 +408,7 @@ class Stream:
 
     def _seal(self) -> Batch | None:
         log = self.log
-        if self._fresh:
+        if self._gathering.fresh:
             self.clock.learn(self._unix_time(), self._now())
         for key, value in (*self.marks.changes(), *self.ledger.changes(), *self.clock.changes(), *self.checkpoint()):
             log.put_state(key, value)
@@ -430,15 +418,13 @@ class Stream:
             log.release(cursor)
             self._sent_kept = state
         batch = log.seal()
-        waiting, self._waiting, self._fresh = self._waiting, [], 0
+        gathering, self._gathering = self._gathering, Gathering()
         if batch is not None:
-            self._air = batch, self._gathered, waiting
-            self._gathered, self._gathered_bytes = [], 0
+            self._air = batch, gathering
             self._find_room()
-            return batch
-        for origin, receipts, outcome in waiting:  # nothing came of them, and nothing is to be remembered
-            origin.settled(receipts, outcome)
-        return None
+        else:  # nothing came of them, and nothing is to be remembered
+            gathering.settle()
+        return batch
 
     def _write(self, batch: Batch) -> None:
         if not self._closed:
@@ -468,7 +454,7 @@ class Stream:
             self._thin(work)
         elif self._commit_wanted:
             self._commit_soon()
-        elif self._fresh:
+        elif self._gathering.fresh:
             self._schedule(self._now())
         elif self.ledger.is_changed or (self._sent_state is not None and self._sent_state() != self._sent_kept):
             self._commit_later()
@@ -572,12 +558,11 @@ class Stream:
 
     def _settle(self) -> None:
         assert self._air is not None
-        (batch, messages, waiting), self._air = self._air, None
+        (batch, gathering), self._air = self._air, None
         self.log.settle(batch)
         self._find_room()
-        self.tail.put(batch.first, messages)
-        for origin, receipts, outcome in waiting:
-            origin.settled(receipts, outcome)
+        self.tail.put(batch.first, gathering.messages)
+        gathering.settle()
 
     def _tell_failure(self, error: OSError) -> None:
         self._failures.value += 1
@@ -610,7 +595,3 @@ class Stream:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _content_bytes(message: Message) -> int:
-    return len(message.payload) + properties_bytes(message.properties)
