@@ -2,7 +2,10 @@
 
 import errno
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +30,18 @@ def wait_for_rest(world: World) -> int:
     return told
 
 
+@contextmanager
+def on_disk(tmp_path: Path, size: int, **options: Any) -> Iterator[tuple[Path, World]]:
+    """A gateway whose data are on a disk of this size, which its streams may outgrow, offline and started."""
+    with (
+        small_disk(tmp_path / "disk", size) as disk,
+        World(tmp_path, data=disk / "data", **{"bytes_max": 64 * MB, "ring": 100_000, **options}) as world,
+    ):
+        world.proxy.cut()
+        world.gateway.start()
+        yield disk, world
+
+
 def fill(disk: Path) -> Path:
     """Something else takes all the room there is."""
     ballast = disk / "ballast"
@@ -41,12 +56,7 @@ def fill(disk: Path) -> Path:
 
 
 def test_a_disk_filled_by_others_leaves_the_reserve_to_go_on_with(tmp_path: Path) -> None:
-    with (
-        small_disk(tmp_path / "disk", 48 * MB) as disk,
-        World(tmp_path, boards=2, payload_bytes=1500, data=disk / "data", bytes_max=64 * MB) as world,
-    ):
-        world.proxy.cut()
-        world.gateway.start()
+    with on_disk(tmp_path, 48 * MB, boards=2, payload_bytes=1500) as (disk, world):
         world.boards.produce(10)
         wait_for(world.boards.idle, "the first to be stored")
         fill(disk)
@@ -57,12 +67,7 @@ def test_a_disk_filled_by_others_leaves_the_reserve_to_go_on_with(tmp_path: Path
 
 
 def test_a_disk_without_any_room_holds_the_boards_back_until_there_is_some(tmp_path: Path) -> None:
-    with (
-        small_disk(tmp_path / "disk", 16 * MB) as disk,
-        World(tmp_path, boards=2, payload_bytes=1500, data=disk / "data", bytes_max=64 * MB) as world,
-    ):
-        world.proxy.cut()
-        world.gateway.start()
+    with on_disk(tmp_path, 16 * MB, boards=2, payload_bytes=1500) as (disk, world):
         world.boards.produce(10)
         wait_for(world.boards.idle, "the first to be stored")
         (disk / "data" / RESERVE).unlink()
@@ -78,13 +83,8 @@ def test_a_disk_without_any_room_holds_the_boards_back_until_there_is_some(tmp_p
 @pytest.mark.parametrize("killed", [False, True], ids=["alive", "killed"])
 def test_a_disk_full_of_the_stream_alone_drains_by_itself(tmp_path: Path, killed: bool) -> None:
     """No reserve, no room for one more segment: what was exported is released all the same."""
-    with (
-        small_disk(tmp_path / "disk", 4 * MB) as disk,
-        World(tmp_path, boards=1, payload_bytes=1900, data=disk / "data", bytes_max=64 * MB, ring=100_000) as world,
-    ):
+    with on_disk(tmp_path, 4 * MB, boards=1, payload_bytes=1900) as (disk, world):
         assert not (disk / "data" / "reserve").exists()
-        world.proxy.cut()
-        world.gateway.start()
         world.boards.produce(4500)
         world.wait_counter("stream_commits_failed")
         assert 0 < wait_for_rest(world) < 4500
@@ -96,20 +96,7 @@ def test_a_disk_full_of_the_stream_alone_drains_by_itself(tmp_path: Path, killed
 
 
 def test_a_full_disk_drops_the_oldest_where_that_is_the_policy(tmp_path: Path) -> None:
-    with (
-        small_disk(tmp_path / "disk", 4 * MB) as disk,
-        World(
-            tmp_path,
-            boards=1,
-            payload_bytes=1900,
-            data=disk / "data",
-            bytes_max=64 * MB,
-            ring=100_000,
-            when_full="drop_oldest",
-        ) as world,
-    ):
-        world.proxy.cut()
-        world.gateway.start()
+    with on_disk(tmp_path, 4 * MB, boards=1, payload_bytes=1900, when_full="drop_oldest") as (_disk, world):
         world.boards.produce(6000)
         wait_for(world.boards.idle, "the boards to be rid of all")
         world.wait_counter("stream_commits_failed")
@@ -120,21 +107,7 @@ def test_a_full_disk_drops_the_oldest_where_that_is_the_policy(tmp_path: Path) -
 @pytest.mark.parametrize("numeric", [True, False], ids=["averages", "every tenth"])
 @pytest.mark.parametrize("killed", [False, True], ids=["alive", "killed"])
 def test_a_full_disk_thins_where_that_is_the_policy(tmp_path: Path, numeric: bool, killed: bool) -> None:
-    with (
-        small_disk(tmp_path / "disk", 4 * MB) as disk,
-        World(
-            tmp_path,
-            boards=1,
-            payload_bytes=1700,
-            numeric=numeric,
-            data=disk / "data",
-            bytes_max=64 * MB,
-            ring=100_000,
-            when_full="thin",
-        ) as world,
-    ):
-        world.proxy.cut()
-        world.gateway.start()
+    with on_disk(tmp_path, 4 * MB, boards=1, payload_bytes=1700, numeric=numeric, when_full="thin") as (_disk, world):
         world.boards.produce(9000)
         if killed:
             for count in (3000, 6000):
@@ -153,23 +126,16 @@ def test_streams_that_share_a_full_disk_each_make_room_by_their_own_policy(tmp_p
         f'bytes_max = {64 * MB}\ncommit = "20 ms"\nwhen_full = "{policy}"\n'
         for policy, board in others.items()
     )
-    with (
-        small_disk(tmp_path / "disk", 12 * MB) as disk,
-        World(
-            tmp_path,
-            boards=3,
-            payload_bytes=1700,
-            data=disk / "data",
-            bytes_max=64 * MB,
-            ring=100_000,
-            when_full="thin",
-            topics=["dt/board1/#"],
-            more=more,
-            streams=("readings", *others),
-        ) as world,
-    ):
-        world.proxy.cut()
-        world.gateway.start()
+    with on_disk(
+        tmp_path,
+        12 * MB,
+        boards=3,
+        payload_bytes=1700,
+        when_full="thin",
+        topics=["dt/board1/#"],
+        more=more,
+        streams=("readings", *others),
+    ) as (_disk, world):
         world.boards.produce(8000)  # more than the whole disk, of each
         world.wait_counter("stream_records_in", 2 * 8000 + 100)
         world.gateway.kill()
@@ -184,20 +150,7 @@ def test_streams_that_share_a_full_disk_each_make_room_by_their_own_policy(tmp_p
 
 
 def test_a_disk_that_others_filled_is_thinned_on_and_left_alone_when_it_has_room_again(tmp_path: Path) -> None:
-    with (
-        small_disk(tmp_path / "disk", 16 * MB) as disk,
-        World(
-            tmp_path,
-            boards=1,
-            payload_bytes=1700,
-            data=disk / "data",
-            bytes_max=64 * MB,
-            ring=100_000,
-            when_full="thin",
-        ) as world,
-    ):
-        world.proxy.cut()
-        world.gateway.start()
+    with on_disk(tmp_path, 16 * MB, boards=1, payload_bytes=1700, when_full="thin") as (disk, world):
         world.boards.produce(3000)
         wait_for(world.boards.idle, "the first to be stored")
         ballast = fill(disk)
@@ -231,20 +184,7 @@ def test_a_disk_too_small_for_any_stream_is_refused_at_start(tmp_path: Path) -> 
 def test_a_disk_that_others_have_filled_beside_the_first_segment_drains_and_goes_on(
     tmp_path: Path, policy: str
 ) -> None:
-    with (
-        small_disk(tmp_path / "disk", 24 * MB) as disk,
-        World(
-            tmp_path,
-            boards=2,
-            payload_bytes=1500,
-            bytes_max=64 * MB,
-            when_full=policy,
-            ring=200_000,
-            data=disk / "data",
-        ) as world,
-    ):
-        world.proxy.cut()
-        world.gateway.start()
+    with on_disk(tmp_path, 24 * MB, boards=2, payload_bytes=1500, when_full=policy, ring=200_000) as (disk, world):
         world.boards.produce(10)
         wait_for_rest(world)
         fill(disk)
