@@ -243,3 +243,20 @@ def _all_told(gateway: Gateway, names: set[str]) -> bool:
         if one["calls"] or (name in NEVER_READY and one["restarts"])
     }
     return told >= names
+
+
+class Neighbours:
+    """What must hold beside the hostile ones, as tests: those who let such loose bring the fixture `outcome`."""
+
+    def test_all_that_came_in_was_relayed_once_and_in_order(self, outcome: Outcome) -> None:
+        assert len(outcome.relayed) > RELAYED_PER_S
+        assert outcome.payloads("dt/x") == outcome.relayed
+
+    def test_a_function_beside_them_got_and_answered_all_in_order(self, outcome: Outcome) -> None:
+        assert outcome.payloads("out/x") == outcome.relayed
+        good = outcome.functions["good"]
+        assert (good["errors"], good["restarts"], good["state"]) == (0, 0, "ready")
+        assert good["attempts"] == []
+
+    def test_the_gateway_ends_when_asked_to(self, outcome: Outcome) -> None:
+        assert outcome.exit_code == 0

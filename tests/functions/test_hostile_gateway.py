@@ -11,7 +11,7 @@ import pytest
 
 from edge_tools.mosquitto import Mosquitto
 from tests.functions.gateway import USERS
-from tests.functions.hostile_gateway import RELAYED_PER_S, Outcome, World, let_loose
+from tests.functions.hostile_gateway import Neighbours, Outcome, World, let_loose
 
 HOSTILE = Path(__file__).with_name("hostile")
 NAMES = sorted(path.stem for path in HOSTILE.glob("[a-z]*.py"))
@@ -61,20 +61,8 @@ def outcome(request: pytest.FixtureRequest) -> Iterator[Outcome]:
         yield let_loose(Path(name), cloud, broker, request.param, sections, events)
 
 
-def test_all_that_came_in_was_relayed_once_and_in_order(outcome: Outcome) -> None:
-    assert len(outcome.relayed) > RELAYED_PER_S
-    assert outcome.payloads("dt/x") == outcome.relayed
-
-
-def test_a_function_beside_them_got_and_answered_all_in_order(outcome: Outcome) -> None:
-    assert outcome.payloads("out/x") == outcome.relayed
-    good = outcome.functions["good"]
-    assert (good["errors"], good["restarts"], good["state"]) == (0, 0, "ready")
-    assert good["attempts"] == []
-
-
-def test_the_gateway_ends_when_asked_to(outcome: Outcome) -> None:
-    assert outcome.exit_code == 0
+class TestNeighbours(Neighbours):
+    """Of the hostile ones."""
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - {"exits_at_import"}))

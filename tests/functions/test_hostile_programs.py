@@ -12,7 +12,7 @@ import pytest
 
 from edge_tools.mosquitto import Mosquitto
 from tests.functions.gateway import USERS
-from tests.functions.hostile_gateway import RELAYED_PER_S, Outcome, World, let_loose
+from tests.functions.hostile_gateway import Neighbours, Outcome, World, let_loose
 
 PROGRAMS = Path(__file__).with_name("hostile_programs")
 FILES = {path.stem: path for path in sorted(PROGRAMS.iterdir())}
@@ -77,20 +77,8 @@ def test_there_are_twelve() -> None:
     assert len(FILES) == 12
 
 
-def test_all_that_came_in_was_relayed_once_and_in_order(outcome: Outcome) -> None:
-    assert len(outcome.relayed) > RELAYED_PER_S
-    assert outcome.payloads("dt/x") == outcome.relayed
-
-
-def test_a_function_beside_them_got_and_answered_all_in_order(outcome: Outcome) -> None:
-    assert outcome.payloads("out/x") == outcome.relayed
-    good = outcome.functions["good"]
-    assert (good["errors"], good["restarts"], good["state"]) == (0, 0, "ready")
-    assert good["attempts"] == []
-
-
-def test_the_gateway_ends_when_asked_to(outcome: Outcome) -> None:
-    assert outcome.exit_code == 0
+class TestNeighbours(Neighbours):
+    """Of the hostile ones."""
 
 
 # Its event, its counter, and what the status says of it.
