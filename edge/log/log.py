@@ -69,7 +69,7 @@ class Log:
         self._reader = Reader(folder, files, damages)
         self._writer: Writer | None = None
         self._bytes_live = sum(segment.bytes for segment in self._segments)
-        self._bytes_spare, self._room, self._is_short, self._regains = 0, 0, False, False
+        self._bytes_spare, self._room, self._is_short, self._regains, self._renews = 0, 0, False, False, False
         if not read_only:
             self._writer = Writer(folder, files, options, place)
             try:
@@ -198,6 +198,14 @@ class Log:
         return max(most - self._batch_bytes, 0)
 
     @property
+    def is_outgrown(self) -> bool:
+        """The segment that is written to was made for larger bounds than those of now: beside it there is no room for
+        another, whatever is released, and so none for records before long."""
+        newest = self._segments[-1].bytes if self._segments else 0
+        size = grown(self._options.segment_bytes, self._head_bytes)
+        return newest > size > self._bytes_max - self._options.kept_bytes - newest - self.bytes_reserved
+
+    @property
     def _head_bytes(self) -> int:
         """Of a segment's head and twin, at most."""
         return max(_HEAD_BYTES_LEAST, 2 * (4096 + self._state_bytes))
@@ -235,10 +243,16 @@ class Log:
         """With the next batch look whether the disk has room again for what is kept back."""
         self._regains = True
 
+    def renew(self) -> None:
+        """Let the next batch begin a segment if that written to is outgrown, which then can be freed, thinned and
+        dropped as any other; there is a next batch even if nothing is buffered. Where the disk has no room for it
+        nothing changes."""
+        self._renews = self.is_outgrown
+
     def seal(self) -> Batch | None:
         """Everything buffered as one batch; None if there is nothing. Raises RuntimeError while one is unsettled."""
         self._check_idle()
-        if not (self._records or self._changes or self._keep_wanted > self._keep):
+        if not (self._records or self._changes or self._keep_wanted > self._keep or self._renews):
             return None
         is_narrow = not self._records and self._free < grown(self._options.segment_bytes, self._head_bytes)
         batch = Batch(
@@ -248,8 +262,9 @@ class Log:
             self._keep_wanted,
             is_narrow=is_narrow,
             regains=self._regains,
+            renews=self._renews,
         )
-        self._regains = False
+        self._regains = self._renews = False
         self._work, self._work_bytes = batch, self._batch_bytes
         self._records, self._changes, self._buffered_bytes = [], {}, 0
         return batch

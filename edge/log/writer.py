@@ -86,9 +86,11 @@ class Outcome(msgspec.Struct):
 class Batch:
     """Everything buffered when it was sealed. first: the number of its first record; keep: records below are freed;
     is_relief: it may use what segments keep free for that; is_narrow: a segment begun for it is to be a narrow one;
-    regains: what was kept back and used is to be made again."""
+    regains: what was kept back and used is to be made again; renews: it begins a segment if the disk has room."""
 
-    __slots__ = ("changes", "first", "is_narrow", "is_relief", "keep", "outcome", "packed", "records", "regains")
+    __slots__ = (
+        "changes", "first", "is_narrow", "is_relief", "keep", "outcome", "packed", "records", "regains", "renews",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -100,9 +102,10 @@ class Batch:
         is_relief: bool = False,
         is_narrow: bool = False,
         regains: bool = False,
+        renews: bool = False,
     ) -> None:
         self.first, self.records, self.changes, self.keep = first, records, changes, keep
-        self.is_relief, self.is_narrow, self.regains = is_relief, is_narrow, regains
+        self.is_relief, self.is_narrow, self.regains, self.renews = is_relief, is_narrow, regains, renews
         self.packed: tuple[int, bytes, int] | None = None
         self.outcome: Outcome | None = None
 
@@ -223,11 +226,16 @@ class Writer:
             KIND_RECORDS, codec, 0, 0, raw_bytes, self._sequence + 1, batch.first, count, count, batch.keep, 0
         )
         size = BATCH_BYTES + len(body)
-        created = None
         slack = 0 if batch.is_relief else self._slack
-        if self._file is None or self._at + size > self._held[self._current].bytes - slack:
-            created, written = self._begin(batch, head, body)
+        fits = self._file is not None and self._at + size <= self._held[self._current].bytes - slack
+        begun = None
+        if batch.renews or not fits:
+            begun = self._begin(batch, head, body, may_stay=fits and self._last == self._current)
+        if begun is not None:
+            created, written = begun
         else:
+            assert self._file is not None
+            created = None
             self._file.pwrite(build_batch(head, body, self._salt) + body, self._at)
             written = size + self._write_ahead(self._file, size)
             self._sync(self._file)
@@ -277,8 +285,10 @@ class Writer:
             with contextlib.suppress(OSError):
                 file.close()
 
-    def _begin(self, batch: Batch, head: BatchHead, body: bytes) -> tuple[tuple[int, int, int], int]:
-        """A new segment with this batch in it."""
+    def _begin(
+        self, batch: Batch, head: BatchHead, body: bytes, *, may_stay: bool
+    ) -> tuple[tuple[int, int, int], int] | None:
+        """A new segment with this batch in it. None: it may stay in the old one, for there is no file to be had."""
         files, options = self._files, self._options
         table = [
             Row(number, held.first, held.next, held.generation)
@@ -296,7 +306,12 @@ class Writer:
         capacity = max(grown(options.segment_bytes, segment.data), least)
         less = max(narrow(options.segment_bytes, segment.data), least) if batch.is_narrow else capacity
         target = segment_path(self._folder, number)
-        path, file, capacity, recycled = self._blank(number, capacity, less, len(content) if batch.is_relief else 0)
+        try:
+            path, file, capacity, recycled = self._blank(number, capacity, less, len(content) if batch.is_relief else 0)
+        except OSError:
+            if may_stay:
+                return None
+            raise
         try:
             file.pwrite(content, 0)
             if options.sync:

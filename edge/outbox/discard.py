@@ -80,6 +80,9 @@ def _discard(config: Config, settings: StreamSettings, log: Log, own: str, *, by
         problem = f"{settings.bytes_max} is less than what stream {settings.name!r} holds, {held} bytes"
         fix = f"Allow more until it is exported, or start once with `edge run --discard {settings.name}`."
         raise ConfigError(config.file, f"stream[{place}].bytes_max", problem, fix)
+    log.room(settings.bytes_max)
+    log.renew()
+    log.commit()
     until = log.first
     for segment in log.segments[:-1]:
         until = max(until, segment.next)

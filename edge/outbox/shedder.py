@@ -78,6 +78,14 @@ class Shedder:
         if oldest is not None and not self._dropping:
             self._drop(oldest.next, -1, "dropped_oldest")
 
+    def look_at_size(self, room: int, least: int) -> None:
+        """Called now and then: where the bound was lowered, let what is written to become a segment as any other, once
+        nothing is left of it, or where the policy is to make room of it."""
+        log, sheds = self._log, self._settings.when_full != "reject" and room < least
+        if log.is_outgrown and (sheds or log.first == log.next):
+            log.renew()
+            self._commit()
+
     def look_at_age(self) -> Replacement | None:
         """Called now and then, when the log is idle."""
         settings = self._settings

@@ -547,6 +547,8 @@ class Stream:
         self._find_room()
         if work is not None:
             self._thin(work)
+        else:
+            self._shedder.look_at_size(self._room, self._least_room)
 
     def _count_damage(self, since: int) -> None:
         if self._damages.count(since):
