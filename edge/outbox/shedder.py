@@ -53,6 +53,8 @@ class Shedder:
         self._reading = 0
         self._plan: tuple[Replacement, Thinner] | None = None
         self._intent: bytes | None = None  # of the plan, once it is made
+        self._is_thinning = False
+        self._purging: tuple[int, str] | None = None  # (until, reason) of what waits for a thinning
         self._passed_over: set[int] = set()  # segments that found no room on the disk for what thinning left of them
 
     def change(self, settings: StreamSettings) -> None:
@@ -61,6 +63,8 @@ class Shedder:
     def look_at_room(self, room: int, least: int) -> Replacement | None:
         """Called when the log is idle. Returns a piece of work for it when the policy is to thin."""
         policy = self._settings.when_full
+        if self._purge():
+            return None
         if self._plan is not None:
             return self._begin()
         if policy == "reject" or room >= least or self._dropping:
@@ -89,6 +93,8 @@ class Shedder:
     def look_at_age(self) -> Replacement | None:
         """Called now and then, when the log is idle."""
         settings = self._settings
+        if self._purge():
+            return None
         if self._plan is not None and self._intent is not None:
             return self._begin()
         if self._dropping or not (settings.ttl_s or settings.age_max_s):
@@ -106,14 +112,24 @@ class Shedder:
         return None
 
     def purge(self, reason: str) -> int:
-        """Give up all that is committed. Returns how many records at most: those that were left and not exported."""
+        """Give up all that is committed, after the thinning under way, for what that takes it counts. Returns how many
+        records at most: those that were left and not exported."""
         sent = self._sent()
         count = self._log.next - max(sent.cursor, self._log.first) - (sent.live - sent.split)
-        if self._dropping:
-            self._until, self._limit_ms, self._reason = self._log.next, -1, reason
-        else:
-            self._drop(self._log.next, -1, reason)
+        self._purging = self._log.next, reason
+        if not self._is_thinning:
+            self._purge()
         return max(count, 0)
+
+    def _purge(self) -> bool:
+        if self._purging is None:
+            return False
+        (until, reason), self._purging = self._purging, None
+        if self._dropping:
+            self._until, self._limit_ms, self._reason = until, -1, reason
+        else:
+            self._drop(until, -1, reason)
+        return True
 
     def thinned(self) -> None:
         """The replacement given out was settled."""
@@ -134,6 +150,7 @@ class Shedder:
         if count_intent(self._log, self._ledger):
             self._log.put_state(INTENT, None)
         self._plan = self._intent = None
+        self._is_thinning = False
 
     def stop(self) -> None:
         """The log is about to be closed."""
@@ -178,6 +195,7 @@ class Shedder:
             return None
         work, thinner = self._plan
         if self._log.begin(work, thinner.thin):
+            self._is_thinning = True
             return work
         self._forget_plan()
         return None

@@ -1,10 +1,11 @@
-"""The gateway is killed at every file operation of a thinning: what it took is counted, once, at whichever start."""
+"""A kill at every file operation of a thinning, and a purge while it is written: what it took is counted once."""
 
 import asyncio
+import errno
 from collections.abc import Sequence
 
 from edge.config import StreamSettings
-from edge.log import Log
+from edge.log import Log, Replacement
 from edge.messages import Message, Outcome, Reading
 from edge.metrics import Metrics
 from edge.outbox.intent import INTENT
@@ -46,13 +47,11 @@ def check_accounts(stream: Stream, taken: int) -> None:
     assert sorted([*readings, *gone]) == list(range(1, taken + 1))
 
 
-async def thin_once(disk: Disk, kill_at: int) -> bool:
-    """Fill three segments, thin one, be killed at this operation of it; start again twice. False: it ended before."""
-    stream, source = opened(disk), Source()
-    count = 0
-    while len(stream.log.segments) < 3:
+async def fill(stream: Stream, segments: int, payload: str = '{"c":%d,"noise":%d}') -> int:
+    """Readings 1 … until there are so many segments. Returns how many."""
+    source, count = Source(), 0
+    while len(stream.log.segments) < segments:
         names = range(count + 1, count + 51)
-        payload = '{"c":%d,"noise":%d}'
         stream.send(
             [
                 Message("t", (payload % (n % 7, n * 7919**5)).encode(), 1, receipt=n, reading=Reading("b", 1, n))
@@ -62,6 +61,13 @@ async def thin_once(disk: Disk, kill_at: int) -> bool:
         )
         count += 50
         await until(lambda: not stream.is_busy)
+    return count
+
+
+async def thin_once(disk: Disk, kill_at: int) -> bool:
+    """Fill three segments, thin one, be killed at this operation of it; start again twice. False: it ended before."""
+    stream = opened(disk)
+    count = await fill(stream, 3)
     begin = disk.index
 
     def fault(index: int, kind: str) -> None:
@@ -107,3 +113,35 @@ def test_a_kill_at_any_operation_of_a_thinning_leaves_every_reading_held_or_coun
             break
         kill_at += 1
     assert kill_at > 6
+
+
+def test_what_is_purged_while_a_thinning_is_written_is_counted_once() -> None:
+    async def run(fails: bool) -> dict[str, int]:
+        disk = Disk()
+        disk.makedir(FOLDER)
+        stream = opened(disk)
+        count = await fill(stream, 3, payload="no numbers: %d %d")
+        thin = stream._thin
+
+        def purge(work: Replacement) -> None:
+            thin(work)
+            if fails:
+                disk.fault = fail
+            assert stream.purge() == count
+
+        def fail(index: int, kind: str) -> None:
+            disk.fault = lambda index, kind: None
+            raise OSError(errno.EIO, kind)
+
+        stream._thin = purge  # type: ignore[method-assign]
+        stream._bytes_max = BYTES_MAX // 4
+        stream.keep("begin", b"1")
+        stream._commit_soon()
+        await until(lambda: stream.log.first == stream.log.next == count + 1)
+        stream.close()
+        found = opened(disk).ledger.totals
+        assert sum(found.values()) == count
+        return found
+
+    assert set(asyncio.run(run(fails=False))) == {"thinned", "purged"}
+    assert set(asyncio.run(run(fails=True))) == {"purged"}
