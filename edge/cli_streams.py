@@ -1,10 +1,11 @@
 """`edge stream`: asks the running gateway; where none runs, looks into the streams' folders and changes nothing."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -63,7 +64,7 @@ def _export(args: argparse.Namespace) -> int:
     asked = _rows(config, "export", rows, name=args.name, first=args.first, last=args.last)
     count = 0
     try:
-        with open(args.output, "wb") if args.output else nullcontext(sys.stdout.buffer) as output:
+        with _output(args.output) as output:
             for row in asked:
                 output.write(msgspec.json.encode(row) + b"\n")
                 count += 1
@@ -91,6 +92,28 @@ def _losses(args: argparse.Namespace) -> int:
     config = load_config(args.config)
     _print(args, list(_rows(config, "losses", _folder_rows(config, args.name, "losses"), name=args.name)))
     return DONE
+
+
+@contextmanager
+def _output(path: str | None) -> Iterator[BinaryIO]:
+    """A file is made, or replaced, only when all is in it; a pipe or a device is written to as it is."""
+    if path is None:
+        yield sys.stdout.buffer
+        return
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as output:
+            yield output
+        return
+    target = os.path.realpath(path)
+    partial = f"{target}.{os.getpid()}.partial"
+    try:
+        with open(partial, "wb") as output:
+            yield output
+        os.replace(partial, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise
 
 
 def _rows(config: Config, do: str, otherwise: Iterable[Any], **fields: str | int) -> Iterator[dict[str, Any]]:
