@@ -14,9 +14,12 @@ Invariants:
 - A sequence far below the mark is no repeat but a boot number used again by a board whose counter was erased. Not so
   for a thing with a slash in its name, which is the gateway's own: its boots are never used again, and after a restart
   it repeats all that its cursor had not passed.
+- Of THINGS_MAX things there are marks, with each commit fewer of those beyond: the one longest unheard goes. What is
+  forgotten is a mark too low, never one too high.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Final, Protocol
 
 import msgspec
@@ -24,6 +27,7 @@ import msgspec
 MARK = "mark/"
 SETTLED = "settled/"
 BOOTS_MAX: Final = 4
+THINGS_MAX: Final = 4096
 REPEATS_REACH_BACK: Final = 255
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -32,12 +36,13 @@ _decode = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
 
 class Marks:
     """Of one stream, or of one of several in a log, each with a prefix: thing -> boot -> sequence, the boot used last
-    at the end. State values that do not decode are nothing: a repeat more, no loss."""
+    at the end, and after a commit the things of it at the end. State values that do not decode are nothing: a repeat
+    more, no loss."""
 
     def __init__(self, state: Mapping[str, bytes], prefix: str = MARK) -> None:
         self._prefix = prefix
         self.things: dict[str, dict[int, int]] = {}
-        self.changed: set[str] = set()
+        self.changed: dict[str, None] = {}
         self.reused = 0
         for key, value in state.items():
             if key.startswith(prefix):
@@ -56,14 +61,23 @@ class Marks:
         if boot not in boots and len(boots) >= BOOTS_MAX:
             del boots[next(iter(boots))]
         boots[boot] = sequence
-        self.changed.add(thing)
+        self.changed[thing] = None
         return True
 
-    def changes(self) -> list[tuple[str, bytes]]:
+    def changes(self) -> list[tuple[str, bytes | None]]:
         """What to put into the state with the records taken since."""
-        changed = [(self._prefix + thing, _encode(list(self.things[thing].items()))) for thing in self.changed]
+        things, prefix = self.things, self._prefix
+        for thing in self.changed:
+            things[thing] = things.pop(thing)
+        gone = list(islice(things, max(min(len(things) - THINGS_MAX, 2 * len(self.changed)), 0)))
+        for thing in gone:
+            del things[thing]
+            self.changed.pop(thing, None)
+        changed: list[tuple[str, bytes | None]] = [
+            (prefix + thing, _encode(list(things[thing].items()))) for thing in self.changed
+        ]
         self.changed.clear()
-        return changed
+        return changed + [(key + thing, None) for thing in gone for key in (prefix, SETTLED)]
 
     def sequence(self, thing: str, boot: int) -> int:
         """The last one taken of this boot, 0 for none."""
@@ -106,11 +120,17 @@ class GatewayMarks:
         if known is None:
             known = self._read(thing)
             if known is not None:
-                self._settled[thing] = known
+                self._remember(thing, known)
         return known
 
+    def _remember(self, thing: str, known: tuple[int, int]) -> None:
+        settled = self._settled
+        if thing not in settled and len(settled) >= THINGS_MAX:  # it can be read again
+            del settled[next(iter(settled))]
+        settled[thing] = known
+
     def store(self, thing: str, boot: int, sequence: int) -> None:
-        self._settled[thing] = boot, sequence
+        self._remember(thing, (boot, sequence))
         keepers, alone = self._of(thing)
         if len(keepers) > 1 or not alone:
             value = _encode([(boot, sequence)])
@@ -132,6 +152,8 @@ class GatewayMarks:
     def _of(self, thing: str) -> tuple[Sequence[Keeper], bool]:
         keepers = self._keepers.get(thing)
         if keepers is None:
+            if len(self._keepers) >= THINGS_MAX:
+                self._keepers.clear()
             keepers = self._keepers[thing] = self._streams_of(thing)
         return keepers
 

@@ -17,7 +17,7 @@ from edge.outbox.clock import Clock
 from edge.outbox.cursor import Cursor
 from edge.outbox.lanes import Sent
 from edge.outbox.ledger import ENTRIES_MAX, Ledger
-from edge.outbox.marks import GatewayMarks, Marks
+from edge.outbox.marks import THINGS_MAX, GatewayMarks, Marks
 from edge.outbox.rate import Bucket
 from edge.outbox.record import VERSION, decode, encode, messages_of
 from edge.outbox.tail import Tail
@@ -54,6 +54,10 @@ def test_a_message_comes_back_from_its_record(
     assert message == Message(topic, payload, 1, retain, 9, properties, Reading(*(reading or ("g/s", 5, 9))), 5007)
 
 
+def _state(marks: Marks) -> dict[str, bytes]:
+    return {key: value for key, value in marks.changes() if value is not None}
+
+
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 60)), max_size=60))
 def test_marks_let_nothing_pass_twice_and_survive_their_state(given_readings: list[tuple[int, int]]) -> None:
     marks = Marks({})
@@ -61,7 +65,7 @@ def test_marks_let_nothing_pass_twice_and_survive_their_state(given_readings: li
     for boot, sequence in given_readings:
         assert marks.advance("b", boot, sequence) is (sequence > highest.get(boot, 0))
         highest[boot] = max(highest.get(boot, 0), sequence)
-    assert Marks(dict(marks.changes())).things == marks.things
+    assert Marks(_state(marks)).things == marks.things
 
 
 def test_a_sequence_far_below_the_mark_is_a_boot_number_used_again() -> None:
@@ -69,6 +73,49 @@ def test_a_sequence_far_below_the_mark_is_a_boot_number_used_again() -> None:
     assert marks.advance("b", 1, 300)
     assert marks.advance("b", 1, 1)
     assert marks.last("b") == (1, 1)
+
+
+def test_of_more_things_than_there_are_marks_for_the_one_longest_unheard_is_forgotten_in_the_state_too() -> None:
+    marks = Marks({})
+    state: dict[str, bytes] = {}
+
+    def commit() -> None:
+        for key, value in marks.changes():
+            if value is None:
+                state.pop(key, None)
+            else:
+                state[key] = value
+
+    state["settled/b0"] = b""
+    for number in range(THINGS_MAX):
+        assert marks.advance(f"b{number}", 1, 1)
+    commit()
+    assert len(marks.things) == len(state) - 1 == THINGS_MAX
+    assert marks.advance("b1", 1, 2)
+    commit()
+    for number in range(1000):
+        assert marks.advance(f"x{number}", 1, 1)
+        commit()
+    assert len(marks.things) == len(state) == THINGS_MAX
+    assert Marks(state).things == marks.things
+    assert marks.last("b1") == (1, 2)
+    assert [marks.last(f"b{number}") for number in (0, 2, 1000, 1001)] == [None, None, None, (1, 1)]
+    assert not marks.advance("b1001", 1, 1)
+
+
+def test_marks_of_a_larger_state_become_fewer_with_each_commit() -> None:
+    state: dict[str, bytes] = {}
+    for start in range(0, 2 * THINGS_MAX, THINGS_MAX):
+        some = Marks({})
+        for number in range(start, start + THINGS_MAX):
+            some.advance(f"b{number}", 1, 1)
+        state |= _state(some)
+    marks = Marks(state)
+    for sequence in range(2, 2 + THINGS_MAX // 2):
+        marks.advance("b0", 1, sequence)
+        assert len(marks.changes()) == 5
+    assert len(marks.things) == THINGS_MAX
+    assert marks.last("b0") is not None
 
 
 class Keeper:
