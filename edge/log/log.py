@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
+from msgspec.structs import replace
 
 from edge.log.damage import Damage, Damages
 from edge.log.files import DiskFiles, Files
@@ -243,6 +244,10 @@ class Log:
         """With the next batch look whether the disk has room again for what is kept back."""
         self._regains = True
 
+    def resize(self, segment_bytes: int) -> None:
+        """Let segments have this size from now on. Spares are given up with the next batch."""
+        self._options = replace(self._options, segment_bytes=segment_bytes)
+
     def renew(self) -> None:
         """Let the next batch begin a segment if that written to is outgrown, which then can be freed, thinned and
         dropped as any other; there is a next batch even if nothing is buffered. Where the disk has no room for it
@@ -263,6 +268,7 @@ class Log:
             is_narrow=is_narrow,
             regains=self._regains,
             renews=self._renews,
+            segment_bytes=self._options.segment_bytes,
         )
         self._regains = self._renews = False
         self._work, self._work_bytes = batch, self._batch_bytes

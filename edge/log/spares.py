@@ -75,6 +75,13 @@ class Spares:
             return self._delete(self._room_path)
         return bool(self._paths) and self._delete(self._paths.pop())
 
+    def resize(self, size: int) -> None:
+        """Segments have another size from now on."""
+        while self._room or self._paths:
+            self.give()
+        self._size = size
+        self.regain()
+
     def regain(self) -> None:
         """Make again what should be kept back, if the disk has room."""
         if self._keeps_room and not self._room and self._make(self._room_path, thinning_bytes(self._size)):

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from edge.log.damage import Damage
 from edge.log.files import File, Files
@@ -86,10 +87,12 @@ class Outcome(msgspec.Struct):
 class Batch:
     """Everything buffered when it was sealed. first: the number of its first record; keep: records below are freed;
     is_relief: it may use what segments keep free for that; is_narrow: a segment begun for it is to be a narrow one;
-    regains: what was kept back and used is to be made again; renews: it begins a segment if the disk has room."""
+    regains: what was kept back and used is to be made again; renews: it begins a segment if the disk has room;
+    segment_bytes: what segments are to have from now on, 0 for what they had."""
 
     __slots__ = (
         "changes", "first", "is_narrow", "is_relief", "keep", "outcome", "packed", "records", "regains", "renews",
+        "segment_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -103,9 +106,11 @@ class Batch:
         is_narrow: bool = False,
         regains: bool = False,
         renews: bool = False,
+        segment_bytes: int = 0,
     ) -> None:
         self.first, self.records, self.changes, self.keep = first, records, changes, keep
         self.is_relief, self.is_narrow, self.regains, self.renews = is_relief, is_narrow, regains, renews
+        self.segment_bytes = segment_bytes
         self.packed: tuple[int, bytes, int] | None = None
         self.outcome: Outcome | None = None
 
@@ -218,6 +223,10 @@ class Writer:
 
     def _append(self, batch: Batch) -> None:
         count = len(batch.records)
+        if batch.segment_bytes not in {0, self._options.segment_bytes}:
+            self._options = replace(self._options, segment_bytes=batch.segment_bytes)
+            self._slack = self._options.slack_bytes
+            self._spares.resize(batch.segment_bytes)
         if batch.packed is None:
             raw = build_content(batch.records, batch.changes)
             batch.packed = (*self._packer.pack(raw), len(raw))

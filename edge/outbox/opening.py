@@ -11,12 +11,11 @@ from edge.config import StreamSettings
 from edge.errors import ConfigError
 from edge.log import Log, LogOptions
 from edge.metrics import Metrics
+from edge.outbox.sizes import segment_bytes
 from edge.outbox.stream import Stream
 
 BOOT: Final = "boot"
 _BOOT_MAX = (1 << 32) - 1
-_SEGMENT_BYTES_MAX = 4 * 1024 * 1024
-_SEGMENTS_LEAST = 8
 
 
 def open_stream(
@@ -60,15 +59,6 @@ def open_stream(
         disk_full=disk_full,
         disk_well=disk_well,
     )
-
-
-def segment_bytes(bytes_max: int) -> int:
-    """So that a stream has several segments: it frees and drops whole ones. bytes_max: of the stream, or its share of
-    the disk where that is less: a full disk frees itself only by what lies before the last segment."""
-    size = _SEGMENT_BYTES_MAX
-    while size * _SEGMENTS_LEAST > bytes_max and size > 256 * 1024:
-        size //= 2
-    return size
 
 
 def next_boot(value: bytes | None, unix_s: float) -> int:

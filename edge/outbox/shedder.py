@@ -40,11 +40,11 @@ class Shedder:
         *,
         now_ms: Callable[[], int],
         sent: Callable[[], Sent],
-        given_up: Callable[[int], None],
         commit: Callable[[], None],
     ) -> None:
         self._settings, self._log, self._own, self._clock, self._ledger = settings, log, own, clock, ledger
-        self._now_ms, self._sent, self._given_up, self._commit = now_ms, sent, given_up, commit
+        self._now_ms, self._sent, self._commit = now_ms, sent, commit
+        self.given_up: Callable[[int], None] = lambda number: None
         self.too_old = False
         self._dropping = False
         self._until = 0
@@ -258,7 +258,7 @@ class Shedder:
             return
         self._reading = max(self._reading, self._until)
         self._log.release(self._reading)
-        self._given_up(self._reading)
+        self.given_up(self._reading)
         self._dropping = False
         self._commit()
 

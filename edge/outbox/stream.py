@@ -35,6 +35,7 @@ from edge.outbox.record import OVERHEAD_BYTES, RETAIN, VERSION, content_bytes, e
 from edge.outbox.report import CURSOR
 from edge.outbox.shedder import Shedder, count_refused
 from edge.outbox.shortage import Shortage
+from edge.outbox.sizes import segment_bytes
 from edge.outbox.tail import Tail
 from edge.outbox.worker import Worker
 
@@ -86,7 +87,6 @@ class Stream:
         self._sent: Callable[[], Sent] | None = None
         self._sent_state: Callable[[], bytes] | None = None
         self._sent_kept = log.state.get(CURSOR, b"")
-        self._given_up: Callable[[int], None] = lambda number: None
         self._now, self._unix_time = now, unix_time
         self.shortage = Shortage(settings.name, log, disk_full, disk_well)
         self._shedder = Shedder(
@@ -97,7 +97,6 @@ class Stream:
             self.ledger,
             now_ms=lambda: int(now() * 1000),
             sent=self.sent,
-            given_up=self._give_up,
             commit=self._commit_soon,
         )
         self._thinning: Replacement | None = None
@@ -140,7 +139,7 @@ class Stream:
     def exported(self, sent: Callable[[], Sent], state: Callable[[], bytes], given_up: Callable[[int], None]) -> None:
         """Someone exports this stream. sent: how far; state: to keep of it; given_up(number): nothing below is there
         any more."""
-        self._sent, self._sent_state, self._given_up = sent, state, given_up
+        self._sent, self._sent_state, self._shedder.given_up = sent, state, given_up
 
     def sent(self) -> Sent:
         """How far the export is; without one nothing ever is."""
@@ -173,6 +172,8 @@ class Stream:
         self.settings = settings
         self._shedder.change(settings)
         self._bytes_max = settings.bytes_max
+        self._least_room = min(self._least_room, segment_bytes(settings.bytes_max))
+        self.log.resize(self._least_room)
         self._find_room()
 
     def board_shed(self, thing: str, boot: int, first: int, last: int) -> None:
@@ -579,9 +580,6 @@ class Stream:
                 problem=problem,
                 remedy="Nothing more is acknowledged until it succeeds; it is tried again. Look at the disk.",
             )
-
-    def _give_up(self, number: int) -> None:
-        self._given_up(number)
 
     def _shed_count(self, reason: str) -> int:
         return self.ledger.totals.get(reason, 0)

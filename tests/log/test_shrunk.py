@@ -82,6 +82,29 @@ def test_the_segment_stays_where_it_is_not_outgrown_or_the_disk_has_no_room_for_
     assert log.seal() is None
 
 
+def test_segments_and_spares_of_a_log_that_is_open_become_smaller_with_the_next_batch() -> None:
+    disk = Disk()
+    log = Log.open(FOLDER, disk, options=options(BEFORE_BYTES, keeps_room=True))
+    for _ in range(3):
+        log.append([bytes(range(250)) * 120])
+        log.append([random.Random(log.next).randbytes(40_000)])
+        log.commit()
+    log.release(log.next)
+    log.commit()
+    assert log.bytes_held > 2 * BEFORE_BYTES
+    log.resize(NOW_BYTES)
+    assert log.room(BOUND_BYTES) == 0
+    log.renew()
+    log.commit()
+    assert not log.is_short
+    assert log.segments[-1].bytes == NOW_BYTES
+    assert disk.used(FOLDER) == log.bytes_held == NOW_BYTES + log.bytes_kept <= BOUND_BYTES
+    assert log.room(BOUND_BYTES) > 0
+    log.append([b"goes on"])
+    log.commit()
+    assert [data for _, data in read_all(opened(disk))] == [b"goes on"]
+
+
 def begin_smaller(history: History) -> None:
     """Open the history's log with smaller segments, and let it go on in one of them."""
     history.options = options(NOW_BYTES)

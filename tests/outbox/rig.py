@@ -12,7 +12,8 @@ from edge.log import Log, LogOptions
 from edge.messages import Message, Origin, Outcome, Reading
 from edge.metrics import Metrics
 from edge.outbox.drain import Drain
-from edge.outbox.opening import BOOT, next_boot, segment_bytes
+from edge.outbox.opening import BOOT, next_boot
+from edge.outbox.sizes import segment_bytes
 from edge.outbox.stream import Stream
 from edge.outbox.uploader import Uploader
 

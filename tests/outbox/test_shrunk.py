@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edge.config import STREAM_BYTES_LEAST, parse_config
 from edge.errors import ConfigError
@@ -118,5 +119,29 @@ def test_a_backlog_in_a_segment_that_is_too_large_is_given_up_when_it_is_discard
         assert source.receipts(Outcome.TAKEN) == [1]
         assert stream.log.bytes_held <= STREAM_BYTES_LEAST
         after.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_stream_that_shrinks_while_it_runs_keeps_to_the_bound_and_takes_records_on(
+    tmp_path: Path, policy: str
+) -> None:
+    async def run() -> None:
+        rig = Rig(tmp_path, Cloud(), bytes_max=BEFORE_BYTES, when_full=policy)
+        rig.start()
+        await stored(rig, 1, 50)
+        await until(lambda: rig.uploader.backlog() == 0)
+        rig.stream.change(replace(rig.settings, bytes_max=STREAM_BYTES_LEAST))
+        await until(lambda: rig.stream.log.segments[-1].bytes < STREAM_BYTES_LEAST)
+        for first in range(51, 2051, 50):
+            await until(lambda: rig.stream.has_room)
+            rig.readings(range(first, first + 50), size=2000)
+            await rig.taken()
+            assert rig.stream.log.bytes_held <= STREAM_BYTES_LEAST
+        await until(lambda: rig.uploader.backlog() == 0)
+        assert len(rig.source.receipts(Outcome.TAKEN)) == 2050
+        assert rig.stream.ledger.totals == {}
+        rig.stop()
 
     asyncio.run(run())

@@ -8,7 +8,7 @@ import pytest
 
 from edge.config import STREAM_BYTES_LEAST
 from edge.messages import Message, Outcome, Reading
-from edge.outbox.opening import segment_bytes
+from edge.outbox.sizes import segment_bytes
 from edge.rulelog.rulelog import STATE_SHARE
 from tests.rulelog import rig
 from tests.rulelog.rig import Board, Cloud, House, rows
