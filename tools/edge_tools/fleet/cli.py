@@ -20,7 +20,7 @@ from edge_tools.fleet.decode import Decoder
 from edge_tools.fleet.ingest import Bounds, Ingest
 from edge_tools.fleet.link import SESSION_EXPIRY_S, Link, parse_broker, share
 from edge_tools.fleet.show import as_json, line_of, parse_time, row_of, stamp
-from edge_tools.fleet.store import Query, Store, opener
+from edge_tools.fleet.store import Missing, Query, Store, opener
 
 _RECEIVE_MAX = 65_535
 _FOLLOW_S = 0.25
@@ -262,15 +262,21 @@ def _losses(args: argparse.Namespace) -> int:
         for one in store.losses(args.thing):
             if args.json:
                 row = msgspec.to_builtins(one)
-                print(as_json({**row, "missing": [[gap["first"], gap["last"]] for gap in row["missing"]]}))
+                pairs = {name: [[gap["first"], gap["last"]] for gap in row[name]] for name in ("missing", "unknown")}
+                print(as_json({**row, **pairs}))
                 continue
-            gaps = ", ".join(f"{g.first}-{g.last}" if g.last > g.first else f"{g.first}" for g in one.missing[:20])
-            more = " …" if len(one.missing) > 20 else ""
-            print(
-                f"{one.thing}  boot {one.boot}  {one.first} to {one.last}  {one.count} records"
-                f"  {one.missing_count} missing{': ' if gaps else ''}{gaps}{more}"
-            )
+            told = f"{one.missing_count} missing{_stretches(one.missing)}"
+            if one.unknown_count:
+                told = f"{one.unknown_count} unknown{_stretches(one.unknown)}"
+            print(f"{one.thing}  boot {one.boot}  {one.first} to {one.last}  {one.count} records  {told}")
     return DONE
+
+
+def _stretches(gaps: Sequence[Missing]) -> str:
+    if not gaps:
+        return ""
+    shown = ", ".join(f"{gap.first}-{gap.last}" if gap.last > gap.first else f"{gap.first}" for gap in gaps[:20])
+    return f": {shown}{' …' if len(gaps) > 20 else ''}"
 
 
 def _rejected(args: argparse.Namespace) -> int:
