@@ -24,7 +24,8 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class GatewaySettings(_Section, frozen=True, kw_only=True):
-    """name: the gateway's thing name; data_dir: where the gateway keeps its state and its control socket."""
+    """name: the gateway's thing name; what a stream holds unacknowledged when it changes may be stored under both.
+    data_dir: where the gateway keeps its state and its control socket."""
 
     name: Name
     data_dir: str = "/var/lib/edgeloop"
