@@ -35,14 +35,18 @@ _decode = msgspec.msgpack.Decoder(list[tuple[Any, ...]], ext_hook=_whole).decode
 
 class Journal:
     """rows: the dictionary, changed by others, who set changed[key] = None with each, new ones in their order. gone:
-    what went and may have come again, at the end. ended: it is no longer needed."""
+    what went and may have come again, at the end. ended: it is no longer needed. before: one of this name that ended
+    and whose entries are still stored; the next `delta` takes them away."""
 
-    def __init__(self, name: str, rows: dict[Any, Any]) -> None:
+    def __init__(self, name: str, rows: dict[Any, Any], before: "Journal | None" = None) -> None:
         self.name, self.rows = name, rows
         self.changed: dict[Any, None] = {}
         self.gone: set[Any] = set()
         self.ended = False
         self._changes = self._bytes = self._base_bytes = self._base_rows = 0
+        if before is not None:
+            self._changes, self._bytes = before._changes, before._bytes
+            self._base_bytes, self._base_rows = before._base_bytes, before._base_rows
 
     @property
     def state_bytes(self) -> int:

@@ -73,7 +73,7 @@ class Memory(Giving):
         self._gone_filters.append(journal.gone)
 
     def _journal(self, name: str, rows: dict[Any, Any]) -> Journal:
-        journal = self._journals[name] = Journal(name, rows)
+        journal = self._journals[name] = Journal(name, rows, self._journals.get(name))
         return journal
 
     def kept(self, value: Any) -> Any:
@@ -235,6 +235,14 @@ class Memory(Giving):
         if end > START:
             self.watermark = max(self.watermark, end + self.lateness_ms)
             self.close(end)
+
+    def fall_back(self) -> bool:
+        """Begin time anew, when all that is open was given: until then it is due, and the answer False."""
+        self.close_open(NEVER)
+        if self.due:
+            return False
+        self.watermark = self._closed = self.last_start = START
+        return True
 
     def next_end(self) -> int:
         """When the first of what is open ends; NEVER where nothing is."""
