@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.messages import Outcome, Reading
+from edge.outbox.clock import CLOCK, Clock
 from edge.outbox.ledger import Shed
 from edge.outbox.report import losses, rows
 from tests.outbox.rig import Cloud, Rig, until
@@ -304,22 +305,87 @@ def test_batches_hold_every_record_once_and_are_settled_as_one(tmp_path: Path, f
     asyncio.run(run())
 
 
-def test_records_taken_before_the_clock_was_set_are_stamped_when_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["message", "ndjson"])
+def test_what_was_taken_before_the_clock_was_set_is_sent_with_its_time(tmp_path: Path, form: str) -> None:
     async def run() -> None:
-        rig = Rig(tmp_path, Cloud(None), window=1)
+        cloud = Cloud(None)
+        rig = Rig(tmp_path, cloud, window=1, format=form, batch_records_max=1)
         rig.unix_s = 5.0
         rig.start()
         rig.readings([1])
         await rig.taken()
-        assert "t" not in next(rows(rig.stream.log, "g/s", rig.stream.clock, 1, 1))
-        rig.unix_s = 1_700_000_000.0
-        rig.readings([2])
+        rig.readings([2, 3])
         await rig.taken()
-        stamps = [row["t"] for row in rows(rig.stream.log, "g/s", rig.stream.clock, 1, 2)]
-        assert 1_699_999_990_000 < stamps[0] <= stamps[1] <= 1_700_000_000_000
+        rig.unix_s = 1_700_000_000.0
+        rig.readings([4])
+        await rig.taken()
+        assert stamps(cloud) == [0]  # what was handed on before
+        cloud.answers = Outcome.TAKEN
+        cloud.answer(Outcome.TAKEN)
+        await until(lambda: rig.uploader.backlog() == 0)
+        _, second, third, fourth = stamps(cloud)
+        assert 1_699_999_990_000 < second == third <= fourth <= 1_700_000_000_000
+        listed = [row["t"] for row in rows(rig.stream.log, "g/s", rig.stream.clock, 2, 4)]
+        assert listed == [second, third, fourth]
         rig.stop()
 
     asyncio.run(run())
+
+
+def test_a_clock_that_is_set_while_nothing_comes_stamps_what_is_held_and_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.outbox.stream.TICK_S", 0.01)
+    monkeypatch.setattr("edge.outbox.stream.CURSOR_S", 0.01)
+
+    async def run() -> None:
+        cloud = Cloud(None)
+        rig = Rig(tmp_path, cloud, window=1)
+        rig.unix_s = 5.0
+        rig.start()
+        rig.readings([1, 2])
+        await rig.taken()
+        rig.unix_s = 1_700_000_000.0
+        await until(
+            lambda: CLOCK in rig.stream.state and Clock(rig.stream.state, 0, "").unix_ms(rig.stream.boot, 1) > 1
+        )
+        cloud.answer(Outcome.TAKEN)
+        first, second = stamps(cloud)
+        assert first == 0
+        assert second > 1_699_999_990_000
+        rig.kill()
+
+    asyncio.run(run())
+
+
+def test_a_clock_that_was_wrong_stamps_nothing_that_is_sent_after_it_was_put_right(tmp_path: Path) -> None:
+    async def run() -> None:
+        cloud = Cloud(None)
+        rig = Rig(tmp_path, cloud, window=1)
+        rig.unix_s = 1_690_000_000.0
+        rig.start()
+        rig.readings([1, 2])
+        await rig.taken()
+        rig.unix_s = 1_700_000_000.0
+        rig.readings([3])
+        await rig.taken()
+        cloud.answers = Outcome.TAKEN
+        cloud.answer(Outcome.TAKEN)
+        await until(lambda: rig.uploader.backlog() == 0)
+        first, second, third = stamps(cloud)
+        assert first <= 1_690_000_000_000
+        assert 1_699_999_990_000 < second <= third
+        rig.stop()
+
+    asyncio.run(run())
+
+
+def stamps(cloud: Cloud) -> list[int]:
+    """The times of what was sent; 0 where there is none."""
+    return [
+        json.loads(message.payload).get("t", 0) if message.topic.startswith("batch/") else message.time_ms
+        for message in cloud.seen
+    ]
 
 
 STEPS = st.lists(
