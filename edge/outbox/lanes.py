@@ -17,13 +17,14 @@ _decode = msgspec.msgpack.Decoder(tuple[int, int, int]).decode
 
 
 class Sent(msgspec.Struct, frozen=True, array_like=True):
-    """How far the export is. Below cursor and in split … live all is settled; from position on nothing is under way,
-    but what the live lane has beyond split."""
+    """How far the export is. Below cursor and in split … live all is settled; in position … split and from
+    live_position on nothing is under way. Without a live lane split, live and live_position are 0."""
 
     cursor: int
     position: int
     split: int
     live: int
+    live_position: int
 
     def is_settled(self, number: int, thing: str = "") -> bool:
         """thing: whose record it is, where that tells more."""
@@ -31,7 +32,7 @@ class Sent(msgspec.Struct, frozen=True, array_like=True):
 
     def is_untouched(self, number: int) -> bool:
         """Neither sent nor settled."""
-        return number >= self.position and not (self.split and number >= self.split)
+        return number >= (self.live_position if self.split and number >= self.split else self.position)
 
 
 class Lanes:
@@ -53,8 +54,8 @@ class Lanes:
     def sent(self) -> Sent:
         backlog, live = self.backlog, self.live
         if live is None:
-            return Sent(backlog.cursor, backlog.position, 0, 0)
-        return Sent(backlog.cursor, min(backlog.position, self.split), self.split, live.cursor)
+            return Sent(backlog.cursor, backlog.position, 0, 0, 0)
+        return Sent(backlog.cursor, min(backlog.position, self.split), self.split, live.cursor, live.position)
 
     @property
     def under_way(self) -> int:

@@ -146,7 +146,7 @@ class Stream:
         """How far the export is; without one nothing ever is."""
         if self._sent is None:
             first = self.log.first
-            return Sent(first, first, 0, 0)
+            return Sent(first, first, 0, 0, 0)
         return self._sent()
 
     def refused(self, first: int, last: int, reason: str = "refused") -> None:

@@ -196,9 +196,9 @@ class Outlets:
 
     def _sent(self) -> Sent:
         if not self._outlets:
-            return Sent(self._cursor, self._cursor, 0, 0)
+            return Sent(self._cursor, self._cursor, 0, 0, 0)
         position = min(outlet.sent.position for outlet in self._outlets)
-        return RowsSent(self._lowest(), position, 0, 0, self._cursor_of)
+        return RowsSent(self._lowest(), position, 0, 0, 0, self._cursor_of)
 
     def _state(self) -> bytes:
         return _pack_cursor((self._lowest() if self._outlets else self._cursor, 0, 0))
