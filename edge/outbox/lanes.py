@@ -4,6 +4,7 @@ Invariants: the backlog's cursor lies below `split`, the live one at or above; e
 the backlog is through, the live cursor is the only one. The state says all of it, so that a restart goes on alike.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -65,21 +66,18 @@ class Lanes:
         sent = self.sent
         return _encode((sent.cursor, sent.split, sent.live))
 
-    def lane(self, next_number: int) -> tuple[Cursor, int] | None:
-        """The cursor whose turn it is, and the number at which it stops; None: nothing to send now."""
+    def turns(self, next_number: int) -> Sequence[tuple[Cursor, int]]:
+        """Each cursor that has something to send now, in order of their turns, and the number at which it stops."""
         backlog, live = self.backlog, self.live
         if live is None:
             if backlog.is_held or backlog.position >= next_number:
-                return None
+                return ()
             if self.live_first and next_number - backlog.position > BACKLOG_LEAST:
                 self.split = next_number
                 self.live = Cursor(next_number)
-            return backlog, next_number
-        if live.position < next_number and not live.is_held:
-            return live, next_number
-        if backlog.position < self.split and not backlog.is_held:
-            return backlog, self.split
-        return None
+            return ((backlog, next_number),)
+        turns = (live, next_number), (backlog, self.split)
+        return [(lane, end) for lane, end in turns if lane.position < end and not lane.is_held]
 
     def of(self, receipt: int) -> Cursor:
         return self.live if self.live is not None and receipt >= self.split else self.backlog

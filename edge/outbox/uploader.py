@@ -113,22 +113,21 @@ class Uploader:
 
     def wait_s(self, now: float) -> float:
         """How long until `next` gives something; 0: now, or only after something else happened."""
-        found = self._lanes.lane(self.stream.log.next)
-        if found is None:
+        turns = self._lanes.turns(self.stream.log.next)
+        if not turns:
             return 0.0
         if self._denials is not None and (held_s := self._denials.wait_s(now)):
             return held_s
         wait = max(self._messages.wait_s(1, now), self._bytes.wait_s(1, now)) if self._limited else 0.0
         if self._settings.format != "message":
-            wait = max(wait, self._batch_wait_s(*found, now))
+            wait = max(wait, min([self._batch_wait_s(lane, end, now) for lane, end in turns]))
         return wait
 
     def next(self, count: int, now: float) -> Sequence[Message]:
         """At most count, in order; they count as sent. Empty: none, or none for now. Raises OSError."""
-        found = self._lanes.lane(self.stream.log.next)
-        if found is None or count <= 0:
+        turns = self._lanes.turns(self.stream.log.next)
+        if not turns or count <= 0:
             return ()
-        lane, end = found
         if self._denials is not None:
             if self._denials.wait_s(now):
                 return ()
@@ -141,7 +140,8 @@ class Uploader:
             if count < 1 or self._bytes.room(now) < 1:
                 return ()
         if self._settings.format != "message":
-            return self._next_batch(lane, end, now)
+            return self._next_batch(turns, now)
+        lane, end = turns[0]
         messages, after = self._fetch(lane.position, min(count, end - lane.position))
         if self._limited:
             messages, after = self._within_rate(messages, after, now)
@@ -257,7 +257,7 @@ class Uploader:
     def _batch_wait_s(self, lane: Cursor, end: int, now: float) -> float:
         """How long a batch that is not full still waits for more."""
         settings = self._settings
-        if end - lane.position >= settings.batch_records_max or end < self.stream.log.next:
+        if end - lane.position >= settings.batch_records_max or end <= self._lanes.split:  # below it nothing comes
             return 0.0
         if lane.position < self._again_until:
             return 0.0
@@ -265,10 +265,17 @@ class Uploader:
             self._batch_at, self._batch_since = lane.position, now
         return max(self._batch_since + settings.batch_wait_s - now, 0.0)
 
-    def _next_batch(self, lane: Cursor, end: int, now: float) -> Sequence[Message]:
-        settings = self._settings
-        if self.under_way >= BATCHES_UNDER_WAY_MAX or self._batch_wait_s(lane, end, now) > 0:
+    def _next_batch(self, turns: Sequence[tuple[Cursor, int]], now: float) -> Sequence[Message]:
+        """Of the first lane whose batch waits for nothing more."""
+        if self.under_way >= BATCHES_UNDER_WAY_MAX:
             return ()
+        for lane, end in turns:
+            if self._batch_wait_s(lane, end, now) <= 0 and (batch := self._batch(lane, end)):
+                return batch
+        return ()
+
+    def _batch(self, lane: Cursor, end: int) -> Sequence[Message]:
+        settings = self._settings
         start = position = lane.position
         most, room = settings.batch_records_max, self._batch_bytes_max()
         if start < self._alone_until:

@@ -101,7 +101,7 @@ class Outlet(Uploader):
 
     @property
     def has_more(self) -> bool:
-        return self._lanes.lane(self.stream.log.next) is not None
+        return bool(self._lanes.turns(self.stream.log.next))
 
     def _fetch(self, position: int, count: int) -> tuple[Sequence[Message], int]:
         messages, after = super()._fetch(position, count)

@@ -15,7 +15,7 @@ from edge.metrics import Metrics
 from edge.outbox import formats
 from edge.outbox.clock import Clock
 from edge.outbox.cursor import Cursor
-from edge.outbox.lanes import Lanes, Sent
+from edge.outbox.lanes import Sent
 from edge.outbox.ledger import ENTRIES_MAX, Ledger
 from edge.outbox.marks import GatewayMarks, Marks
 from edge.outbox.rate import Bucket
@@ -312,23 +312,3 @@ def test_what_is_under_way_is_not_thinned() -> None:
     thinner.finish()
     assert [number for number, _ in thinner.thin(rows)] == [3, 4, 5, 6, 9]
     assert thinner.shed == [("b", 1, number) for number in (7, 8)]
-
-
-def test_what_came_after_a_backlog_is_thinned_where_the_live_lane_has_not_sent_it() -> None:
-    lanes = Lanes(None, 1, live_first=True)
-    assert lanes.lane(2001) == (lanes.backlog, 2001)
-    lanes.backlog.sent([1, 2], 3)
-    found = lanes.lane(2041)
-    assert found is not None
-    live, _ = found
-    live.sent([2001, 2002, 2003], 2004)
-    lanes.settled([2001])
-    sent = lanes.sent
-    assert [number for number in range(1, 5) if sent.is_untouched(number)] == [3, 4]
-    assert [number for number in range(1999, 2007) if sent.is_untouched(number)] == [1999, 2000, 2004, 2005, 2006]
-    thinner = Thinner("g/s", sent)
-    thinner.feed([record_of(number, b"text", 0) for number in range(2001, 2041)])
-    thinner.finish()
-    shed = [sequence for _, _, sequence in thinner.shed]
-    assert shed[:9] == list(range(2005, 2014))
-    assert 2001 not in shed  # it has arrived

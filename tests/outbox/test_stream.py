@@ -5,6 +5,7 @@ import json
 import random
 import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -404,7 +405,7 @@ STEPS = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(steps=STEPS, form=st.sampled_from(["message", "message", "live"]))
+@given(steps=STEPS, form=st.sampled_from(["message", "message", "live", "live ndjson"]))
 def test_whatever_happens_what_was_taken_arrives_once_by_name_and_in_order(
     steps: list[tuple[str, int]], form: str
 ) -> None:
@@ -412,11 +413,12 @@ def test_whatever_happens_what_was_taken_arrives_once_by_name_and_in_order(
 
     async def run(folder: Path) -> None:
         cloud = Cloud(None)
-        live = form == "live"
+        live = form.startswith("live")
+        more = {"format": "ndjson", "batch_records_max": 20, "batch_wait_s": 0.01} if form.endswith("ndjson") else {}
         promised: list[bytes] = []
         sequence, plain = 0, 0
         acknowledged = 0
-        rig = Rig(folder, cloud, window=30, live_first=live)
+        rig = Rig(folder, cloud, window=30, live_first=live, **more)
         rig.start()
         given: dict[int, bytes] = {}
 
@@ -453,7 +455,7 @@ def test_whatever_happens_what_was_taken_arrives_once_by_name_and_in_order(
                     sequence = acknowledged = _last_promised(promised)
                     cloud.open.clear()
                     given.clear()
-                    rig = Rig(folder, cloud, window=30, live_first=live)
+                    rig = Rig(folder, cloud, window=30, live_first=live, **more)
                     rig.start()
             promise()
             acknowledged = _last_promised(promised)
@@ -470,7 +472,7 @@ def test_whatever_happens_what_was_taken_arrives_once_by_name_and_in_order(
             ours = [int(one.split()[2]) for one in arrived if one.startswith(b"b1")]
             assert ours == sorted(ours)
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, patch("edge.outbox.lanes.BACKLOG_LEAST", 30):
         asyncio.run(run(Path(folder)))
 
 
