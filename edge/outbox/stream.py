@@ -105,8 +105,7 @@ class Stream:
         self._bytes_max = settings.bytes_max
         self._tick_timer: asyncio.TimerHandle | None = None
         self._worker = Worker(f"commit {settings.name}")
-        self._interval_s = settings.commit_interval_s
-        self._records_max = settings.commit_records_max
+        self._interval_s, self._records_max = settings.commit_interval_s, settings.commit_records_max
         self._in = metrics.counter("stream_records_in", stream=self.name)
         self._repeated = metrics.counter("stream_records_repeated", stream=self.name)
         self._congested = metrics.counter("stream_messages_congested", stream=self.name)
@@ -407,8 +406,7 @@ class Stream:
 
     def _seal(self) -> Batch | None:
         log = self.log
-        if self._gathering.fresh:
-            self._look_at_clock()
+        self._look_at_clock()
         for key, value in (*self.marks.changes(), *self.ledger.changes(), *self.clock.changes(), *self.checkpoint()):
             log.put_state(key, value)
         cursor = min(self.sent().cursor, log.next)
