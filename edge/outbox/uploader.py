@@ -62,7 +62,8 @@ class Source(Protocol):
 
 class Uploader:
     """Of one stream. moved: called when something was settled or turned away, to send more. patient: while all that is
-    sent is refused, it is held and not given up. packet_bytes_max: what the target takes, where it says so."""
+    sent is refused, it is held and not given up; a connection holds only topics of it. packet_bytes_max: what the
+    target takes, where it says so."""
 
     def __init__(
         self, stream: Source, metrics: Metrics, batch_topic: str, now: float, *, patient: bool = False
@@ -76,6 +77,7 @@ class Uploader:
         self._messages = Bucket(settings.rate_messages_per_s, now)
         self._bytes = Bucket(settings.rate_bytes_per_s, now)
         self._limited = bool(settings.rate_messages_per_s or settings.rate_bytes_per_s)
+        self.patient = patient
         self._denials = Denials() if patient else None
         self._refused = 0
         self.packet_bytes_max: Callable[[], int | None] = lambda: None
