@@ -71,6 +71,21 @@ def text_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
+def may_expire(messages: Sequence[Message]) -> bool:
+    """Whether any of them has an expiry interval."""
+    given = [properties for message in messages if (properties := message.properties) is not None]
+    return any(properties.expiry_s is not None for properties in given)
+
+
+def aged(message: Message, waited_s: int) -> Message:
+    """With what is left of its expiry interval, at least 1 s (MQTT 5.0, 3.3.2.3.3)."""
+    properties = message.properties
+    if not waited_s or properties is None or properties.expiry_s is None:
+        return message
+    properties = msgspec.structs.replace(properties, expiry_s=max(properties.expiry_s - waited_s, 1))
+    return msgspec.structs.replace(message, properties=properties)
+
+
 class Outcome(Enum):
     """What became of a message, told to its origin."""
 
@@ -97,6 +112,14 @@ class Packer(Origin, Protocol):
 
     def too_large(self, receipts: Sequence[int], *, surely: bool) -> None:
         """Instead of `settled` with REFUSED. surely: for their size, which otherwise is only likely."""
+
+
+@runtime_checkable
+class Timekeeper(Origin, Protocol):
+    """An origin that tells what ran out of time from what is refused."""
+
+    def expired(self, messages: Sequence[Message]) -> None:
+        """Instead of `settled` with REFUSED: their expiry interval ended before they could go."""
 
 
 @runtime_checkable
