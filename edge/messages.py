@@ -4,7 +4,7 @@ Everything moves in batches: one call carries what one read of a port or socket 
 `Origin` to a `Target`; the target tells the origin what became of each QoS 1 or 2 message by `settled`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final, Protocol, runtime_checkable
 
@@ -129,6 +129,15 @@ class Limited(Target, Protocol):
     @property
     def packet_bytes_max(self) -> int | None:
         """Of a PUBLISH packet, as the other side said last; None: it said nothing."""
+
+
+@runtime_checkable
+class Queueing(Target, Protocol):
+    """A target where messages wait that it has not sent yet."""
+
+    def take_back(self, origin: Origin, unwanted: Callable[[int], bool]) -> list[int]:
+        """Of this origin's messages that wait, never send those whose receipts are unwanted. Returns these receipts;
+        they are not settled any more."""
 
 
 def refuse(origin: Origin, receipts: Sequence[int], *, too_large: bool | None) -> None:

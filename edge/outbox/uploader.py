@@ -67,7 +67,7 @@ class Source(Protocol):
 class Uploader:
     """Of one stream. moved: called when something was settled or turned away, to send more. patient: while all that is
     sent is refused, it is held and not given up; a connection holds only topics of it. packet_bytes_max: what the
-    target takes, where it says so."""
+    target takes, where it says so. take_back: what waits at the target, as of a Queueing."""
 
     def __init__(
         self, stream: Source, metrics: Metrics, batch_topic: str, now: float, *, patient: bool = False
@@ -88,6 +88,7 @@ class Uploader:
         self._goes_on = False  # nothing of what was read may be sent, and there is more
         self._read_ms = 0
         self.packet_bytes_max: Callable[[], int | None] = lambda: None
+        self.take_back: Callable[[Callable[[int], bool]], list[int]] = lambda unwanted: []
         self._batch_since = now
         self._batch_at = 0
         self._batches: dict[int, tuple[int, int]] = {}  # receipt -> records, bytes before gzip
@@ -97,7 +98,7 @@ class Uploader:
         self._out = metrics.counter("stream_records_out", stream=stream.name)
         self._out_bytes = metrics.counter("stream_bytes_out", stream=stream.name)
         self._unknown = metrics.counter("stream_records_unreadable", stream=stream.name)
-        stream.exported(lambda: self._lanes.sent, self._lanes.state, self._lanes.skip_to)
+        stream.exported(lambda: self._lanes.sent, self._lanes.state, self._given_up)
         metrics.gauge("stream_backlog_records", self.backlog, stream=stream.name)
 
     def backlog(self) -> int:
@@ -170,6 +171,16 @@ class Uploader:
     def settled(self, receipts: Sequence[int], outcome: Outcome) -> None:
         given = list(receipts)
         self._settle(given, lambda: self._take(given, outcome), outcome)
+
+    def _given_up(self, number: int) -> None:
+        """Nothing below is there any more, and all of it is counted: what only waits at the target does not go out. A
+        batch that reaches beyond goes whole."""
+        self._expired.forget(number)
+        lanes = self._lanes
+        receipts = self.take_back(lambda receipt: receipt <= lanes.of(receipt).last_of(receipt) < number)
+        lanes.skip_to(number)
+        if receipts:
+            self._settle(receipts, lambda: lanes.settled(receipts), Outcome.REFUSED)
 
     def expired(self, messages: Sequence[Message]) -> None:
         """As a Timekeeper."""
