@@ -19,7 +19,7 @@ from edge.cloud.requests import Carrier, Requests
 from edge.cloud.subscriptions import Subscriptions
 from edge.config import ConnectionSettings
 from edge.logs import log_event
-from edge.messages import Message, Outcome
+from edge.messages import Message, Origin, Outcome
 from edge.metrics import Metrics
 from edge.topics import check_filter
 
@@ -150,6 +150,10 @@ class OnExchange(ABC):
     def unsubscribe(self, filters: Sequence[str], receive: Receive) -> None:
         self._exchange.unsubscribe(filters, receive)
         self._let_go()
+
+    def take_back(self, origin: Origin, unwanted: Callable[[int], bool]) -> list[int]:
+        out = self._exchange.queue.take_out(lambda message, whose: whose is origin and unwanted(message.receipt))
+        return [message.receipt for messages, _ in out for message in messages if message.qos]
 
     async def granted(self, topic_filter: str) -> None:
         await self._exchange.subscriptions.granted(topic_filter)
