@@ -3,7 +3,7 @@
 A record says (gateway boot, monotonic ms). For each boot the offset to Unix time is kept in the stream's state; gateway
 boots within one boot of the operating system share its monotonic clock, so what one learns holds for the others too.
 Invariants: a clock that jumps changes what later exports are stamped with, never an order and never what is held.
-What a connection was given before keeps its stamp: at most its window.
+What a connection has on the wire keeps its stamp.
 """
 
 from collections.abc import Mapping

@@ -6,7 +6,7 @@ from the log stamps it by what the clock says then.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from edge.messages import Message, properties_bytes
@@ -17,10 +17,12 @@ _OVERHEAD_BYTES: Final = 250
 
 
 class Tail:
-    """Filled commit by commit. first: the lowest number held; next: the one after the highest."""
+    """Filled commit by commit. first: the lowest number held; next: the one after the highest. stamped_anew: called
+    when the clock was set, for who may take back what was stamped before."""
 
     def __init__(self) -> None:
         self.first = self.next = 0
+        self.stamped_anew: Callable[[], None] = lambda: None
         self._stamped = 0  # below this number by the clock as it was
         self._chunks: deque[tuple[int, list[Message], int]] = deque()
         self._messages = self._bytes = 0
@@ -63,6 +65,7 @@ class Tail:
         self._stamped = before
         self.clear()
         self.first = self.next
+        self.stamped_anew()
 
     def clear(self) -> None:
         self._chunks.clear()

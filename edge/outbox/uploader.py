@@ -182,6 +182,11 @@ class Uploader:
         if receipts:
             self._settle(receipts, lambda: lanes.settled(receipts), Outcome.REFUSED)
 
+    def send_anew(self) -> None:
+        """What only waits at the target was stamped by a clock that has been set since: it goes once more."""
+        if receipts := self.take_back(lambda receipt: True):
+            self._settle(receipts, lambda: self._lanes.turned_away(receipts), Outcome.REFUSED)
+
     def expired(self, messages: Sequence[Message]) -> None:
         """As a Timekeeper."""
         self._expired.add(messages)

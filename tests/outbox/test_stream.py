@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.messages import Outcome, Reading
+from edge.messages import Origin, Outcome, Reading
 from edge.outbox.clock import CLOCK, Clock
 from edge.outbox.ledger import Shed
 from edge.outbox.report import losses, rows
@@ -379,6 +380,46 @@ def test_a_clock_that_was_wrong_stamps_nothing_that_is_sent_after_it_was_put_rig
         rig.stop()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("form", ["message", "ndjson"])
+def test_what_waits_at_the_connection_when_the_clock_is_set_is_taken_back_and_stamped(
+    tmp_path: Path, form: str
+) -> None:
+    async def run() -> None:
+        cloud = Waiting(None)
+        rig = Rig(tmp_path, cloud, format=form, batch_records_max=1)
+        rig.unix_s = 5.0
+        rig.start()
+        rig.readings([1, 2, 3, 4])
+        await rig.taken()
+        assert stamps(cloud) == [0, 0, 0, 0]
+        cloud.on_the_wire = 1
+        rig.unix_s = 1_700_000_000.0
+        rig.readings([5])
+        await rig.taken()
+        await until(lambda: rig.uploader.under_way == 1)
+        cloud.answers = Outcome.TAKEN
+        cloud.answer(Outcome.TAKEN)
+        await until(lambda: rig.uploader.backlog() == 0)
+        assert [one.sequence for one in cloud.named()] == [1, 2, 3, 4, 5]
+        assert len(cloud.seen) == 8
+        assert all(stamp > 1_699_999_990_000 for stamp in stamps(cloud)[4:])
+        assert rig.metrics.snapshot()['stream_records_out{stream="s"}'] == 5
+        rig.stop()
+
+    asyncio.run(run())
+
+
+class Waiting(Cloud):
+    """Sends only so many."""
+
+    on_the_wire = 0
+
+    def take_back(self, origin: Origin, unwanted: Callable[[int], bool]) -> list[int]:
+        self.open, back = self.open[: self.on_the_wire], self.open[self.on_the_wire :]
+        assert all(whose is origin and unwanted(receipt) for receipt, whose in back)
+        return [receipt for receipt, _ in back]
 
 
 def stamps(cloud: Cloud) -> list[int]:
