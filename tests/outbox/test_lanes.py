@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from unittest.mock import patch
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.messages import Outcome
@@ -14,6 +14,7 @@ from edge.outbox.thin import Thinner
 from tests.outbox.rig import Cloud, Rig, until
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_each_lane_sends_in_order_and_what_the_cursors_say_is_settled_is(data: st.DataObject) -> None:
     """Records come, go out by whichever lane has its turn, and end; now and then the gateway starts again."""
