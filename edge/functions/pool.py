@@ -32,7 +32,7 @@ from edge.functions.sandbox import Ending, Refused
 from edge.functions.slot import PUBLISHED_BYTES_PER_S, Slot, State
 from edge.functions.surroundings import Surroundings
 from edge.functions.turns import Turns
-from edge.functions.wire import Done, Failed, FromWorker, Invoke, Publish, Ready, Reply, Shadow, Tried
+from edge.functions.wire import Begun, Done, Failed, FromWorker, Invoke, Publish, Ready, Reply, Shadow, Tried
 from edge.messages import Target
 
 NOTE_S: Final = 1.0
@@ -284,6 +284,10 @@ class Pool:
                 self._answer(slot, one, *answered)
             elif isinstance(one, Shadow | Invoke):
                 self._around.ask(slot.grants, one, partial(self.reply, slot), slot.left_s(one.call, now))
+            elif isinstance(one, Begun):
+                if not slot.begun(one.id, one.ago_s, now):
+                    self._crew.break_off(slot, f"it began a call that it was not given, or had begun: {one.id}")
+                    break
             elif isinstance(one, Tried):
                 tried += 1
                 self._attempts.tried(slot, one.what, one.detail)

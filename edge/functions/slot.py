@@ -2,8 +2,9 @@
 
 Invariants: a call given is in `in_flight` until it is answered or the worker has ended. A worker that is not concurrent
 runs one at a time in the order given, so the first in flight is the one under way and its deadline counts from the
-answer before it; the others have not begun. While it is not read from (`pause`), what it said cannot be heard, and no
-deadline counts but that of its stopping.
+answer before it; the others have not begun. One that is concurrent says which have begun, and their deadlines count
+from then; of the others the first is under way or next, and its deadline counts from when one before it moved on. While
+it is not read from (`pause`), what it said cannot be heard, and no deadline counts but that of its stopping.
 """
 
 import math
@@ -82,6 +83,9 @@ class Slot:
         """On its stderr: often why it ended."""
         self._timeout_s = timeout_s
         self._head_at = self._mean_s = 0.0
+        self._untold: dict[int, None] = {}
+        """Of a concurrent one, calls of which it has not said that they have begun."""
+        self._told: dict[int, Job] = {}
         self._ahead = AHEAD_FIRST
         self._alone = False
         self._start_deadline = now + start_timeout_s
@@ -103,8 +107,10 @@ class Slot:
         return most - len(self.in_flight)
 
     def give(self, id_: int, job: Job, now: float) -> None:
-        if not self.in_flight:
+        if not (self._untold if self.is_concurrent else self.in_flight):
             self._head_at = now
+        if self.is_concurrent:
+            self._untold[id_] = None
         job.began_at = now
         self._alone = job.alone
         self._publishes_free = min(self._publishes_free + PUBLISHES_A_CALL, PUBLISHES_AHEAD_MAX)
@@ -118,6 +124,23 @@ class Slot:
             return size
         return size + PUBLISH_BYTES
 
+    def begun(self, id_: int, ago_s: float, now: float) -> bool:
+        """It says so. False: it cannot be."""
+        job = self.in_flight.get(id_)
+        if job is None or id_ in self._told:
+            return False
+        if self.is_concurrent:
+            self._move_on(id_, now)
+            self._told[id_] = job
+            job.began_at = max(job.began_at, now - ago_s)
+        return True
+
+    def _move_on(self, id_: int, now: float) -> None:
+        """Ids rise: what was given before the first untold one, or is it, holds up no other any more."""
+        if id_ <= next(iter(self._untold), 0):
+            self._head_at = now
+        self._untold.pop(id_, None)
+
     def answered(self, id_: int, now: float) -> tuple[Job, float] | None:
         """(the job, how long it took); None for what was never asked."""
         job = self.in_flight.get(id_)
@@ -125,6 +148,8 @@ class Slot:
             return None
         if self.is_concurrent:
             took = now - job.began_at
+            self._move_on(id_, now)
+            self._told.pop(id_, None)
         elif next(iter(self.in_flight)) != id_:
             return None
         else:
@@ -146,11 +171,11 @@ class Slot:
             return self._start_deadline if is_heard else None
         when = self.stop_deadline or None
         if self.in_flight and is_heard and self.state is not State.ENDED:
-            if self.is_concurrent:
-                head = next(iter(self.in_flight.values())).began_at + self._timeout_s + GRACE_S
-            else:
-                head = self._head_at + self._timeout_s
-            when = head if when is None else min(head, when)
+            begun = [job.began_at for job in self._told.values()]
+            if self._untold or not self.is_concurrent:
+                begun.append(self._head_at)
+            late = min(begun) + self._timeout_s + (GRACE_S if self.is_concurrent else 0.0)
+            when = late if when is None else min(late, when)
         return when
 
     def left_s(self, id_: int, now: float) -> float:
@@ -180,6 +205,6 @@ class Slot:
     def split(self) -> tuple[list[Job], list[Job]]:
         """(calls it had begun, calls it had not); it has none afterwards."""
         jobs = list(self.in_flight.values())
-        self.in_flight = {}
+        self.in_flight, self._untold, self._told = {}, {}, {}
         self._alone = False
         return (jobs, []) if self.is_concurrent else (jobs[:1], jobs[1:])

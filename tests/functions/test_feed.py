@@ -7,7 +7,7 @@ import pytest
 
 from edge.functions.crew import UNSENT_BYTES_MAX
 from edge.functions.publishes import HELD_MAX
-from edge.functions.wire import Call, Done, Publish, Ready, Schedule, StartFailed
+from edge.functions.wire import Begun, Call, Done, Publish, Ready, Schedule, StartFailed
 from edge.messages import Outcome
 from tests.functions.fakes import (
     FakeChild,
@@ -61,6 +61,51 @@ def test_a_deadline_counts_from_when_a_call_is_begun_not_from_when_it_was_given(
         assert len(spawn.children) == 1
 
     lived(test, tmp_path, spawn, timeout_s=2.0)
+
+
+def test_sync_calls_of_a_concurrent_worker_wait_for_their_turn_and_miss_no_deadline(tmp_path: Path) -> None:
+    queue: list[Call] = []
+
+    def begin(child: FakeChild) -> None:
+        child.say(Begun(queue[0].id))
+        asyncio.get_running_loop().call_later(1.5, end, child)
+
+    def end(child: FakeChild) -> None:
+        child.say(Done(queue.pop(0).id))
+        if queue:
+            begin(child)
+
+    def script(child: FakeChild, call: Call) -> Said:
+        queue.append(call)
+        if len(queue) == 1:
+            begin(child)
+        return None
+
+    spawn = FakeSpawn(script)
+    spawn.answer = lambda launch: Ready(takes_all=True, concurrent=True)
+
+    async def test(rig: Rig) -> None:
+        rig.send(b"first", topic="t")
+        for number in range(20):
+            rig.send(b"x", topic=f"{number}")
+        await rig.done()
+        assert not rig.count("errors")
+        assert (len(spawn.children), len(spawn.calls)) == (1, 21)
+
+    lived(test, tmp_path, spawn, timeout_s=2.0)
+
+
+def test_a_concurrent_worker_that_says_a_call_began_twice_is_ended(tmp_path: Path) -> None:
+    spawn = FakeSpawn(lambda child, call: [Begun(call.id), Begun(call.id)] if child.pid == 1 else Done(call.id))
+    spawn.answer = lambda launch: Ready(takes_all=True, concurrent=True)
+
+    async def test(rig: Rig) -> None:
+        rig.send(b"x")
+        await rig.done()
+        assert len(spawn.children) == 2
+        assert "had begun" in rig.pool.status().last_error
+
+    lived(test, tmp_path, spawn)
 
 
 def test_a_function_that_publishes_without_end_is_not_read_from_while_nobody_takes_it(tmp_path: Path) -> None:
