@@ -33,6 +33,9 @@ PUBLISHED_BYTES_PER_S: Final = 8.0 * 1024 * 1024
 PUBLISHED_BYTES_BURST: Final = 2.0 * 1024 * 1024
 PUBLISH_BYTES: Final = 1_600  # what handling one costs, as bytes: about 5,000 a second
 PUBLISHES_A_CALL, PUBLISHES_AHEAD_MAX = 8, 512  # that cost their bytes alone
+ASKS_PER_S: Final = 500.0  # of other functions and shadows, beside those that calls bring
+ASKS_BURST: Final = 500.0
+ASKS_A_CALL, ASKS_AHEAD_MAX = 8, 512
 
 
 class State(Enum):
@@ -71,7 +74,9 @@ class Slot:
         attempts told. Each costs the gateway about 10 µs."""
         self.published = Allowance(now, per_s=PUBLISHED_BYTES_PER_S, burst=PUBLISHED_BYTES_BURST)
         """In bytes. Beyond it the worker is not read from, so that what it publishes delays others little."""
-        self._publishes_free = 0
+        self.asked = Allowance(now, per_s=ASKS_PER_S, burst=ASKS_BURST)
+        """Requests to other functions and for shadows; beyond it the worker is not read from either."""
+        self._publishes_free = self._asks_free = 0
         self.unsent: list[bytes] = []
         self.done = 0
         self.why = ""
@@ -114,6 +119,7 @@ class Slot:
         job.began_at = now
         self._alone = job.alone
         self._publishes_free = min(self._publishes_free + PUBLISHES_A_CALL, PUBLISHES_AHEAD_MAX)
+        self._asks_free = min(self._asks_free + ASKS_A_CALL, ASKS_AHEAD_MAX)
         self.in_flight[id_] = job
 
     def cost(self, publish: Publish) -> int:
@@ -123,6 +129,13 @@ class Slot:
             self._publishes_free -= 1
             return size
         return size + PUBLISH_BYTES
+
+    def cost_of_asking(self) -> int:
+        """Of what it allows itself: 1, or 0 for what a call brings along."""
+        if self._asks_free:
+            self._asks_free -= 1
+            return 0
+        return 1
 
     def begun(self, id_: int, ago_s: float, now: float) -> bool:
         """It says so. False: it cannot be."""

@@ -1,13 +1,15 @@
 """What workers are given and when, in a pool on virtual time."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from edge.functions.crew import UNSENT_BYTES_MAX
+from edge.functions.feed import SCHEDULED_BURST, SCHEDULED_PER_S
 from edge.functions.publishes import HELD_MAX
-from edge.functions.wire import Begun, Call, Done, Publish, Ready, Schedule, StartFailed
+from edge.functions.wire import HANDLERS_MAX, Begun, Call, Done, Publish, Ready, Schedule, StartFailed
 from edge.messages import Outcome
 from tests.functions.fakes import (
     FakeChild,
@@ -176,6 +178,35 @@ def test_schedules_run_at_their_interval_and_are_skipped_while_the_last_one_runs
         schedules=(Schedule(0, "often", 10.0), Schedule(1, "slow", 10.0)), concurrent=True
     )
     lived(test, tmp_path, spawn, timeout_s=1000.0)
+
+
+def test_schedules_beyond_the_share_of_a_function_are_skipped_in_turn_and_that_is_told(tmp_path: Path) -> None:
+    spawn = FakeSpawn()
+    spawn.answer = lambda launch: Ready(schedules=tuple(Schedule(n, "tick", 0.001) for n in range(HANDLERS_MAX)))
+
+    async def test(rig: Rig) -> None:
+        await asyncio.sleep(30)
+        allowed = SCHEDULED_BURST + SCHEDULED_PER_S * 30
+        assert 0.9 * allowed < len(spawn.calls) <= allowed + 1
+        counts = Counter(call.schedule for call in spawn.calls)
+        assert min(counts.values()) >= 3
+        assert rig.count("schedules_skipped") > 0
+        assert rig.pool.status().attempts == ("schedules: reached its share of 100 scheduled calls a second",)
+        assert rig.metrics.counter("function_limits_reached", function="f", limit="schedules").value == 1
+
+    lived(test, tmp_path, spawn)
+
+
+def test_as_many_schedules_as_there_may_be_are_called_when_all_are_due_at_once(tmp_path: Path) -> None:
+    spawn = FakeSpawn()
+    spawn.answer = lambda launch: Ready(schedules=tuple(Schedule(n, "tick", 60.0) for n in range(HANDLERS_MAX)))
+
+    async def test(rig: Rig) -> None:
+        await asyncio.sleep(200)
+        assert len(spawn.calls) == 3 * HANDLERS_MAX
+        assert (rig.count("schedules_skipped"), rig.pool.status().attempts) == (0, ())
+
+    lived(test, tmp_path, spawn)
 
 
 def test_a_schedule_of_the_gateway_file_calls_the_handler_and_a_failure_waits_for_the_next_time(
