@@ -139,9 +139,11 @@ class Uploader:
     def next(self, count: int, now: float) -> Sequence[Message]:
         """At most count, in order; they count as sent. Empty: none, or none for now. Raises OSError."""
         found = self._lanes.lane(self.stream.log.next)
-        if found is None or count <= 0 or self._expired.is_full:
+        if found is None or count <= 0:
             return ()
         lane, end = found
+        if self._expired.is_full and lane.under_way:
+            return ()
         self._read_ms = int(now * 1000)
         if self._denials is not None:
             if self._denials.wait_s(now):
