@@ -100,6 +100,11 @@ class Pool:
             del self._left[version]
         return {crew.version.number, self.version.number, *self._left, *(slot.version for slot in crew.slots)}
 
+    @property
+    def runnable(self) -> list[Version]:
+        """Those whose files are needed."""
+        return self._crew.versions
+
     def letters(self, stream: Target | None) -> None:
         """Where dead letters go from now on."""
         self._endings.burial.stream = stream

@@ -13,6 +13,7 @@ from edge.config_functions import FunctionSettings
 from edge.errors import ConfigError
 from edge.functions.backoff import Backoff
 from edge.functions.calls import Job
+from edge.functions.crew import Version
 from edge.functions.figures import Figures
 from edge.functions.grants import Denial, Grants, Handled
 from edge.functions.letters import dead_letter
@@ -310,7 +311,7 @@ def test_a_folder_is_copied_as_it_is_and_anew_when_it_changes(tmp_path: Path) ->
     assert other != digest
     assert (Path(first.code) / "sub/data.txt").read_text() == "2"
     assert (Path(second.code) / "sub/data.txt").read_text() == "22"
-    forget_others(f"{tmp_path}/own/f", frozenset({other}))
+    forget_others(f"{tmp_path}/own/f", [Version(2, second, other)])
     assert not Path(first.code).exists()
 
 
@@ -360,16 +361,6 @@ def test_a_program_that_is_not_there_is_refused(tmp_path: Path, exec_: tuple[str
         check_files("gateway.toml", [program(*exec_)], f"{tmp_path}")
     with pytest.raises(CodeError, match=problem):
         take_over(program(*exec_), f"{tmp_path}/own/f", f"{tmp_path}")
-
-
-def test_secrets_are_copied_for_the_function_alone(tmp_path: Path) -> None:
-    (tmp_path / "f.py").write_text("")
-    (tmp_path / "key").write_text("sesame")
-    settings = settings_of(tmp_path / "f.py", secrets={"token": str(tmp_path / "key")})
-    launch, _ = take_over(settings, f"{tmp_path}/own/f")
-    copy = Path(launch.secrets["token"])
-    assert copy.read_text() == "sesame"
-    assert (copy.stat().st_mode & 0o777, copy.parent.stat().st_mode & 0o777) == (0o400, 0o700)
 
 
 def test_files_that_are_not_there_are_told_with_their_path(tmp_path: Path) -> None:
