@@ -138,13 +138,19 @@ class Uploader:
 
     def next(self, count: int, now: float) -> Sequence[Message]:
         """At most count, in order; they count as sent. Empty: none, or none for now. Raises OSError."""
+        if self._expired.is_full and self.under_way:
+            return ()
+        self._read_ms = int(now * 1000)
+        messages = self._next(count, now)
+        self._count_expired()
+        return messages
+
+    def _next(self, count: int, now: float) -> Sequence[Message]:
+        """As `next`, which counts what expired."""
         found = self._lanes.lane(self.stream.log.next)
         if found is None or count <= 0:
             return ()
         lane, end = found
-        if self._expired.is_full and lane.under_way:
-            return ()
-        self._read_ms = int(now * 1000)
         if self._denials is not None:
             if self._denials.wait_s(now):
                 return ()
@@ -157,9 +163,7 @@ class Uploader:
             if count < 1 or self._bytes.room(now) < 1:
                 return ()
         if self._settings.format != "message":
-            batch = self._next_batch(lane, end, now)
-            self._count_expired()
-            return batch
+            return self._next_batch(lane, end, now)
         messages, after = self._fetch(lane.position, min(count, end - lane.position))
         if self._limited:
             messages, after = self._within_rate(messages, after, now)
@@ -167,7 +171,6 @@ class Uploader:
             lane.sent([message.receipt for message in messages], after)
         else:
             lane.skip_to(after)
-        self._count_expired()
         return messages
 
     def settled(self, receipts: Sequence[int], outcome: Outcome) -> None:
