@@ -152,8 +152,10 @@ class OnExchange(ABC):
         self._let_go()
 
     def take_back(self, origin: Origin, unwanted: Callable[[int], bool]) -> list[int]:
-        out = self._exchange.queue.take_out(lambda message, whose: whose is origin and unwanted(message.receipt))
-        return [message.receipt for messages, _ in out for message in messages if message.qos]
+        def is_one(message: Message, whose: Origin) -> bool:
+            return whose is origin and message.qos > 0 and unwanted(message.receipt)
+
+        return [message.receipt for messages, _ in self._exchange.queue.take_out(is_one) for message in messages]
 
     async def granted(self, topic_filter: str) -> None:
         await self._exchange.subscriptions.granted(topic_filter)

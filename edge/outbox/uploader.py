@@ -138,10 +138,18 @@ class Uploader:
 
     def next(self, count: int, now: float) -> Sequence[Message]:
         """At most count, in order; they count as sent. Empty: none, or none for now. Raises OSError."""
-        turns = self._lanes.turns(self.stream.log.next)
-        if not turns or count <= 0 or self._expired.is_full:
+        if self._expired.is_full and self.under_way:
             return ()
         self._read_ms = int(now * 1000)
+        messages = self._next(count, now)
+        self._count_expired()
+        return messages
+
+    def _next(self, count: int, now: float) -> Sequence[Message]:
+        """As `next`, which counts what expired."""
+        turns = self._lanes.turns(self.stream.log.next)
+        if not turns or count <= 0:
+            return ()
         if self._denials is not None:
             if self._denials.wait_s(now):
                 return ()
@@ -154,9 +162,7 @@ class Uploader:
             if count < 1 or self._bytes.room(now) < 1:
                 return ()
         if self._settings.format != "message":
-            batch = self._next_batch(turns, now)
-            self._count_expired()
-            return batch
+            return self._next_batch(turns, now)
         lane, end = turns[0]
         messages, after = self._fetch(lane.position, min(count, end - lane.position))
         if self._limited:
@@ -165,7 +171,6 @@ class Uploader:
             lane.sent([message.receipt for message in messages], after)
         else:
             lane.skip_to(after)
-        self._count_expired()
         return messages
 
     def settled(self, receipts: Sequence[int], outcome: Outcome) -> None:
