@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from edge.logs import log_event
-from edge.messages import Limited, Outcome, Target
+from edge.messages import Limited, Outcome, Queueing, Target
 from edge.outbox.uploader import Uploader
 
 CHUNK: Final = 256
@@ -39,6 +39,8 @@ class Drain:
         uploader.moved = self._moved
         if isinstance(target := self._target, Limited):
             uploader.packet_bytes_max = lambda: target.packet_bytes_max
+        if isinstance(queueing := self._target, Queueing):
+            uploader.take_back = lambda unwanted: queueing.take_back(uploader, unwanted)
         uploader.stream.committed = self.pump
 
     def pump(self) -> None:

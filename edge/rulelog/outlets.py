@@ -68,7 +68,7 @@ class _Part:
 
     def __init__(self, stream: Stream, cursor: int) -> None:
         self.settings, self.name, self.own = stream.settings, stream.name, stream.own
-        self.log, self.clock, self.tail = stream.log, stream.clock, stream.tail
+        self.log, self.clock, self.tail, self.ledger = stream.log, stream.clock, stream.tail, stream.ledger
         self.refused, self.cursor_moved = stream.refused, stream.cursor_moved
         self.committed: Callable[[], None] = lambda: None
         self.state: Mapping[str, bytes] = {CURSOR: _pack_cursor((cursor, 0, 0))}
