@@ -53,6 +53,10 @@ class Connection(Protocol):
         broker acknowledged, CONGESTED when the queue is full, REFUSED when the broker never will take them; a Packer is
         told what is too large instead, and what may be."""
 
+    def take_back(self, origin: Origin, unwanted: Callable[[int], bool]) -> list[int]:
+        """As a Queueing. What is in flight is not taken back."""
+        ...
+
     def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
         """Receive what matches, at QoS 1, on every connection from now on. receive is given each batch and its origin,
         whose `settled` acknowledges to the broker; a CONGESTED message is kept and offered again. May be called at any
@@ -81,5 +85,9 @@ class Connection(Protocol):
         Without answers it is MQTT 5's: a response topic and correlation data, unique to the request; under 3.1.1 a
         response topic unique to the request, which payload, then a function of that topic, must tell the other side.
         answers: topics where the answer may come, by the protocol spoken there (AWS IoT's /accepted and /rejected);
-        is_answer tells it from answers to others. Raises ConnectionFailed: `no_answer`, `congested`, `refused`."""
+        is_answer tells it from answers to others. They stay subscribed to. Raises ConnectionFailed: `no_answer`,
+        `congested`, `refused`."""
         ...
+
+    def forget_answers(self, answers: Sequence[str]) -> None:
+        """No more requests are answered there for now: the subscriptions are let go."""

@@ -175,6 +175,10 @@ class Crew:
         """For what it says beside its work."""
         self._spend(slot, slot.asides, units)
 
+    def charge_asked(self, slot: Slot, units: float) -> bool:
+        """Whether it has asked for more than its share."""
+        return self._spend(slot, slot.asked, units)
+
     def charge_published(self, slot: Slot, units: float) -> bool:
         """Whether it has published more than its share."""
         return self._spend(slot, slot.published, units)

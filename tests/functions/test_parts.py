@@ -252,6 +252,45 @@ def test_a_concurrent_worker_has_begun_all_it_was_given_and_keeps_deadlines_itse
     assert slot.split() == (jobs[:2], [])
 
 
+def concurrent_slot(count: int) -> tuple[Slot, list[Job]]:
+    slot = ready_slot(concurrent=True)
+    jobs = [Job(f"{number}", Message("t", b""), number) for number in range(1, count + 1)]
+    for id_, job in enumerate(jobs, 1):
+        slot.give(id_, job, 100.0)
+    return slot, jobs
+
+
+def test_a_call_that_waits_in_a_concurrent_worker_has_its_time_from_when_it_begins() -> None:
+    slot, jobs = concurrent_slot(4)
+    assert slot.begun(1, 0.0, 100.0)
+    assert slot.deadline == 111.0
+    assert slot.answered(1, 109.0) == (jobs[0], 9.0)
+    assert slot.deadline == 120.0, "the next one is under way, or never will be"
+    assert slot.begun(2, 0.5, 109.5)
+    assert (slot.left_s(2, 110.0), slot.deadline) == (9.0, 120.0)
+    assert slot.answered(2, 118.0) == (jobs[1], 9.0)
+    assert slot.begun(3, 0.0, 118.0)
+    assert slot.deadline == 129.0, "of one that has begun, whatever else is answered"
+    assert slot.answered(4, 128.0) is not None
+    assert slot.deadline == 129.0
+
+
+def test_a_concurrent_worker_that_begins_others_and_never_one_is_ended() -> None:
+    slot, _ = concurrent_slot(3)
+    assert slot.answered(2, 109.0) is not None
+    assert slot.begun(3, 0.0, 110.0)
+    assert slot.answered(3, 110.5) is not None
+    assert slot.deadline == 111.0
+
+
+def test_a_call_begins_once_and_is_one_that_was_given() -> None:
+    slot, _ = concurrent_slot(1)
+    assert slot.begun(1, 50.0, 101.0)
+    assert slot.deadline == 111.0, "not before it was given"
+    assert not slot.begun(1, 0.0, 102.0)
+    assert not slot.begun(2, 0.0, 102.0)
+
+
 def test_how_much_a_worker_may_be_given() -> None:
     assert ready_slot().room(alone=False, only=True) == 9
     assert ready_slot().room(alone=False, only=False) == 2
