@@ -82,6 +82,9 @@ def test_a_message_tells_all_that_the_gateway_knows_of_it(tmp_path: Path) -> Non
         ("False", b"false"),
         ("{'a': [1.5, None]}", b'{"a":[1.5,null]}'),
         ("float('nan')", b"null"),
+        ("[type('Float64', (float,), {})(1.5), type('Text', (str,), {})('a')]", b'[1.5,"a"]'),
+        ("type('Float64', (float,), {})('nan')", b"null"),
+        ("{None: 1, True: 2, type('Number', (int,), {})(3): (4,)}", b'{"null":1,"true":2,"3":[4]}'),
     ],
 )
 def test_what_a_handler_returns_is_its_result(tmp_path: Path, returned: str, result: bytes | None) -> None:
@@ -108,6 +111,7 @@ FAILING = {
     "return handler(event, context)": ("RecursionError", None),
     "return object()": ("PayloadInvalid", None),
     "return {1j: 2}": ("PayloadInvalid", None),
+    "return {(1, 2): 3}": ("PayloadInvalid", None),
     "return b'x' * 1_048_577": ("ValueError", None),
     "return '\\ud800'": ("PayloadInvalid", None),
     "import functools; return functools.reduce(lambda a, _: [a], range(100_000), [])": ("PayloadInvalid", None),
