@@ -4,7 +4,8 @@ import importlib
 import os
 import sys
 import time
-from importlib.machinery import ModuleSpec, SourceFileLoader
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any, Final
 
@@ -121,6 +122,8 @@ def _main(folder: str, file: str) -> ModuleType:
     if not file:
         raise ImportError(f"{folder}: which file? Name one main.py, or say handler = 'module.function'")
     name = _stem(file)
+    if name in sys.stdlib_module_names:
+        sys.meta_path.insert(0, _Standard(name, folder))
     if name in sys.modules or name in sys.stdlib_module_names:
         name = f"function_{name}"
     loader = SourceFileLoader(name, file)
@@ -135,6 +138,21 @@ def _main(folder: str, file: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+class _Standard:
+    """Of `sys.meta_path`: the name is that of Python's own module, whoever imports it, not of the file in this
+    folder."""
+
+    def __init__(self, name: str, folder: str) -> None:
+        self._name, self._folder = name, folder
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != self._name:
+            return None
+        return PathFinder.find_spec(name, [place for place in sys.path if place != self._folder])
 
 
 def _import(name: str) -> ModuleType:

@@ -655,9 +655,10 @@ def test_a_folder_has_its_modules_and_its_requirements_before_all_others(tmp_pat
         assert one.done() == b"from site"
 
 
-@pytest.mark.parametrize("name", ["queue.py", "asyncio.py", "edge.py", "my-function.v2.py"])
-def test_a_file_may_have_any_name(tmp_path: Path, name: str) -> None:
-    code = """
+@pytest.mark.parametrize("word", ["", "async "])
+@pytest.mark.parametrize("name", ["queue.py", "logging.py", "asyncio.py", "edge.py", "my-function.v2.py"])
+def test_a_file_may_have_any_name(tmp_path: Path, name: str, word: str) -> None:
+    code = f"""
         from dataclasses import dataclass
         from edge import on
 
@@ -666,7 +667,7 @@ def test_a_file_may_have_any_name(tmp_path: Path, name: str) -> None:
             n: int
 
         @on("#")
-        def handle(message):
+        {word}def handle(message):
             return Answer(1)
     """
     with worker(tmp_path, code, file=name) as one:
