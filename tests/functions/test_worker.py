@@ -679,7 +679,10 @@ def test_the_environment_is_lambdas_and_the_granted(tmp_path: Path) -> None:
     code = """
         import os
         NAMES = ["AWS_LAMBDA_FUNCTION_NAME", "AWS_IOT_THING_NAME", "LAMBDA_TASK_ROOT", "COLOUR", "_HANDLER"]
-        def handler(event, context): return [os.environ.get(name) for name in NAMES]
+        def handler(event, context):
+            assert os.environ["AWS_LAMBDA_LOG_GROUP_NAME"] == context.log_group_name == "/aws/lambda/made"
+            assert os.environ["AWS_LAMBDA_LOG_STREAM_NAME"] == context.log_stream_name
+            return [os.environ.get(name) for name in NAMES]
     """
     with worker(tmp_path, code, handler="handler", environment={"COLOUR": "red"}) as one:
         one.ready()
