@@ -174,6 +174,7 @@ def _watch(args: argparse.Namespace) -> int:
 
 
 def _try(args: argparse.Namespace) -> int:
+    from edge.outbox.marks import Marks
     from edge.rules.build import read_rules
     from edge.rules.payloads import decoder
     from edge.rules.recorded import Trial, read_lines
@@ -191,7 +192,7 @@ def _try(args: argparse.Namespace) -> int:
             known = ", ".join(sorted(rules)) or "none"
             raise ConfigError(args.config, "rule", f"{args.rule!r} is nowhere in this file", f"There are {known}.")
         read = rules[args.rule]
-    trial = Trial(read.compile(), decoder(read.settings.payload, read.settings.columns))
+    trial = Trial(read.compile(), decoder(read.settings.payload, read.settings.columns), Marks({}))
     with _opened(args.input) as lines:
         for recorded in read_lines(lines):
             for row in trial.feed(recorded):

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import ConfigError, InputRejected
-from edge.topics import check_filter
+from edge.topics import check_filter, check_heard
 
 INBOX_BYTES_LEAST: Final = 2 * 1024 * 1024
 
@@ -156,7 +156,10 @@ def check_functions(file: str, functions: Sequence[FunctionSettings]) -> None:
         for name in ("subscribe", "publish"):
             for topic in getattr(one, name):
                 try:
-                    check_filter(topic.replace("{board}", "board") if name == "subscribe" else topic)
+                    if name == "subscribe":
+                        check_heard(topic.replace("{board}", "board"))
+                    else:
+                        check_filter(topic)
                 except InputRejected as error:
                     raise ConfigError(file, f"{field}.{name}", str(error), "Write an MQTT topic filter.") from None
         if one.target in (*one.sources, *one.to) or one.name in one.invoke:

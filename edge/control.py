@@ -130,7 +130,7 @@ class Control:
                     if lost:
                         _write(writer, {"lost": lost})
                         lost = 0
-                    _write(writer, describe(source, message))
+                    _write(writer, describe(source, message, time.time()))
 
         _write(writer, {"watching": topic_filter})
         end = self._router.tap(tap)
@@ -143,9 +143,10 @@ class Control:
             end()
 
 
-def describe(source: str, message: Message) -> dict[str, Any]:
-    """One message as a watcher sees it: `payload` where it is text, else `payload_base64`."""
-    row: dict[str, Any] = {"time": round(time.time(), 3), "source": source, "topic": message.topic}
+def describe(source: str, message: Message, now_s: float) -> dict[str, Any]:
+    """One message as a watcher sees it, and as `edge.rules.recorded` reads it again: `payload` where it is text, else
+    `payload_base64`; of the properties those that are there. now_s: Unix time."""
+    row: dict[str, Any] = {"time": round(now_s, 3), "source": source, "topic": message.topic}
     try:
         row["payload"] = message.payload.decode()
     except UnicodeDecodeError:
@@ -155,8 +156,12 @@ def describe(source: str, message: Message) -> dict[str, Any]:
         row["retain"] = True
     if message.reading is not None:
         row |= {"thing": message.reading.thing, "boot": message.reading.boot, "sequence": message.reading.sequence}
-    if message.properties is not None and message.properties.response_topic is not None:
-        row["response_topic"] = message.properties.response_topic
+    if (properties := message.properties) is not None:
+        found = msgspec.structs.asdict(properties)
+        user = found.pop("user")
+        row |= {name: value for name, value in found.items() if value is not None}
+        if user:
+            row["user_properties"] = user
     return row
 
 

@@ -101,22 +101,33 @@ def _senders(config: Config, source: str) -> list[str]:
     return ["", *(board.name for board in config.boards)] if source == "boards" else [""]
 
 
-def where_says(rule: ReadRule, topic: str, payload: bytes) -> str:
-    """What a rule's WHERE says of one message by itself; what filters remember is not asked."""
+def where_says(rule: ReadRule, message: Message) -> str:
+    """What a rule's WHERE says of one message by itself; what filters remember is not asked. message: as it came; its
+    `time_ms` is when."""
     plan = rule.plan
     try:
-        doc = decoder(rule.settings.payload, rule.settings.columns)(payload)
+        doc = decoder(rule.settings.payload, rule.settings.columns)(message.payload)
     except (InputRejected, ValueError, RecursionError) as error:
         return f"its payload is no {rule.settings.payload}: {error}"
     if plan.join is not None:
         return "it takes part in the join"
+    unknown = ""
     for part in _parts(plan.where):
+        if not message.time_ms and _asks_when(part):
+            unknown = unknown or said(part)
+            continue
         only = Plan(plan.topic, (Column("", Field(())),), where=part)
-        if not Rule("trace", only, tables=rule.tables).run([Message(topic, payload)], [doc], 0):
+        if not Rule("trace", only, tables=rule.tables).run([message], [doc], message.time_ms):
             return f"WHERE leaves it out: {said(part)} is not true"
+    if unknown:
+        return f"when it came is not known, and so whether {unknown}"
     if plan.filters:
         return f"WHERE lets it pass; then {', '.join(map(said, plan.filters))} decided by what came before"
     return "WHERE lets it pass" if plan.where is not None else "it has no WHERE"
+
+
+def _asks_when(expression: Expression) -> bool:
+    return isinstance(expression, Call) and (expression.name == "timestamp" or any(map(_asks_when, expression.args)))
 
 
 def _parts(where: Expression | None) -> list[Expression]:

@@ -17,6 +17,7 @@ from edge.messages import Message, Reading
 from edge.mqtt.codes import V5
 from edge.mqtt.publisher import Publisher
 from edge.outbox import formats
+from edge.outbox.marks import Marks
 from edge.rules.build import ReadRule, output_topic
 from edge.rules.payloads import decoder
 from edge.rules.recorded import Recorded, Trial
@@ -107,7 +108,7 @@ class _One:
 
     def __init__(self, read: ReadRule, gateway: str, batches: Batches) -> None:
         settings = read.settings
-        self.trial = Trial(read.compile(), decoder(settings.payload, settings.columns))
+        self.trial = Trial(read.compile(), decoder(settings.payload, settings.columns), Marks({}))
         self._template = Template(output_topic(settings))
         self._thing = f"{gateway}/rule/{settings.name}"
         self.raw, self.out, self.batches = Packets(), Packets(), batches
@@ -176,11 +177,13 @@ class Replay:
     def _as_it_came(self, recorded: Recorded) -> Message:
         """A board's message is a reading, which has a name."""
         message = recorded.message()
-        if not recorded.source.startswith("board:"):
-            return msgspec.structs.replace(message, qos=1)
-        thing = recorded.source.removeprefix("board:")
-        sequence = self._readings[thing] = self._readings.get(thing, 0) + 1
-        reading = Reading(thing, 1, sequence)
+        reading = message.reading
+        if reading is None:
+            if not recorded.source.startswith("board:"):
+                return msgspec.structs.replace(message, qos=1)
+            thing = recorded.source.removeprefix("board:")
+            sequence = self._readings[thing] = self._readings.get(thing, 0) + 1
+            reading = Reading(thing, 1, sequence)
         return msgspec.structs.replace(message, qos=1, reading=reading, time_ms=round(recorded.time * 1000))
 
     def finish(self) -> list[Report]:

@@ -29,6 +29,16 @@ def check_filter(topic_filter: str) -> None:
             raise InputRejected("filter_wildcard", f"'+' fills a whole level: {topic_filter[:80]!r}")
 
 
+def check_heard(topic_filter: str) -> None:
+    """`check_filter` for what a route, rule or function hears: messages are taken by their topics, which begin by no
+    `$share/GROUP/` (MQTT 5.0, 4.8.2), so that such a filter would take none. Raises InputRejected."""
+    check_filter(topic_filter)
+    if topic_filter.startswith("$share/"):
+        plain = topic_filter.split("/", 2)[-1]
+        detail = f"a gateway shares no subscription with others, write {plain[:80]!r} instead of {topic_filter[:80]!r}"
+        raise InputRejected("filter_shared", detail)
+
+
 def _check_text(text: str) -> None:
     if not text:
         raise InputRejected("topic_empty", "a topic or filter has at least one character")

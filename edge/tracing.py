@@ -15,6 +15,7 @@ from edge.explaining import explain_topic, where_says
 from edge.functions.functions import FOLDER as FUNCTIONS
 from edge.functions.functions import INBOX
 from edge.log import Log
+from edge.messages import Message, Reading
 from edge.outbox.clock import Clock
 from edge.outbox.intent import count_intent
 from edge.outbox.lanes import Lanes, Sent
@@ -92,6 +93,7 @@ def trace(
     rows = thing_of(config.gateway.name, "")
     places: list[dict[str, Any]] = []
     record: Record | None = None
+    came_ms = 0
     for one in logs:
         by_number = thing == one.own or (one.name == RULES and thing.startswith(rows))
         found = yield from _find(one, named, by_number=by_number)
@@ -101,7 +103,7 @@ def trace(
             why = _state(one, number, thing) if held else _shed(one.log, named) or _freed(one)
             places.append({"log": one.name, "held": held, "number": number, "why": why})
             if stamp := Clock(one.log.state, 0, "").unix_ms(record.boot, record.taken_ms):
-                places[-1]["taken_ms"] = stamp
+                places[-1]["taken_ms"] = came_ms = stamp
             continue
         why = _shed(one.log, named) or (_why_not_number if by_number else _why_not)(one, named)
         if why or one.name != RULES:
@@ -119,8 +121,9 @@ def trace(
         told["ways"] = explain_topic(config, rules, source, "" if "/" in thing else thing, topic)
     log = {one.name: one.log for one in logs}.get(RULES)
     marked = all(thing != one.own for one in logs)  # what the gateway names it names after the rules had it
+    message = _as_it_came(record, named if marked else None, came_ms) if record is not None else None
     told["rules"] = {
-        rule.settings.name: _rule_says(rule, record, topic, named, log if marked else None)
+        rule.settings.name: _rule_says(rule, message, topic, named, log if marked else None)
         for rule in rules
         if _may_see(rule, source)
     }
@@ -221,7 +224,7 @@ def _why_not(one: TracedLog, named: Id) -> str:
     return _freed(one)
 
 
-def _rule_says(rule: ReadRule, record: Record | None, topic: str, named: Id, log: Log | None) -> str:
+def _rule_says(rule: ReadRule, message: Message | None, topic: str, named: Id, log: Log | None) -> str:
     """log: the rules', if its marks can tell whether they saw it."""
     thing, boot, sequence = named
     seen = ""
@@ -230,9 +233,9 @@ def _rule_says(rule: ReadRule, record: Record | None, topic: str, named: Id, log
         seen = "saw it: " if marks.sequence(thing, boot) >= sequence else "has not seen it: "
     if topic and not any(matches(filter_, topic) for filter_ in rule.plan.topics):
         return "no: " + " and ".join(f"FROM '{filter_}'" for filter_ in rule.plan.topics)
-    if record is None:
+    if message is None:
         return f"{seen}its payload is not known any more" + (", and so what WHERE said" if topic else "")
-    return seen + where_says(rule, record.topic, record.payload)
+    return seen + where_says(rule, message)
 
 
 def _may_see(rule: ReadRule, source: str) -> bool:
@@ -252,6 +255,12 @@ def _source(config: Config, thing: str, topic: str) -> str:
             ):
                 return route.source
     return f"board:{thing}" if any(board.name == thing for board in config.boards) else "boards"
+
+
+def _as_it_came(record: Record, named: Id | None, came_ms: int) -> Message:
+    """To the rules. named: None for what the gateway named after they had it."""
+    reading = Reading(*named) if named is not None else None
+    return Message(record.topic, record.payload, properties=record.properties, reading=reading, time_ms=came_ms)
 
 
 def _message(record: Record) -> dict[str, Any]:

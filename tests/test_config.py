@@ -84,6 +84,23 @@ def test_a_rules_topic_that_its_broker_does_not_take_is_refused() -> None:
     assert caught.value.field == "stream[1].batch_topic"
 
 
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ('[[route]]\nfrom = "broker"\ntopic = "$share/g/dt/+"\nto = ["boards"]', "route[3].topic"),
+        ('[[stream]]\nname = "s"\nfrom = ["broker"]\ntopics = ["a", "$share/g/dt/+"]', "stream[1].topics"),
+        (
+            '[[function]]\nname = "f"\nfile = "f.py"\nfrom = ["broker"]\nsubscribe = ["$share/g/dt/+"]',
+            "function[1].subscribe",
+        ),
+    ],
+)
+def test_a_shared_subscription_is_refused_with_what_to_write(text: str, field: str) -> None:
+    with pytest.raises(ConfigError, match=r"write 'dt/\+' instead of '\$share/g/dt/\+'") as caught:
+        check(GOOD + text)
+    assert caught.value.field == field
+
+
 def test_a_whole_file_is_understood_with_paths_relative_to_it() -> None:
     config = check(GOOD)
     assert config.cloud is not None

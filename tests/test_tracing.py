@@ -12,6 +12,7 @@ from edge.config import RULES as RULES_LOG
 from edge.config import Config, load_config
 from edge.errors import InputRejected
 from edge.log import Log, LogOptions
+from edge.messages import Properties
 from edge.outbox.clock import CLOCK
 from edge.outbox.ledger import Ledger
 from edge.outbox.marks import Marks
@@ -51,6 +52,7 @@ interval_s = 60.0
 """
 
 
+ID = ("board1", 1, 1)
 WENT_ON = "came here, was taken by cloud, and its place is free again"
 
 
@@ -113,11 +115,11 @@ def test_a_trace_says_where_a_reading_is_and_why(tmp_path: Path) -> None:
         cloud.close()
 
 
-def stored(config: Config, name: str, records: list[Record], *, taken: int, free: bool) -> None:
+def stored(config: Config, name: str, records: list[Record], *, taken: int, free: bool, clock: int = 0) -> None:
     """A log's folder as a gateway leaves it: `taken` records went on; free: and their places are others' now."""
     path = path_of(config, name)
     log = Log.open(path, options=LogOptions(segment_bytes=64 * 1024))
-    log.put_state(CLOCK, msgspec.msgpack.encode({3: ("system", 0), 4: ("system", 0)}))
+    log.put_state(CLOCK, msgspec.msgpack.encode({3: ("system", clock), 4: ("system", 0)}))
     marks = Marks({})
     for place, record in enumerate(records, 1):
         log.append([encode(record)])
@@ -180,6 +182,31 @@ def test_of_what_is_gone_the_user_may_give_the_topic(config: Config) -> None:
         "late": "its payload is not known any more, and so what WHERE said",
         "cold": "no: FROM 'dt/+/hum'",
         "seldom": "its payload is not known any more, and so what WHERE said",
+    }
+
+
+WHERES = {
+    "mine": "clientid() = 'board1'",
+    "fresh": "timestamp() - seq < 1000 AND seq > 0",
+    "site": "cardinality(get_user_properties('site')) = 1",
+}
+
+
+@pytest.mark.parametrize("clock", [1_763_700_000_000, 0])
+def test_a_rule_is_told_of_with_all_that_it_saw(tmp_path: Path, clock: int) -> None:
+    more = "".join(
+        f'[[rule]]\nname = "{name}"\nsql = "SELECT seq FROM \'dt/#\' WHERE {where}"\nto = ["cloud"]\n'
+        for name, where in WHERES.items()
+    )
+    file = gateway_file(tmp_path, {"board1": tmp_path / "p"}, 1, more=more, topics=["dt/{board}/#"])
+    config = load_config(str(file))
+    came = Record(1, 3, 0, "dt/board1/temp", b'{"seq":1763700000000}', 1, Properties(user=(("site", "x"),)), ID)
+    stored(config, "readings", [came], taken=1, free=False, clock=clock)
+    unknown = "when it came is not known, and so whether timestamp() - seq < 1000"
+    assert told_of(config, "board1/1/1")["rules"] == {
+        "mine": "WHERE lets it pass",
+        "fresh": "WHERE lets it pass" if clock else unknown,
+        "site": "WHERE lets it pass",
     }
 
 

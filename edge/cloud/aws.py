@@ -180,7 +180,7 @@ class AwsConnection(OnExchange):
                 keep_alive_interval_sec=settings.keepalive_s,
                 session_expiry_interval_sec=settings.session_expiry_s,
                 receive_maximum=settings.window,
-                maximum_packet_size=settings.message_bytes_max,
+                maximum_packet_size=settings.packet_bytes_max,
                 username=settings.username or None,
                 password=read_password(settings),
             ),

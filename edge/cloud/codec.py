@@ -315,7 +315,7 @@ def _options(settings: ConnectionSettings) -> Options:
         session_expiry_s=settings.session_expiry_s,
         window=settings.window,
         receive_maximum=settings.window,
-        packet_bytes_max=settings.message_bytes_max,
+        packet_bytes_max=settings.packet_bytes_max,
         username=settings.username or None,
         connect_timeout_s=settings.connect_timeout_s,
         ping_timeout_s=_ping_timeout_s(settings),

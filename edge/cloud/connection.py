@@ -81,5 +81,9 @@ class Connection(Protocol):
         Without answers it is MQTT 5's: a response topic and correlation data, unique to the request; under 3.1.1 a
         response topic unique to the request, which payload, then a function of that topic, must tell the other side.
         answers: topics where the answer may come, by the protocol spoken there (AWS IoT's /accepted and /rejected);
-        is_answer tells it from answers to others. Raises ConnectionFailed: `no_answer`, `congested`, `refused`."""
+        is_answer tells it from answers to others. They stay subscribed to. Raises ConnectionFailed: `no_answer`,
+        `congested`, `refused`."""
         ...
+
+    def forget_answers(self, answers: Sequence[str]) -> None:
+        """No more requests are answered there for now: the subscriptions are let go."""

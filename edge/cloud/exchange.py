@@ -167,6 +167,9 @@ class OnExchange(ABC):
             topic, payload, answers=answers, is_answer=is_answer, timeout_s=timeout_s
         )
 
+    def forget_answers(self, answers: Sequence[str]) -> None:
+        self._exchange.requests.forget(answers)
+
 
 def loop_time() -> float:
     return asyncio.get_running_loop().time()

@@ -15,6 +15,7 @@ class Carrier(Protocol):
 
     def send(self, messages: Sequence[Message], origin: Origin) -> None: ...
     def subscribe(self, filters: Sequence[str], receive: Receive) -> None: ...
+    def unsubscribe(self, filters: Sequence[str], receive: Receive) -> None: ...
     def granted(self, topic_filter: str) -> Awaitable[None]: ...
 
 
@@ -73,6 +74,11 @@ class Requests:
                 self._pending[place].pop(number, None)
                 if not self._pending[place]:
                     del self._pending[place]
+
+    def forget(self, answers: Sequence[str]) -> None:
+        """Let go of topics where answers came, but for those where one is awaited."""
+        if idle := [place for place in answers if place not in self._pending]:
+            self._carrier.unsubscribe(idle, self._receive)
 
     def _receive(self, messages: Sequence[Message], origin: Origin) -> None:
         for message in messages:

@@ -20,8 +20,9 @@ from edge.messages import Message
 
 Action = Literal["get", "update", "delete"]
 
-# Each costs a connection two subscriptions for each action, and AWS IoT grants it 50 in all.
-SHADOWS_MAX: Final = 8
+# Actions of shadows whose answers are subscribed to. Each takes two of the 50 subscriptions that AWS IoT grants a
+# connection; the two that are left are for what routes take from the cloud.
+ANSWERED_MAX: Final = 24
 
 _THING: Final = re.compile(r"[A-Za-z0-9:_-]{1,128}")
 _NAME: Final = re.compile(r"[A-Za-z0-9:_-]{1,64}")
@@ -78,7 +79,11 @@ def ask(action: Action, thing: str, name: str, payload: bytes, token: str) -> As
             raise ShadowFailed("invalid", f"the document is no JSON object: {error!s:.100}") from None
     document["clientToken"] = msgspec.Raw(msgspec.json.encode(token))
     topic = f"$aws/things/{thing}/shadow/{f'name/{name}/' if name else ''}{action}"
-    return Asked(topic, msgspec.json.encode(document), f"{topic}/accepted", f"{topic}/rejected", token, own)
+    return Asked(topic, msgspec.json.encode(document), *_answers(topic), token, own)
+
+
+def _answers(topic: str) -> tuple[str, str]:
+    return f"{topic}/accepted", f"{topic}/rejected"
 
 
 class _Token(msgspec.Struct):
@@ -119,7 +124,7 @@ def answered(asked: Asked, topic: str, payload: bytes) -> bytes:
 class Shadows:
     """connection: to the cloud; None where there is none. prefix: of the tokens, such as the gateway's name and boot.
     All raise ShadowFailed within timeout_s. While the cloud is away nothing is sent: an update that failed for that
-    reason does not come true later."""
+    reason does not come true later. answered_max: beyond it the subscriptions used least recently are let go."""
 
     def __init__(
         self,
@@ -127,12 +132,13 @@ class Shadows:
         prefix: str,
         *,
         timeout_s: float = REQUEST_TIMEOUT_S,
-        shadows_max: int = SHADOWS_MAX,
+        answered_max: int = ANSWERED_MAX,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._connection, self._prefix, self._timeout_s = connection, prefix[:40], timeout_s
-        self._shadows_max = shadows_max
-        self._known: set[tuple[str, str]] = set()
+        self._answered_max = answered_max
+        self._answered: dict[str, int] = {}
+        """By topic, how many of its requests are under way; the least recently used first."""
         self._numbers = itertools.count(1)
         self._sleep = sleep
 
@@ -154,20 +160,26 @@ class Shadows:
         asked = ask(action, thing, name, payload, f"{self._prefix}-{next(self._numbers)}")
         if self._connection is None:
             raise ShadowFailed("unavailable", "the gateway file has no [cloud]")
-        self._know(thing, name)
+        self._hold(self._connection, asked.topic)
+        try:
+            return await self._request(self._connection, asked, patience_s)
+        finally:
+            self._answered[asked.topic] -= 1
+
+    async def _request(self, connection: Connection, asked: Asked, patience_s: float) -> bytes:
         loop = asyncio.get_running_loop()
         until = loop.time() + min(self._timeout_s, patience_s)
-        while not self._connection.state.connected:
+        while not connection.state.connected:
             if loop.time() >= until:
-                state = self._connection.state
+                state = connection.state
                 told = f"{state.problem}. {state.remedy}" if state.problem else "not connected yet"
                 raise ShadowFailed("unavailable", f"the cloud is away: {told}")
             await self._sleep(min(_LOOK_S, until - loop.time()))
         try:
-            answer = await self._connection.request(
+            answer = await connection.request(
                 asked.topic,
                 asked.payload,
-                answers=[asked.accepted, asked.rejected],
+                answers=_answers(asked.topic),
                 is_answer=lambda message: _is(asked, message),
                 timeout_s=max(until - loop.time(), 0.0),
             )
@@ -176,10 +188,15 @@ class Shadows:
             raise ShadowFailed(word or "unavailable", f"{failed.problem}. {failed.remedy}") from None
         return answered(asked, answer.topic, answer.payload)
 
-    def _know(self, thing: str, name: str) -> None:
-        if (thing, name) not in self._known and len(self._known) >= self._shadows_max:
-            raise ShadowFailed("too_many", f"a gateway asks for at most {self._shadows_max} shadows")
-        self._known.add((thing, name))
+    def _hold(self, connection: Connection, topic: str) -> None:
+        """Have room for its answers."""
+        if topic not in self._answered and len(self._answered) >= self._answered_max:
+            idle = next((one for one, under_way in self._answered.items() if not under_way), None)
+            if idle is None:
+                raise ShadowFailed("too_many", f"requests to {self._answered_max} shadows are under way")
+            del self._answered[idle]
+            connection.forget_answers(_answers(idle))
+        self._answered[topic] = self._answered.pop(topic, 0) + 1
 
 
 def _is(asked: Asked, message: Message) -> bool:

@@ -8,7 +8,7 @@ from edge.config.whole import SENDER, Config, placed_routes
 from edge.config_functions import check_functions, is_shadow
 from edge.errors import ConfigError, InputRejected
 from edge.topic_bounds import GENERAL
-from edge.topics import check_filter, check_topic, overlap
+from edge.topics import check_heard, check_topic, overlap
 
 RULES = "rules"
 _SOCKET_PATH_BYTES_MAX = 107  # sun_path, unix(7)
@@ -208,7 +208,7 @@ def _check_route(config: Config, field: str, route: RouteSettings, topic_field: 
         fix = "Only what boards and UDP clients send has a sender; use + instead."
         raise ConfigError(file, f"{field}.{topic_field}", f"holds {SENDER}", fix)
     try:
-        check_filter(route.topic.replace(SENDER, "board"))
+        check_heard(route.topic.replace(SENDER, "board"))
     except InputRejected as error:
         raise ConfigError(file, f"{field}.{topic_field}", str(error), "Write an MQTT topic filter.") from None
     _check_heard(config, f"{field}.to", (route.topic,), route.to)

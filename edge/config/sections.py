@@ -9,6 +9,7 @@ from msgspec import Meta
 from edge.topic_bounds import AWS_BYTES_MAX, AWS_LEVELS_MAX, LEVELS_MAX, TopicBounds
 from edge.topics import TOPIC_BYTES_MAX
 
+_PACKET_BYTES_MAX = 5 + 268_435_455  # MQTT 5.0, 2.1.4
 STREAM_BYTES_LEAST = 2 * 1024 * 1024  # some segments, each with room for the largest record
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
@@ -23,7 +24,8 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class GatewaySettings(_Section, frozen=True, kw_only=True):
-    """name: the gateway's thing name; data_dir: where the gateway keeps its state and its control socket."""
+    """name: the gateway's thing name; what a stream holds unacknowledged when it changes may be stored under both.
+    data_dir: where the gateway keeps its state and its control socket."""
 
     name: Name
     data_dir: str = "/var/lib/edgeloop"
@@ -32,6 +34,7 @@ class GatewaySettings(_Section, frozen=True, kw_only=True):
 class ConnectionSettings(_Section, frozen=True, kw_only=True):
     """One MQTT connection, to the cloud or to the local broker. An empty client_id means the gateway's name.
 
+    message_bytes_max: of a message that comes in. 128 KiB above it a broker of MQTT 5 drops it without sending it.
     topic_levels_max, topic_bytes_max: of what is published; 0 is what AWS IoT Core takes (8 levels, 256 bytes) where
     the host is its endpoint, else 128 levels and 65,535 bytes.
     backoff_s_max: how long after the return of its broker a try may come. Each wait is drawn anew between the least
@@ -61,6 +64,12 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     message_bytes_max: Annotated[int, Meta(ge=128, le=268_435_455)] = 128 * 1024
     topic_levels_max: Annotated[int, Meta(ge=0, le=TOPIC_BYTES_MAX)] = 0
     topic_bytes_max: Annotated[int, Meta(ge=0, le=TOPIC_BYTES_MAX)] = 0
+
+    @property
+    def packet_bytes_max(self) -> int:
+        """Asked of the broker: a message of the largest size passes with its topic and whatever other properties. One
+        that is larger mostly passes too: it is refused here, counted, where a broker would drop it without a word."""
+        return min(self.message_bytes_max + 2 * (TOPIC_BYTES_MAX + 1), _PACKET_BYTES_MAX)
 
     @property
     def aws_region(self) -> str:

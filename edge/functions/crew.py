@@ -69,6 +69,7 @@ class Crew:
     def __init__(self, version: Version, around: Surroundings, team: Team) -> None:
         self.version = version
         self.candidate: Version | None = None
+        self._versions = {version.number: version}
         self.slots: list[Slot] = []
         self.want = 0
         self.restarts = self.starts = 0
@@ -79,6 +80,14 @@ class Crew:
         self._name = version.settings.name
         self._numbers = 0
         self._stopping = self._is_proven = False
+
+    @property
+    def versions(self) -> list[Version]:
+        """Those that somebody runs, or is to run."""
+        needed = {self.version.number, *(slot.version for slot in self.slots)}
+        needed |= {self.candidate.number} if self.candidate is not None else set()
+        self._versions = {number: version for number, version in self._versions.items() if number in needed}
+        return list(self._versions.values())
 
     # -- how many
 
@@ -109,6 +118,7 @@ class Crew:
 
     def change(self, version: Version) -> None:
         """Let this take over when it is ready."""
+        self._versions[version.number] = version
         for slot in self.slots:
             if self.candidate is not None and slot.version == self.candidate.number:
                 self._end(slot, "replaced")
@@ -164,6 +174,10 @@ class Crew:
     def charge(self, slot: Slot, units: float) -> None:
         """For what it says beside its work."""
         self._spend(slot, slot.asides, units)
+
+    def charge_asked(self, slot: Slot, units: float) -> bool:
+        """Whether it has asked for more than its share."""
+        return self._spend(slot, slot.asked, units)
 
     def charge_published(self, slot: Slot, units: float) -> bool:
         """Whether it has published more than its share."""

@@ -12,6 +12,7 @@ from typing import Final
 
 from edge.config_functions import FunctionSettings
 from edge.errors import InputRejected
+from edge.functions.allowance import Allowance
 from edge.functions.calls import ONCE, Calls, Job
 from edge.functions.crew import Crew
 from edge.functions.endings import Endings
@@ -21,12 +22,15 @@ from edge.functions.inbox import Inbox
 from edge.functions.invocation import Invocation
 from edge.functions.schedules import Schedules
 from edge.functions.slot import Slot, State
-from edge.functions.wire import Call, Ready
+from edge.functions.wire import HANDLERS_MAX, Call, Ready
 from edge.logs import log_event
 from edge.messages import Message
 
 TAKE: Final = 64
 INVOCATIONS_MAX, INVOCATIONS_BYTES_MAX = 64, 4 * 1024 * 1024
+SCHEDULED_PER_S: Final = 100.0  # of one function, all its schedules together; beyond that they are skipped
+SCHEDULED_BURST: Final = float(HANDLERS_MAX)  # all may be due at once
+SCHEDULES_REST_S: Final = 0.1
 LOOK_AHEAD: Final = 256  # messages behind busy topics, among which others are looked for; more when a topic waits
 
 _log = logging.getLogger(__name__)
@@ -51,6 +55,9 @@ class Feed:
         self._inbox, self._calls, self._crew, self._endings, self._figures = inbox, calls, crew, endings, figures
         self._is_full, self._touched = is_full, touched
         self._schedules = Schedules()
+        self._scheduled = Allowance(0.0, per_s=SCHEDULED_PER_S, burst=SCHEDULED_BURST)
+        self._schedules_rest_until = 0.0
+        self._skipped_first = 0
         self._handled = Handled(None)
         self._call_ids = 0
         self._life = os.urandom(16)
@@ -77,17 +84,28 @@ class Feed:
 
     def next_due(self) -> float | None:
         """When a schedule is."""
-        return self._schedules.next_due()
+        due = self._schedules.next_due()
+        return None if due is None else max(due, self._schedules_rest_until)
 
-    def look_at_schedules(self, now: float) -> None:
-        for id_ in self._schedules.due(now):
+    def look_at_schedules(self, now: float) -> bool:
+        """Whether more were due than are allowed. Those that are skipped for it come first the next time."""
+        if now < self._schedules_rest_until:
+            return False
+        first, beyond = self._skipped_first, False
+        for id_ in sorted(self._schedules.due(now), key=lambda id_: (id_ < first, id_)):
             lane = f"\0schedule {id_}"
-            if self._calls.has_lane(lane):
+            if not beyond and self._scheduled.spend(0, now):
+                self._skipped_first, beyond = id_, True
+            if beyond or self._calls.has_lane(lane):
                 self._figures.schedules_skipped.value += 1
                 continue
+            self._scheduled.spend(1, now)
             job = Job(lane, Message("", b""), kind="schedule")
             job.retry, job.schedule = ONCE, id_
             self._calls.add(job)
+        if beyond:
+            self._schedules_rest_until = now + SCHEDULES_REST_S
+        return beyond
 
     def invoke(self, invocation: Invocation) -> None:
         """Past the inbox. Beyond the bounds it is told so at once: `congested`."""

@@ -242,7 +242,8 @@ class Functions:
         folder = os.path.join(config.gateway.data_dir, FOLDER, settings.name)
         seen = signature(settings, self._base)
         launch, digest = take_over(settings, folder, self._base)
-        forget_others(folder, frozenset({digest}))
+        version = Version(1, launch, digest)
+        forget_others(folder, [version])
         stream = open_stream(
             inbox_settings(settings),
             f"{folder}/{INBOX}",
@@ -254,7 +255,7 @@ class Functions:
         )
         inbox = Inbox(stream, self._metrics, self._now)
         letters = self._letters(settings.dead_letter) if settings.dead_letter else None
-        pool = Pool(Version(1, launch, digest), inbox, letters, self._around)
+        pool = Pool(version, inbox, letters, self._around)
         if settings.requirements:
             pool.is_held, seen = True, ()  # until they are installed
         function = self._functions[settings.name] = _Function(settings, folder, seen, pool, _routes(config, settings))
@@ -362,9 +363,10 @@ class Functions:
         function.versions[function.number] = Before(settings.target, settings.publish, routes)
         self._changed()
         pool.change(Version(function.number, launch, digest))
-        await asyncio.to_thread(forget_others, function.folder, frozenset({digest, old.digest}))
-        kept = [Path(one) for one in (site, old.launch.site) if one]
-        await asyncio.to_thread(tidy, Path(function.folder) / "site", kept)
+        kept = pool.runnable
+        await asyncio.to_thread(forget_others, function.folder, kept)
+        sites = [Path(one.launch.site) for one in kept if one.launch.site]
+        await asyncio.to_thread(tidy, Path(function.folder) / "site", sites)
 
     def _tell_refused(self, name: str, problem: str) -> None:
         log_event(_log, "function_change_refused", level=logging.WARNING, function=name, problem=problem, old_runs=True)

@@ -20,7 +20,7 @@ from edge.functions.calls import Calls, Job, Retry
 from edge.functions.child import Pipe
 from edge.functions.crew import Crew, Version
 from edge.functions.endings import Endings
-from edge.functions.feed import Feed
+from edge.functions.feed import SCHEDULED_PER_S, Feed
 from edge.functions.figures import Figures, FunctionStatus
 from edge.functions.idling import Idling
 from edge.functions.inbox import Inbox
@@ -29,15 +29,17 @@ from edge.functions.lines import Lines
 from edge.functions.outgoing import Outgoing
 from edge.functions.publishes import Publishes
 from edge.functions.sandbox import Ending, Refused
-from edge.functions.slot import PUBLISHED_BYTES_PER_S, Slot, State
+from edge.functions.slot import ASKS_PER_S, PUBLISHED_BYTES_PER_S, Slot, State
 from edge.functions.surroundings import Surroundings
 from edge.functions.turns import Turns
-from edge.functions.wire import Done, Failed, FromWorker, Invoke, Publish, Ready, Reply, Shadow, Tried
+from edge.functions.wire import Begun, Done, Failed, FromWorker, Invoke, Publish, Ready, Reply, Shadow, Tried
 from edge.messages import Target
 
 NOTE_S: Final = 1.0
 KILL_TIMEOUT_S: Final = 10.0
 PUBLISHES_REACHED: Final = f"its share of {PUBLISHED_BYTES_PER_S:.0f} bytes a second"
+ASKS_REACHED: Final = f"its share of {ASKS_PER_S:.0f} calls of other functions and shadows a second"
+SCHEDULES_REACHED: Final = f"its share of {SCHEDULED_PER_S:.0f} scheduled calls a second"
 
 
 class Pool:
@@ -99,6 +101,11 @@ class Pool:
         for version in [one for one, last in self._left.items() if oldest is None or last < oldest]:
             del self._left[version]
         return {crew.version.number, self.version.number, *self._left, *(slot.version for slot in crew.slots)}
+
+    @property
+    def runnable(self) -> list[Version]:
+        """Those whose files are needed."""
+        return self._crew.versions
 
     def letters(self, stream: Target | None) -> None:
         """Where dead letters go from now on."""
@@ -216,8 +223,8 @@ class Pool:
             self._publishes.offer_again()
         self._endings.burial.look()
         self._calls.due(now)
-        if not self._stopping:
-            self._feed.look_at_schedules(now)
+        if not self._stopping and self._feed.look_at_schedules(now) and self._crew.slots:
+            self._attempts.reached(self._crew.slots[0], "schedules", SCHEDULES_REACHED)
         if now >= self._note_at:
             self._note_at = now + NOTE_S
             self._note()
@@ -269,7 +276,7 @@ class Pool:
     # -- what workers say
 
     def received(self, slot: Slot, frames: list[FromWorker]) -> None:
-        now, denied, tried, published = self._now(), self._figures.denied.value, 0, 0
+        now, denied, tried, published, asked = self._now(), self._figures.denied.value, 0, 0, 0
         for one in frames:
             if isinstance(one, Publish):
                 job = slot.in_flight.get(one.call)
@@ -283,7 +290,13 @@ class Pool:
                 self._touch(slot)
                 self._answer(slot, one, *answered)
             elif isinstance(one, Shadow | Invoke):
-                self._around.ask(slot.grants, one, partial(self.reply, slot), slot.left_s(one.call, now))
+                asked += slot.cost_of_asking()
+                answer = partial(self.reply, slot) if one.id else _unanswered
+                self._around.ask(slot.grants, one, answer, slot.left_s(one.call, now))
+            elif isinstance(one, Begun):
+                if not slot.begun(one.id, one.ago_s, now):
+                    self._crew.break_off(slot, f"it began a call that it was not given, or had begun: {one.id}")
+                    break
             elif isinstance(one, Tried):
                 tried += 1
                 self._attempts.tried(slot, one.what, one.detail)
@@ -294,6 +307,8 @@ class Pool:
             self._crew.charge(slot, asides)
         if published and self._crew.charge_published(slot, published):
             self._attempts.reached(slot, "publishes", PUBLISHES_REACHED)
+        if asked and self._crew.charge_asked(slot, asked):
+            self._attempts.reached(slot, "invokes", ASKS_REACHED)
         self._publishes.flush()
         self._crew.look_at_leaving(slot)
         self.wake()
@@ -350,6 +365,10 @@ class Pool:
 
     def tried(self, slot: Slot, what: Refused, detail: str) -> None:
         self._attempts.tried(slot, what, detail)
+
+
+def _unanswered(reply: Reply) -> None:
+    """Nobody waits for it."""
 
 
 def _retry(settings: FunctionSettings) -> Retry:

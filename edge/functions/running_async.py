@@ -1,6 +1,7 @@
 """Runs calls side by side on an asyncio loop: for functions with an async handler. Their sync handlers take turns in
 one thread, so that none of them holds up the loop.
 
+A call's time counts from when it begins; the gateway, which gives many at once, is told where it cannot know that.
 Of the worker only this module loads asyncio.
 """
 
@@ -8,16 +9,20 @@ import asyncio
 import contextvars
 import os
 from _thread import get_ident
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from inspect import isawaitable
-from typing import Any
+from typing import Any, Final
 
 from edge.functions import wire
 from edge.functions.api import Request, RequestFailed, current_call
 from edge.functions.channel import ANSWER_TIMEOUT_S, READ_BYTES, Channel, Closed, ToMain
 from edge.functions.program import Program
 from edge.functions.running import failed, flush, result_bytes, send_answer
+
+WAITED_S: Final = 0.02  # so late a call may begin without the gateway being told
+TELL_S: Final = 0.25  # how long before it is told that one is under way; less than the grace it gives
 
 
 class _Awaiting:
@@ -60,6 +65,12 @@ class _Runner:
         self._channel = channel
         self._gone = gone
         self._sync = ThreadPoolExecutor(1, "edge-sync")
+        self._waiting: deque[tuple[wire.Call, float]] = deque()
+        self._read_at = 0.0
+        self._untold: dict[int, float] = {}
+        """When calls began that are under way, and of which the gateway is not told yet."""
+        self._telling: asyncio.TimerHandle | None = None
+        self._open = 0
         self._stopped = asyncio.Event()
 
     async def run(self, started: Callable[[], None]) -> None:
@@ -78,54 +89,124 @@ class _Runner:
             self._gone()
 
     def _take(self, asked: list[ToMain], group: asyncio.TaskGroup) -> None:
+        since, self._read_at = self._read_at, asyncio.get_running_loop().time()
+        if asked and not self._waiting:
+            asyncio.get_running_loop().call_soon(self._start, group)
         for one in asked:
             if isinstance(one, wire.Call) and not self._stopped.is_set():
-                group.create_task(self._answer(one))
+                self._waiting.append((one, since))
             elif isinstance(one, wire.Stop):
+                while self._waiting:
+                    self._start(group)
                 self._stopped.set()
 
-    async def _answer(self, call: wire.Call) -> None:
+    def _start(self, group: asyncio.TaskGroup) -> None:
+        """One in each turn of the loop, so that those that compute hold up others for no more than one."""
+        if self._waiting:
+            self._open += 1
+            group.create_task(self._answer(*self._waiting.popleft()))
+            if self._telling is None:
+                self._telling = asyncio.get_running_loop().call_later(TELL_S, self._tell)
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._start, group)
+
+    async def _answer(self, call: wire.Call, since: float) -> None:
+        """since: it may have come as early; the loop may have been busy."""
         answer: wire.Done | wire.Failed
         current_call.set(call.id)
         scope = asyncio.timeout(None)
         try:
             async with scope:
-                answer = wire.Done(call.id, await self._result(call, scope))
+                answer = wire.Done(call.id, await self._result(call, scope, since))
         except BaseException as error:  # noqa: BLE001 - the handler's code may raise anything
             if isinstance(error, TimeoutError) and scope.expired():
                 error = TimeoutError(f"took longer than {call.deadline_s:g} s")
             answer = failed(call.id, error)
         flush()
+        self._open -= 1
+        self._untold.pop(call.id, None)
         try:
             send_answer(self._channel, answer)
         except Closed:
             self._gone()
 
-    async def _result(self, call: wire.Call, scope: asyncio.Timeout) -> bytes | None:
+    async def _result(self, call: wire.Call, scope: asyncio.Timeout, since: float) -> bytes | None:
         """A sync handler cannot be interrupted: then the gateway ends the process, which is told by no answer."""
-        steps = self._program.steps(call)
-        if all(handler.is_async for handler, _ in steps):
-            scope.reschedule(asyncio.get_running_loop().time() + call.deadline_s)
+        steps, loop = self._program.steps(call), asyncio.get_running_loop()
+        if not all(handler.is_async for handler, _ in steps):
+            context = contextvars.copy_context()
+            result, error = await loop.run_in_executor(self._sync, context.run, self._take_turn, call, loop, since)
+            if error is not None:
+                raise error
+            return result
+        self._begin(call.id, loop.time(), since)
+        scope.reschedule(loop.time() + call.deadline_s)
         result = None
         for handler, arguments in steps:
-            run = handler.run
-            value = run(*arguments) if handler.is_async else await self._in_thread(run, arguments)
-            if isawaitable(value):
-                value = await value
-            if value is not None:
-                value = result_bytes(value)
-                result = value if result is None else result
+            value = handler.run(*arguments)
+            result = _first(result, await value if isawaitable(value) else value)
         return result
 
-    async def _in_thread(self, run: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        def keep() -> tuple[Any, BaseException | None]:
-            try:
-                return run(*arguments), None
-            except BaseException as error:  # noqa: BLE001 - a future does not carry every exception
-                return None, error
+    def _take_turn(
+        self, call: wire.Call, loop: asyncio.AbstractEventLoop, since: float
+    ) -> tuple[bytes | None, BaseException | None]:
+        """In the thread, which is the call's to its end: also while what it awaits runs on the loop. An error is
+        returned, as a future does not carry every exception."""
+        result = None
+        try:
+            self._begin(call.id, loop.time(), since)
+            for handler, arguments in self._program.steps(call):  # whose deadline runs from now
+                if handler.is_async:
+                    value = _on_loop(loop, handler.run, *arguments)
+                else:
+                    value = handler.run(*arguments)
+                    if isawaitable(value):
+                        value = _on_loop(loop, lambda awaitable: awaitable, value)
+                result = _first(result, value)
+        except BaseException as error:  # noqa: BLE001 - the handler's code may raise anything
+            return None, error
+        return result, None
 
+    def _begin(self, id_: int, now: float, since: float) -> None:
+        """From either thread. Raises Closed, RequestFailed."""
+        if now - since >= WAITED_S:
+            self._channel.writer.send(wire.Begun(id_))
+        else:
+            self._untold[id_] = now
+
+    def _tell(self) -> None:
+        """Of what is not answered soon: otherwise it might be waiting as well."""
         loop = asyncio.get_running_loop()
-        value, error = await loop.run_in_executor(self._sync, contextvars.copy_context().run, keep)
-        if error is not None:
-            raise error
-        return value
+        now = loop.time()
+        try:
+            for id_, at in list(self._untold.items()):
+                if now - at >= WAITED_S:
+                    del self._untold[id_]
+                    self._channel.writer.send(wire.Begun(id_, now - at))
+        except (Closed, RequestFailed):
+            self._gone()
+        self._telling = loop.call_later(TELL_S, self._tell) if self._open else None
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, run: Callable[..., Any], *arguments: Any) -> Any:
+    """From the thread."""
+    value, error = asyncio.run_coroutine_threadsafe(_awaited(run, arguments), loop).result()
+    if error is not None:
+        raise error
+    return value
+
+
+async def _awaited(run: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
+    try:
+        value = run(*arguments)
+        return await value if isawaitable(value) else value, None
+    except BaseException as error:  # noqa: BLE001 - a future does not carry every exception
+        return None, error
+
+
+def _first(result: bytes | None, value: Any) -> bytes | None:
+    """The first result that is one counts; each has to be one that can be sent."""
+    if value is None:
+        return result
+    written = result_bytes(value)
+    return written if result is None else result

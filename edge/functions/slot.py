@@ -2,8 +2,9 @@
 
 Invariants: a call given is in `in_flight` until it is answered or the worker has ended. A worker that is not concurrent
 runs one at a time in the order given, so the first in flight is the one under way and its deadline counts from the
-answer before it; the others have not begun. While it is not read from (`pause`), what it said cannot be heard, and no
-deadline counts but that of its stopping.
+answer before it; the others have not begun. One that is concurrent says which have begun, and their deadlines count
+from then; of the others the first is under way or next, and its deadline counts from when one before it moved on. While
+it is not read from (`pause`), what it said cannot be heard, and no deadline counts but that of its stopping.
 """
 
 import math
@@ -32,6 +33,9 @@ PUBLISHED_BYTES_PER_S: Final = 8.0 * 1024 * 1024
 PUBLISHED_BYTES_BURST: Final = 2.0 * 1024 * 1024
 PUBLISH_BYTES: Final = 1_600  # what handling one costs, as bytes: about 5,000 a second
 PUBLISHES_A_CALL, PUBLISHES_AHEAD_MAX = 8, 512  # that cost their bytes alone
+ASKS_PER_S: Final = 500.0  # of other functions and shadows, beside those that calls bring
+ASKS_BURST: Final = 500.0
+ASKS_A_CALL, ASKS_AHEAD_MAX = 8, 512
 
 
 class State(Enum):
@@ -70,7 +74,9 @@ class Slot:
         attempts told. Each costs the gateway about 10 µs."""
         self.published = Allowance(now, per_s=PUBLISHED_BYTES_PER_S, burst=PUBLISHED_BYTES_BURST)
         """In bytes. Beyond it the worker is not read from, so that what it publishes delays others little."""
-        self._publishes_free = 0
+        self.asked = Allowance(now, per_s=ASKS_PER_S, burst=ASKS_BURST)
+        """Requests to other functions and for shadows; beyond it the worker is not read from either."""
+        self._publishes_free = self._asks_free = 0
         self.unsent: list[bytes] = []
         self.done = 0
         self.why = ""
@@ -82,6 +88,9 @@ class Slot:
         """On its stderr: often why it ended."""
         self._timeout_s = timeout_s
         self._head_at = self._mean_s = 0.0
+        self._untold: dict[int, None] = {}
+        """Of a concurrent one, calls of which it has not said that they have begun."""
+        self._told: dict[int, Job] = {}
         self._ahead = AHEAD_FIRST
         self._alone = False
         self._start_deadline = now + start_timeout_s
@@ -103,11 +112,14 @@ class Slot:
         return most - len(self.in_flight)
 
     def give(self, id_: int, job: Job, now: float) -> None:
-        if not self.in_flight:
+        if not (self._untold if self.is_concurrent else self.in_flight):
             self._head_at = now
+        if self.is_concurrent:
+            self._untold[id_] = None
         job.began_at = now
         self._alone = job.alone
         self._publishes_free = min(self._publishes_free + PUBLISHES_A_CALL, PUBLISHES_AHEAD_MAX)
+        self._asks_free = min(self._asks_free + ASKS_A_CALL, ASKS_AHEAD_MAX)
         self.in_flight[id_] = job
 
     def cost(self, publish: Publish) -> int:
@@ -118,6 +130,30 @@ class Slot:
             return size
         return size + PUBLISH_BYTES
 
+    def cost_of_asking(self) -> int:
+        """Of what it allows itself: 1, or 0 for what a call brings along."""
+        if self._asks_free:
+            self._asks_free -= 1
+            return 0
+        return 1
+
+    def begun(self, id_: int, ago_s: float, now: float) -> bool:
+        """It says so. False: it cannot be."""
+        job = self.in_flight.get(id_)
+        if job is None or id_ in self._told:
+            return False
+        if self.is_concurrent:
+            self._move_on(id_, now)
+            self._told[id_] = job
+            job.began_at = max(job.began_at, now - ago_s)
+        return True
+
+    def _move_on(self, id_: int, now: float) -> None:
+        """Ids rise: what was given before the first untold one, or is it, holds up no other any more."""
+        if id_ <= next(iter(self._untold), 0):
+            self._head_at = now
+        self._untold.pop(id_, None)
+
     def answered(self, id_: int, now: float) -> tuple[Job, float] | None:
         """(the job, how long it took); None for what was never asked."""
         job = self.in_flight.get(id_)
@@ -125,6 +161,8 @@ class Slot:
             return None
         if self.is_concurrent:
             took = now - job.began_at
+            self._move_on(id_, now)
+            self._told.pop(id_, None)
         elif next(iter(self.in_flight)) != id_:
             return None
         else:
@@ -146,11 +184,11 @@ class Slot:
             return self._start_deadline if is_heard else None
         when = self.stop_deadline or None
         if self.in_flight and is_heard and self.state is not State.ENDED:
-            if self.is_concurrent:
-                head = next(iter(self.in_flight.values())).began_at + self._timeout_s + GRACE_S
-            else:
-                head = self._head_at + self._timeout_s
-            when = head if when is None else min(head, when)
+            begun = [job.began_at for job in self._told.values()]
+            if self._untold or not self.is_concurrent:
+                begun.append(self._head_at)
+            late = min(begun) + self._timeout_s + (GRACE_S if self.is_concurrent else 0.0)
+            when = late if when is None else min(late, when)
         return when
 
     def left_s(self, id_: int, now: float) -> float:
@@ -180,6 +218,6 @@ class Slot:
     def split(self) -> tuple[list[Job], list[Job]]:
         """(calls it had begun, calls it had not); it has none afterwards."""
         jobs = list(self.in_flight.values())
-        self.in_flight = {}
+        self.in_flight, self._untold, self._told = {}, {}, {}
         self._alone = False
         return (jobs, []) if self.is_concurrent else (jobs[:1], jobs[1:])

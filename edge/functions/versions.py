@@ -1,6 +1,7 @@
 """A function's code as a version of its own: copied into the function's folder, so that what runs can run again.
 
-Invariants: a version's copy is whole or not there; its name is its content's hash. The copy in use is never written to.
+Invariants: a copy, of code or of secrets, is whole or not there; its name is its content's hash. One in use is never
+written to, nor removed.
 """
 
 import contextlib
@@ -8,13 +9,14 @@ import hashlib
 import os
 import pwd
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from edge.config_functions import FunctionSettings
 from edge.errors import ConfigError, EdgeLoopError
 from edge.functions.child import Launch
+from edge.functions.crew import Version
 from edge.functions.sandbox import number_of
 from edge.functions.words import problem, words
 
@@ -53,7 +55,7 @@ def take_over(settings: FunctionSettings, folder: str, base: str = "") -> tuple[
         digest = _digest(settings, base)
         files = dict(_code(settings, base))
         copied = _copy(files, f"{folder}/code", digest) if files else ""
-        secrets = _secrets(settings, f"{folder}/secrets")
+        secrets = _secrets(settings, f"{folder}/secrets", digest)
     except OSError as error:
         raise CodeError(f"{error.filename or settings.file}: {error.strerror or error}") from None
     except KeyError:
@@ -75,12 +77,16 @@ def check_files(file: str, functions: Sequence[FunctionSettings], base: str = ""
             raise ConfigError(file, f"function[{place}]", problem, fix) from None
 
 
-def forget_others(folder: str, keep: frozenset[str]) -> None:
-    """Remove copies of versions that are no more. keep: digests."""
-    with contextlib.suppress(OSError):
-        for name in os.listdir(f"{folder}/code"):
-            if name not in keep:
-                shutil.rmtree(f"{folder}/code/{name}", ignore_errors=True)
+def forget_others(folder: str, keep: Iterable[Version]) -> None:
+    """Remove copies of versions that are no more."""
+    names = set()
+    for version in keep:
+        names |= {version.digest, *(Path(copy).parent.name for copy in version.launch.secrets.values())}
+    for place in (f"{folder}/code", f"{folder}/secrets"):
+        with contextlib.suppress(OSError):
+            for name in os.listdir(place):
+                if name not in names:
+                    shutil.rmtree(f"{place}/{name}", ignore_errors=True)
 
 
 def _check_program(settings: FunctionSettings, base: str) -> None:
@@ -153,21 +159,39 @@ def _copy(files: Mapping[str, str], folder: str, digest: str) -> str:
     return target
 
 
-def _secrets(settings: FunctionSettings, folder: str) -> dict[str, str]:
+def _secrets(settings: FunctionSettings, folder: str, digest: str) -> dict[str, str]:
     """Copies of its own, which no other function may read."""
-    shutil.rmtree(folder, ignore_errors=True)
     if not settings.secrets:
         return {}
-    os.makedirs(folder, mode=0o700)
-    found = {}
-    for name, path in settings.secrets.items():
-        copy = f"{folder}/{name}"
-        fd = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
-        with os.fdopen(fd, "wb") as file:
-            file.write(Path(path).read_bytes())
-        found[name] = copy
+    uid = -1
     if os.geteuid() == 0:
         uid = pwd.getpwnam(settings.user).pw_uid if settings.user else number_of(settings.name)
-        for path in (folder, *found.values()):
-            os.chown(path, uid, -1)
-    return found
+    contents = {name: Path(path).read_bytes() for name, path in settings.secrets.items()}
+    called = hashlib.sha256(f"{uid} {digest}".encode())
+    for name, data in contents.items():
+        called.update(f"\0{name}\0{len(data)}\0".encode() + data)
+    target, partial = f"{folder}/{called.hexdigest()[:DIGEST_CHARACTERS]}", f"{folder}/.partial"
+    if not os.path.isdir(target):
+        os.makedirs(folder, exist_ok=True)
+        os.chmod(folder, 0o711)  # noqa: S103 - its user goes through, and lists nothing
+        shutil.rmtree(partial, ignore_errors=True)
+        os.mkdir(partial, 0o700)
+        for name, data in contents.items():
+            with open(f"{partial}/{name}", "xb", opener=_opened_for_owner) as file:
+                file.write(data)
+            _give(file.name, uid, 0o440)
+        _give(partial, uid, 0o750)
+        os.rename(partial, target)
+    return {name: f"{target}/{name}" for name in contents}
+
+
+def _opened_for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o400)
+
+
+def _give(path: str, uid: int, mode: int) -> None:
+    """To the function's user, -1 for the gateway's own. Root's group may read it as well: where that user cannot be
+    taken on, root runs the function, without what lets root read everything."""
+    if uid >= 0:
+        os.chown(path, uid, 0)
+        os.chmod(path, mode)

@@ -6,7 +6,9 @@ bytes of msgpack, one of the structs below. The gateway begins with `Configure`.
 `Publish`, `Shadow` and `Invoke`, and `Tried`, which is not answered. Then:
 
 - Each `Call` is answered once, by `Done` or `Failed`, in any order. A worker whose `Ready.concurrent` is False is given
-  one at a time; others may come early and wait in its socket, their deadlines running from when they are begun.
+  one at a time; others may come early and wait in its socket, their deadlines running from when they are begun. So do
+  those of one that is concurrent, whose sync handlers take turns: of a call that waited it says `Begun` when it begins,
+  of others when they have been under way for a while. Of one call it is said once at most, before its answer.
 - A request whose id is not 0 is answered once, by `Reply`: to a publish when the router settled it. id 0: not answered;
   a publish that is denied or refused then makes its call fail. `call` names the call that asks, 0 for code outside any
   call. A call is done when `Done` came and all its publishes are settled.
@@ -45,6 +47,7 @@ Name = Annotated[str, msgspec.Meta(max_length=NAME_CHARACTERS_MAX)]
 Topic = Annotated[str, msgspec.Meta(max_length=65_535)]
 Trace = Annotated[str, msgspec.Meta(max_length=TRACEBACK_CHARACTERS_MAX)]
 Interval = Annotated[float, msgspec.Meta(ge=INTERVAL_S_MIN, le=INTERVAL_S_MAX)]
+Ago = Annotated[float, msgspec.Meta(ge=0, le=INTERVAL_S_MAX)]
 Kind = Literal["message", "schedule", "request", "invoke"]
 Action = Literal["get", "update", "delete"]
 Denied = Literal["files", "network", "privileges", "processes"]
@@ -212,8 +215,15 @@ class Tried(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=18):
     detail: Annotated[str, msgspec.Meta(max_length=DETAIL_CHARACTERS_MAX)]
 
 
+class Begun(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=19):
+    """The call of this id has begun, so long ago."""
+
+    id: Id
+    ago_s: Ago = 0.0
+
+
 ToWorker = Configure | Call | Reply | Stop
-FromWorker = Ready | StartFailed | Done | Failed | Publish | Shadow | Invoke | Tried
+FromWorker = Ready | StartFailed | Done | Failed | Publish | Shadow | Invoke | Tried | Begun
 
 T = TypeVar("T")
 

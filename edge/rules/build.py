@@ -1,6 +1,5 @@
 """The gateway file's rules → compiled rules and the routes that feed them; loops are refused here."""
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,11 +13,10 @@ from edge.router import comes_from
 from edge.rules.child import parse_rules
 from edge.rules.plan import Plan
 from edge.rules.rule import Rule
+from edge.rules.tables import Table, read_table
 from edge.topics import check_topic, overlap
 
-_TABLE_BYTES_MAX = 4 * 1024 * 1024
-
-Tables = dict[str, dict[str, dict[str, str]]]
+Tables = dict[str, Table]
 
 
 class ReadRule(msgspec.Struct, frozen=True):
@@ -79,27 +77,12 @@ def read_rules(config: Config) -> list[ReadRule]:
             raise ConfigError(config.file, f"rule[{place}].topic", str(error), "Name a topic.") from None
         base = Path(config.file).resolve().parent
         tables = {
-            name: _table(config.file, f"rule[{place}].tables.{name}", base / file)
+            name: read_table(config.file, f"rule[{place}].tables.{name}", base / file)
             for name, file in settings.tables.items()
         }
         rules.append(ReadRule(settings, answer.plan, tables))
     config.check_loops((*config.function_nodes, *rule_nodes(rules)))  # none may feed itself, nor through functions
     return rules
-
-
-def _table(file: str, field: str, path: Path) -> dict[str, dict[str, str]]:
-    """A CSV file with a header, by its first column."""
-    try:
-        raw = path.read_bytes()
-        if len(raw) > _TABLE_BYTES_MAX:
-            raise ConfigError(file, field, f"is longer than {_TABLE_BYTES_MAX} bytes", "Name a smaller table.")
-        lines = csv.DictReader(raw.decode().splitlines())
-        key = (lines.fieldnames or [""])[0]
-        return {row[key]: dict(row) for row in lines}
-    except OSError as error:
-        raise ConfigError(file, field, f"cannot be read: {error.strerror}", "Name a CSV file that exists.") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(file, field, f"is no CSV: {error}", "Save it as UTF-8 with a header.") from None
 
 
 def table_files(config: Config) -> list[str]:

@@ -102,6 +102,10 @@ class Code:
             lines += ["    changed = memory.changed; close_at = memory.close_at; by_topic = memory.by_topic"]
         if self._time:
             lines += [f"    latest = now + {FUTURE_MS_MAX}"]
+        elif self._plan.window is not None:
+            lines += ["    at = now if now > mark else mark"]
+        else:
+            lines += ["    at = now"]
         lines += [*self._columns(), "        try:"]
         lines += [" " * 12 + line for line in body]
         lines += ["        except (ArithmeticError, TypeError, ValueError, RecursionError): count('error')"]
@@ -431,9 +435,10 @@ def _is_plain(path: tuple[str | int, ...]) -> bool:
 
 
 def time_lines(time: tuple[str | int, ...], field: str) -> list[str]:
-    """`t` in ms: the field's event time, at most `latest`, or the time of arrival."""
+    """`t` in ms: the field's event time, at most `latest`, or the time of arrival, `at`. That stands still where the
+    clock was put back, so that nothing is late by it."""
     if not time:
-        return ["t = now"]
+        return ["t = at"]
     return [
         f"t = {field}",
         "if t.__class__ is not int:",

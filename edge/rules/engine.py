@@ -7,15 +7,18 @@ Invariants:
   each of which asks the book for room first.
 - A batch is taken whole or turned away whole. What is taken, the marks of its sources, what rules remember of it and
   the rows they make change in one call; it is for the book to make all of it durable together, and then settle it.
+- When the clock was put back, the rules that are ahead of it give what they have open before anything more is taken.
 - A reading that was seen before is no message again: it changes nothing, and is settled with what it repeats.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from edge.errors import InputRejected
+from edge.logs import log_event
 from edge.messages import Message, Origin, Outcome
 from edge.metrics import Metrics
 from edge.router import comes_from
@@ -31,6 +34,8 @@ BYTES_A_TURN: Final = 256 * 1024
 STEPS_A_TURN: Final = 4096
 _TOPICS_REMEMBERED_MAX = 4096
 _PORTS_MAX = 4096
+
+_log = logging.getLogger(__name__)
 
 KeptRow = tuple[str, str, bytes]
 """The thing that a rule is, topic, payload."""
@@ -197,6 +202,8 @@ class Engine:
         self._intakes: dict[str, _Intake] = {}
         self._ports: dict[tuple[str, str], Port] = {}
         self._giving: dict[Output, None] = {one: None for one in outputs if one.rule.is_giving}
+        self._latest = max([one.rule.watermark for one in outputs], default=0)  # no rule is ahead of a clock beyond it
+        self._falling: set[Output] = set()
         self._rejections = Rejections(metrics)
         self._repeated = metrics.counter("rule_messages_repeated")
         self._congested = metrics.counter("rule_messages_congested")
@@ -217,13 +224,19 @@ class Engine:
     def take(self, intake: _Intake, client: str, messages: Sequence[Message], origin: Origin) -> None:
         """A batch from one source. client: for people."""
         receipts = [message.receipt for message in messages if message.qos]
-        if not self._book.has_room() or (self._giving and any(one.rule.is_behind for one in self._giving)):
+        now = self._now()
+        if (
+            not self._book.has_room()
+            or (self._giving and any(one.rule.is_behind for one in self._giving))
+            or (now < self._latest and not self._is_right(now))
+        ):
             self._congested.value += len(receipts)
             if len(receipts) < len(messages):
                 self._count_dropped(len(messages) - len(receipts))
             if receipts:
                 origin.settled(receipts, Outcome.CONGESTED)
             return
+        self._latest = max(self._latest, now)
         advance = self._seen.advance
         fresh = messages
         if [message.reading for message in messages].count(None) < len(messages):
@@ -233,7 +246,7 @@ class Engine:
                 if (reading := message.reading) is None or advance(reading.thing, reading.boot, reading.sequence)
             ]
         self._repeated.value += len(messages) - len(fresh)
-        rows = self._rows_of(intake, client, fresh) if fresh else []
+        rows = self._rows_of(intake, client, fresh, now) if fresh else []
         if self._giving and fresh:
             self._give(rows)
         self._book.keep(rows, origin, receipts, len(fresh))
@@ -247,6 +260,10 @@ class Engine:
         if not self._book.has_room():
             return
         now, ended = self._now(), False
+        if now < self._latest:
+            self._is_right(now)
+        else:
+            self._latest = now
         for output in self.outputs:
             if output.rule.due(now) and not output.rule.is_behind:
                 output.rule.pass_time(now)
@@ -264,6 +281,37 @@ class Engine:
         """Go on with windows that ended: as much as a turn may bring, if the book has room."""
         if self._giving and self._book.has_room():
             self._go_on()
+
+    def _is_right(self, now: int) -> bool:
+        """Whether no rule is ahead of the clock any more, which was put back. Those that are give what they have open,
+        as much as a turn may bring."""
+        ahead = [output for output in self.outputs if output.rule.is_ahead(now)]
+        if not ahead:
+            self._latest = max([now, *(output.rule.watermark for output in self.outputs)])
+            return True
+        for output in ahead:
+            if output not in self._falling:
+                self._falling.add(output)
+                self._tell_set_back(output.rule, now)
+            output.rule.fall_back()
+            self._touch(output)
+        rows: list[KeptRow] = []
+        self._give(rows)
+        self._falling = {output for output in ahead if not output.rule.fall_back()}
+        self._book.keep(rows, NOBODY, (), 1)
+        if self._giving:
+            self._book.come_again()
+        return not self._falling
+
+    def _tell_set_back(self, rule: Rule, now: int) -> None:
+        self._metrics.counter("rule_clock_set_back", rule=rule.name).value += 1
+        log_event(
+            _log,
+            "rule_clock_set_back",
+            level=logging.WARNING,
+            rule=rule.name,
+            set_back_ms=rule.watermark - now,
+        )
 
     def _go_on(self) -> None:
         rows: list[KeptRow] = []
@@ -287,9 +335,8 @@ class Engine:
         if output.rule.is_giving:
             self._giving[output] = None
 
-    def _rows_of(self, intake: _Intake, client: str, messages: Sequence[Message]) -> list[KeptRow]:
+    def _rows_of(self, intake: _Intake, client: str, messages: Sequence[Message], now: int) -> list[KeptRow]:
         kept, docs = self._decoded(intake, client, messages)
-        now = self._now()
         ways, rules_for = intake.ways, intake.rules_for
         rows: list[KeptRow] = []
         first = rules_for(kept[0].topic) if kept else ()

@@ -41,7 +41,7 @@ class JoinCode(Code):
         lines += [
             "def run(messages, docs, now):",
             "    out = []",
-            f"    latest = now + {FUTURE_MS_MAX}",
+            f"    latest = now + {FUTURE_MS_MAX}; at = max(now, memory.watermark)",
             "    for m, doc in zip(messages, docs):",
             "        try:",
         ]

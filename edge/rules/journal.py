@@ -2,13 +2,12 @@
 
 Invariants:
 - The base entry `NAME` and the changes `NAME.1`, `NAME.2`, …, applied in this order, give the dictionary, its keys in
-  their order. A row is [key, value], or [key] for one that is gone.
+  their order. A row is [key, value], or [key] for one that is gone. Whole numbers beyond 64 bits are exact too.
 - A commit writes one entry with the rows that changed. When there are many changes, or they outweigh the base, or most
   of the base's rows went, or all rows changed, a new base takes the place of all; so the entries are at most some times
   the dictionary.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,20 +20,33 @@ _ENTRY_BYTES = 64  # about what an entry takes beside its value
 BLOCK = 256  # rows of Events in a journal
 EVENTS = "e"
 
+_WHOLE = 1  # MessagePack's extension for a whole number beyond 64 bits, as decimal text
+
+
+def _whole(code: int, data: memoryview) -> int:
+    if code != _WHOLE:
+        raise ValueError("an extension of somebody else")
+    return int(bytes(data))
+
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[tuple[Any, ...]]).decode
+_decode = msgspec.msgpack.Decoder(list[tuple[Any, ...]], ext_hook=_whole).decode
 
 
 class Journal:
     """rows: the dictionary, changed by others, who set changed[key] = None with each, new ones in their order. gone:
-    what went and may have come again, at the end. ended: it is no longer needed."""
+    what went and may have come again, at the end. ended: it is no longer needed. before: one of this name that ended
+    and whose entries are still stored; the next `delta` takes them away."""
 
-    def __init__(self, name: str, rows: dict[Any, Any]) -> None:
+    def __init__(self, name: str, rows: dict[Any, Any], before: "Journal | None" = None) -> None:
         self.name, self.rows = name, rows
         self.changed: dict[Any, None] = {}
         self.gone: set[Any] = set()
         self.ended = False
         self._changes = self._bytes = self._base_bytes = self._base_rows = 0
+        if before is not None:
+            self._changes, self._bytes = before._changes, before._bytes
+            self._base_bytes, self._base_rows = before._base_bytes, before._base_rows
 
     @property
     def state_bytes(self) -> int:
@@ -193,7 +205,7 @@ def pack(value: Any) -> bytes:
     try:
         return _encode(value)
     except OverflowError:  # whole numbers beyond 64 bits
-        return _encode(_small(value))
+        return _encode(_extended(value))
 
 
 def as_key(key: Any) -> Any:
@@ -201,14 +213,11 @@ def as_key(key: Any) -> Any:
     return tuple(map(as_key, key)) if isinstance(key, list) else key
 
 
-def _small(value: Any) -> Any:
+def _extended(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return [_small(one) for one in value]
+        return [_extended(one) for one in value]
     if isinstance(value, dict):
-        return {key: _small(one) for key, one in value.items()}
+        return {key: _extended(one) for key, one in value.items()}
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        try:
-            return float(value)
-        except OverflowError:
-            return math.copysign(math.inf, value > 0 or -1)
+        return msgspec.msgpack.Ext(_WHOLE, str(value).encode())
     return value

@@ -1,30 +1,50 @@
 """Rules over recorded messages: lines as `edge watch --json` and `edge record` write them."""
 
-import base64
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from edge.errors import InputRejected
-from edge.messages import Message
+from edge.messages import Message, Properties, Reading
+from edge.rules.engine import Seen
 from edge.rules.payloads import Decoder
 from edge.rules.rule import Row, Rule
 from edge.topics import matches
 
 
-class Recorded(msgspec.Struct, frozen=True):
-    """One line. time: Unix seconds of arrival."""
+class Recorded(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line, as `edge.control.describe` makes it. time: Unix seconds of arrival. payload_is_utf8: None where the
+    message had no properties, or an older gateway recorded it."""
 
     time: float
     topic: str
     payload: str | None = None
-    payload_base64: str | None = None
+    payload_base64: bytes | None = None
     source: str = ""
+    thing: str = ""
+    boot: int = 0
+    sequence: int = 0
+    response_topic: str | None = None
+    correlation_data: bytes | None = None
+    content_type: str | None = None
+    payload_is_utf8: bool | None = None
+    expiry_s: int | None = None
+    user_properties: tuple[tuple[str, str], ...] = ()
 
     def message(self) -> Message:
-        raw = base64.b64decode(self.payload_base64 or "") if self.payload is None else self.payload.encode()
-        return Message(self.topic, raw)
+        raw = self.payload_base64 or b"" if self.payload is None else self.payload.encode()
+        reading = Reading(self.thing, self.boot, self.sequence) if self.thing else None
+        properties = Properties(
+            self.response_topic,
+            self.correlation_data,
+            self.content_type,
+            bool(self.payload_is_utf8),
+            self.expiry_s,
+            self.user_properties,
+        )
+        has_none = self.payload_is_utf8 is None and properties == Properties()
+        return Message(self.topic, raw, properties=None if has_none else properties, reading=reading)
 
 
 def read_lines(lines: Iterable[bytes]) -> Iterator[Recorded]:
@@ -39,11 +59,12 @@ def read_lines(lines: Iterable[bytes]) -> Iterator[Recorded]:
 
 
 class Trial:
-    """One rule over a recording. offered: messages that its FROM takes; rejected: those whose payload is unreadable."""
+    """One rule over a recording. seen: of this rule alone. offered: messages that its FROM takes, a reading once;
+    rejected: those whose payload is unreadable."""
 
-    def __init__(self, rule: Rule, decode: Decoder) -> None:
+    def __init__(self, rule: Rule, decode: Decoder, seen: Seen) -> None:
         self.rule = rule
-        self._decode = decode
+        self._decode, self._seen = decode, seen
         self.offered = self.rejected = self.rows = 0
         self.bytes_in = self.bytes_out = 0
 
@@ -51,7 +72,7 @@ class Trial:
         """Rows that this message, or the time it came at, brings."""
         now = round(recorded.time * 1000)
         rows = self.rule.tick(now)
-        if any(matches(topic, recorded.topic) for topic in self.rule.plan.topics):
+        if any(matches(topic, recorded.topic) for topic in self.rule.plan.topics) and self._is_new(recorded):
             message = recorded.message()
             self.offered += 1
             self.bytes_in += len(message.payload)
@@ -60,8 +81,12 @@ class Trial:
             except (ValueError, RecursionError, InputRejected):
                 self.rejected += 1
             else:
+                self.rule.heard_ms = now
                 rows += self.rule.run([message], [doc], now)
         return self._out(rows)
+
+    def _is_new(self, one: Recorded) -> bool:
+        return not one.thing or self._seen.advance(one.thing, one.boot, one.sequence)
 
     def finish(self) -> list[Any]:
         """Close what is still open."""

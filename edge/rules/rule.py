@@ -18,13 +18,18 @@ Row = tuple[Message | None, Any]
 """The message a row stems from (None for a window's) and the row: a dict, or with `SELECT *` any payload."""
 
 _STATE_VERSION = 2
+_SLACK_MS = 1_000
+_STILL_MS_MAX = 60_000
 
 
 class Rule:
     """time: path of the event time in ms within a payload; empty for the time of arrival. idle_ms: when nothing came
     for so long (and the lateness), windows in event time that have ended by the clock close all the same; 0: they
     wait for the next event.
-    heard_ms: when the rule last got a message, kept by whoever calls `run`; -1: unknown."""
+    heard_ms: when the rule last got a message, kept by whoever calls `run`; -1: unknown.
+
+    When the clock is put back the rule is ahead of it. By little, time of arrival stands still until the clock has
+    caught up: at most a window's size, or a minute. By more, `fall_back` ends what is open and begins time anew."""
 
     def __init__(
         self,
@@ -54,6 +59,8 @@ class Rule:
             code = Code(plan, self._memory, time, tables)
         self._arrival = not time
         self._silence_ms = idle_ms + lateness_ms if time and idle_ms else 0
+        size = plan.window.size if plan.window else 0
+        self._slack_ms = _SLACK_MS + lateness_ms if time else min(max(size, _SLACK_MS), _STILL_MS_MAX)
         self.heard_ms = -1
         self.take = code.build()
         """take(messages, docs, now_ms) -> list[Row]; docs: a payload a message. Never raises for what they hold. Of
@@ -62,7 +69,8 @@ class Rule:
 
     def run(self, messages: Sequence[Message], docs: Sequence[Any], now_ms: int) -> list[Row]:
         """As `take`, with all that is due."""
-        rows: list[Row] = self.take(messages, docs, now_ms)
+        rows = self._fallen(now_ms)
+        rows += self.take(messages, docs, now_ms)
         if self._memory.due:
             rows += self._all_due()
         return rows
@@ -82,6 +90,26 @@ class Rule:
         """Whether so much is due that it is held as often as what is open may be: let it give before it takes more."""
         return self._memory.is_behind
 
+    @property
+    def watermark(self) -> int:
+        """The latest time that it has seen, in ms; far below any where there is none."""
+        return self._memory.watermark
+
+    def is_ahead(self, now_ms: int) -> bool:
+        """Whether its time is so far ahead that the clock was put back: then it is to `fall_back` before it takes."""
+        return self._memory.watermark > now_ms + self._slack_ms
+
+    def fall_back(self) -> bool:
+        """All that is open is due; once that is given, and this called again, time begins anew. Whether it did. A
+        restart in between changes nothing: the rule is ahead still."""
+        return self._memory.fall_back()
+
+    def _fallen(self, now_ms: int) -> list[Row]:
+        rows: list[Row] = []
+        while self.is_ahead(now_ms) and not self.fall_back():
+            rows += self._all_due()
+        return rows
+
     def _all_due(self) -> list[Row]:
         return [(None, row) for row in self._memory.give() if row is not None]
 
@@ -92,8 +120,9 @@ class Rule:
 
     def tick(self, now_ms: int) -> list[Row]:
         """As `pass_time`, with all that is due."""
+        rows = self._fallen(now_ms)
         self.pass_time(now_ms)
-        return self._all_due()
+        return rows + self._all_due()
 
     def pass_time(self, now_ms: int) -> None:
         """Let time pass without a message: ends windows in arrival time, and in event time after `idle_ms`."""

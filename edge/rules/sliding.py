@@ -224,6 +224,16 @@ class Sliding(Holding):
                 found += own[at]
         return found
 
+    def fall_back(self) -> bool:
+        if not super().fall_back():
+            return False
+        self._stored.forget()  # what was held would be of the future
+        self._held.clear()
+        self._order.clear()
+        self.events = 0
+        self._sweep_at = self.close_at = NEVER
+        return True
+
     def _ends(self) -> list[int]:
         """The times that events wait for: the next, and the last."""
         return [self._ahead[0][0], max(self._ahead, key=itemgetter(0))[0]] if self._ahead else []

@@ -20,7 +20,6 @@ from edge.rules.plan import Window
 
 VALUE_BYTES_MAX = 4096
 DEPTH_MAX = 64
-_WHOLE = 2**63
 NEVER = 2**62
 START = -(2**62)
 KEY_CHARACTERS_MAX = 1024
@@ -74,26 +73,25 @@ class Memory(Giving):
         self._gone_filters.append(journal.gone)
 
     def _journal(self, name: str, rows: dict[Any, Any]) -> Journal:
-        journal = self._journals[name] = Journal(name, rows)
+        journal = self._journals[name] = Journal(name, rows, self._journals.get(name))
         return journal
 
     def kept(self, value: Any) -> Any:
         """A value as it may be held, the same before and after a restart: a number, a truth, a text or a JSON value of
-        at most VALUE_BYTES_MAX and DEPTH_MAX. A longer one is None, and counted."""
+        at most VALUE_BYTES_MAX and DEPTH_MAX. A longer one, or a whole number that is long for a key, is None, and
+        counted."""
         kind = value.__class__
         if value is None or kind is bool or kind is float:
             return value
         if kind is int:
-            if -_WHOLE <= value < _WHOLE:
+            if not is_long(value):
                 return value
-            try:
-                return float(value)
-            except OverflowError:
-                return None
+            self.count("value_too_long")
+            return None
         if kind is str and len(value) <= VALUE_BYTES_MAX // 4:
             return value
         try:
-            if len(msgspec.msgpack.encode(value)) <= VALUE_BYTES_MAX and _is_flat(value, DEPTH_MAX):
+            if len(pack(value)) <= VALUE_BYTES_MAX and _is_flat(value, DEPTH_MAX):
                 return value
         except (OverflowError, ValueError, TypeError, RecursionError):
             pass
@@ -237,6 +235,14 @@ class Memory(Giving):
         if end > START:
             self.watermark = max(self.watermark, end + self.lateness_ms)
             self.close(end)
+
+    def fall_back(self) -> bool:
+        """Begin time anew, when all that is open was given: until then it is due, and the answer False."""
+        self.close_open(NEVER)
+        if self.due:
+            return False
+        self.watermark = self._closed = self.last_start = START
+        return True
 
     def next_end(self) -> int:
         """When the first of what is open ends; NEVER where nothing is."""

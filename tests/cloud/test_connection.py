@@ -146,6 +146,23 @@ def test_what_is_subscribed_to_comes_with_its_properties(world: World) -> None:
     asyncio.run(main())
 
 
+def test_a_message_of_the_largest_size_comes_with_all_that_stands_beside_it_and_one_beyond_is_left_to_who_gets_it(
+    world: World,
+) -> None:
+    async def main() -> None:
+        connection, inbound = world.connection(), Inbound()
+        connection.subscribe(["cmd/gateway-1/#"], inbound)
+        async with running(connection):
+            await connection.granted("cmd/gateway-1/#")
+            topic = "cmd/gateway-1/" + "x" * 60_000
+            for size in (131_072, 140_072):
+                world.publish(topic, b"x" * size, Properties(response_topic="r/1", correlation_data=b"y" * 60_000))
+            await until(lambda: len(inbound.messages) == 2)
+        assert list(map(len, inbound.payloads)) == [131_072, 140_072]
+
+    asyncio.run(main())
+
+
 def test_each_receiver_gets_what_it_subscribed_to(world: World) -> None:
     async def main() -> None:
         connection, some, every = world.connection(), Inbound(), Inbound()

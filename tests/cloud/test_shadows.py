@@ -231,16 +231,36 @@ def test_without_a_cloud_there_are_no_shadows() -> None:
     asyncio.run(main())
 
 
-def test_the_number_of_shadows_is_bounded() -> None:
+def test_more_shadows_than_subscriptions_are_asked_for_one_after_the_other(world: World) -> None:
+    async def main() -> None:
+        async with world.shadows(answered_max=2) as shadows:
+            for _ in range(2):
+                for name in ("", "a", "b", "c"):
+                    await shadows.update("gateway-1", b'{"state":{"reported":{"a":1}}}', name)
+                    assert json.loads(await shadows.get("gateway-1", name))["state"] == {"reported": {"a": 1}}
+            exchange = world.connection._exchange  # type: ignore[attr-defined]
+            kept = {f"$aws/things/gateway-1/shadow/name/c/{action}" for action in ("update", "get")}
+            wanted = {f"{topic}/{answer}" for topic in kept for answer in ("accepted", "rejected")}
+            assert set(exchange.subscriptions._granted) == wanted
+            await until(lambda: not exchange.subscriptions._leaving)
+
+    asyncio.run(main())
+
+
+def test_no_more_shadows_are_asked_for_at_once_than_there_are_subscriptions() -> None:
     async def main() -> None:
         cloud, service = FakeCloud(), FakeShadows()
         connection = FakeConnection(cloud)
         async with running(connection), running(responder(cloud, service)):
-            shadows = Shadows(connection, "gateway-1", shadows_max=2)
-            for thing in ("a", "b", "a"):
-                await shadows.update(thing, b'{"state":{}}')
+            shadows = Shadows(connection, "gateway-1", answered_max=2)
+            cloud.down()
+            asking = [asyncio.create_task(shadows.update(thing, b'{"state":{}}')) for thing in ("a", "b", "a")]
+            await asyncio.sleep(0.1)
             with pytest.raises(ShadowFailed, match="too_many"):
                 await shadows.update("c", b'{"state":{}}')
+            cloud.up()
+            await asyncio.gather(*asking)
+            await shadows.update("c", b'{"state":{}}')
 
     run_virtual(main())
 

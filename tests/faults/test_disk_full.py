@@ -60,10 +60,10 @@ def test_a_disk_filled_by_others_leaves_the_reserve_to_go_on_with(tmp_path: Path
         world.boards.produce(10)
         wait_for(world.boards.idle, "the first to be stored")
         fill(disk)
-        world.boards.produce(2500)
+        world.boards.produce(3500)
         world.wait_counter("stream_commits_failed")
         verdict = world.drain().check()
-        assert verdict.received == 5020
+        assert verdict.received == 7020
 
 
 def test_a_disk_without_any_room_holds_the_boards_back_until_there_is_some(tmp_path: Path) -> None:

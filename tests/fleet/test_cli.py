@@ -84,10 +84,15 @@ def test_losses_are_listed_by_thing_and_boot(database: str, capsys: pytest.Captu
             "count": 4,
             "missing_count": 5,
             "missing": [[1, 1], [4, 5], [7, 8]],
+            "unknown_count": 0,
+            "unknown": [],
         }
     ]
     assert main(["telemetry", "losses", "--database", database]) == 0
     assert "5 missing: 1, 4-5, 7-8" in capsys.readouterr().out
+    fill(database, [Record("x", b"1", NOW, "g/telemetry", 3, seq) for seq in (1, 4, 5)])
+    assert main(["telemetry", "losses", "--thing", "g/telemetry", "--database", database]) == 0
+    assert capsys.readouterr().out == "g/telemetry  boot 3  1 to 5  3 records  2 unknown: 2-3\n"
 
 
 def test_a_plot_is_a_png_of_the_field(database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

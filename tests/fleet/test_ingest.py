@@ -4,6 +4,7 @@ import gzip
 import random
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from edge_tools.pki import Credential
 from edge_tools.postgresql import Postgresql
 from tests.fleet.ingesters import Ingester, Publisher, rows, wait_until
 from tests.fleet.messages import cbor, ndjson
+from tests.readme import commands
+
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 @pytest.fixture
@@ -157,6 +161,55 @@ def test_two_that_share_the_load_stay_right_when_one_is_killed(
     assert all(one["stored"] for one in totals)
     losses = rows(capsys, "losses", "--database", database)
     assert [(one["thing"], one["count"]) for one in losses] == [("b0", 500), ("b1", 500)]
+
+
+def test_what_waits_for_a_member_that_stays_away_is_stored_by_leaving_in_its_name(
+    tmp_path: Path, broker: Mosquitto
+) -> None:
+    database = f"sqlite:///{tmp_path / 'telemetry.db'}"
+    pair = [Ingester(tmp_path, url(broker), database, name, "--shared", "g") for name in "ab"]
+    for one in pair:
+        one.start()
+    pair[0].kill()
+    with Publisher(broker.port) as publisher:
+        for seq in range(1, 201):
+            publisher.reading("b1", 1, seq)
+        publisher.settle()
+        wait_stored(database, 100)
+        gone = Ingester(tmp_path, url(broker), database, "a", "--shared", "g", "--leave")
+        gone.start(wait=False)
+        assert gone.wait() == 0
+        assert set(stored(database)) == numbers("b1", 1, 200)
+        for seq in range(201, 401):
+            publisher.reading("b1", 1, seq)
+        publisher.settle()
+        wait_stored(database, 400)  # nothing more waits for the one that left
+    pair[1].stop()
+    [told] = [one for one in pair[1].events() if one["event"] == "share_kept"]
+    assert "--leave" in told["remedy"]
+
+
+def test_an_ingest_that_was_away_misses_nothing_with_the_broker_of_the_readme(tmp_path: Path) -> None:
+    [written] = [one.text for one in commands(README.read_text()) if one.text.endswith("/broker.conf")]
+    (tmp_path / "broker").mkdir()
+    command = written.replace("/tmp/edgeloop", str(tmp_path / "broker")).replace("18830", "{port}")
+    subprocess.run(["bash", "-c", command], check=True)
+    conf = (tmp_path / "broker" / "broker.conf").read_text()
+    database = f"sqlite:///{tmp_path / 'telemetry.db'}"
+    with Mosquitto(tmp_path / "broker", whole=conf) as broker:
+        ingester = Ingester(tmp_path, url(broker), database, "one")
+        ingester.start()
+        ingester.stop()
+        with Publisher(broker.port) as publisher:
+            for seq in range(1, 2501):
+                publisher.reading("b1", 1, seq)
+            publisher.settle()
+        broker.stop()
+        broker.start()
+        ingester.start()
+        wait_stored(database, 2500)
+        ingester.stop()
+    assert set(stored(database)) == numbers("b1", 1, 2500)
 
 
 def test_nothing_is_acknowledged_while_the_database_is_away(

@@ -24,10 +24,15 @@ def reading(seq: int, mid: int) -> Incoming:
 class World:
     """A scripted broker: each connection is a list of what `receive` gives, or raises. The script's end stops."""
 
-    def __init__(self, store: Callable[[], Store], *connections: Sequence[Sequence[Incoming] | Exception]) -> None:
+    def __init__(
+        self,
+        store: Callable[[], Store],
+        *connections: Sequence[Sequence[Incoming] | Exception],
+        leave: bool = False,
+    ) -> None:
         self.now = 0.0
         self.acknowledged: list[int] = []
-        self.session_present, self.subscribed = True, True
+        self.session_present, self.answered = True, True
         self._connections = [list(one) for one in connections]
         self._script: list[Sequence[Incoming] | Exception] = []
         self._stopped = False
@@ -38,11 +43,16 @@ class World:
             Decoder([]),
             bounds=Bounds(commit_records=10, commit_ms=100),
             stopped=lambda: self._stopped,
+            leave=leave,
             random=lambda: 0.5,
             clock=lambda: self.now,
             wall_clock=lambda: 1000.0,
             sleep=self._sleep,
         )
+
+    @property
+    def unread(self) -> int:
+        return len(self._script)
 
     def _connect(self) -> "World":
         if not self._connections:
@@ -174,3 +184,27 @@ def test_a_commit_is_made_at_its_number_of_records_without_waiting(address: str)
     world.ingest.run()
     assert world.ingest.totals.stored == 25
     assert world.acknowledged == list(range(1, 26))
+
+
+def test_one_that_leaves_ends_when_nothing_came_for_a_while_and_all_is_acknowledged(address: str) -> None:
+    pauses: list[Sequence[Incoming]] = [[]] * 5
+    world = World(
+        lambda: opener(address)(True), [*pauses, [reading(1, 1)], *pauses, [reading(2, 2)], *[[]] * 50], leave=True
+    )
+    world.ingest.run()
+    assert world.acknowledged == [1, 2]
+    assert world.ingest.left
+    assert 0 < world.unread < 45
+
+
+def test_one_that_leaves_takes_its_time_when_the_connection_ends(address: str) -> None:
+    world = World(lambda: opener(address)(True), [[reading(1, 1)]], [[reading(1, 2)], *[[]] * 50], leave=True)
+    world.ingest.run()
+    assert world.acknowledged == [2]
+    assert world.ingest.left
+
+
+def test_one_that_is_stopped_before_it_left_says_that_it_has_not(address: str) -> None:
+    world = World(lambda: opener(address)(True), [[reading(1, 1)], []], leave=True)
+    world.ingest.run()
+    assert not world.ingest.left

@@ -93,6 +93,20 @@ def test_losses_account_for_every_sequence_number(store: Store) -> None:
     assert list(store.losses("b1")) == [one, two]
 
 
+def test_the_numbers_of_a_gateways_log_go_on_over_its_boots_and_may_be_other_records(store: Store) -> None:
+    def named(thing: str, **boots: tuple[int, ...]) -> list[Record]:
+        return [reading(seq, thing=thing, boot=int(boot[1:])) for boot, seqs in boots.items() for seq in seqs]
+
+    store.commit(Batch(named("g/s", b5=(1, 2, 3), b7=(4, 5), b9=(8,)) + named("g/rule/r", b5=(2, 3), b7=(2, 3))))
+    assert list(store.losses()) == [
+        Losses("g/rule/r", 5, 2, 3, 2, 0, (), 1, (Missing(1, 1),)),
+        Losses("g/rule/r", 7, 2, 3, 2, 0),  # a log that began anew
+        Losses("g/s", 5, 1, 3, 3, 0),
+        Losses("g/s", 7, 4, 5, 2, 0),
+        Losses("g/s", 9, 8, 8, 1, 0, (), 2, (Missing(6, 7),)),
+    ]
+
+
 def test_things_whose_names_sort_otherwise_in_a_language_keep_their_own_gaps(store: Store) -> None:
     names = ["a", "B", "ä", "Z", "_", "a-b", "ab"]
     store.commit(Batch([reading(seq, thing=name) for name in names for seq in (1, 3)]))

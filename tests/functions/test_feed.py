@@ -1,13 +1,15 @@
 """What workers are given and when, in a pool on virtual time."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from edge.functions.crew import UNSENT_BYTES_MAX
+from edge.functions.feed import SCHEDULED_BURST, SCHEDULED_PER_S
 from edge.functions.publishes import HELD_MAX
-from edge.functions.wire import Call, Done, Publish, Ready, Schedule, StartFailed
+from edge.functions.wire import HANDLERS_MAX, Begun, Call, Done, Publish, Ready, Schedule, StartFailed
 from edge.messages import Outcome
 from tests.functions.fakes import (
     FakeChild,
@@ -61,6 +63,51 @@ def test_a_deadline_counts_from_when_a_call_is_begun_not_from_when_it_was_given(
         assert len(spawn.children) == 1
 
     lived(test, tmp_path, spawn, timeout_s=2.0)
+
+
+def test_sync_calls_of_a_concurrent_worker_wait_for_their_turn_and_miss_no_deadline(tmp_path: Path) -> None:
+    queue: list[Call] = []
+
+    def begin(child: FakeChild) -> None:
+        child.say(Begun(queue[0].id))
+        asyncio.get_running_loop().call_later(1.5, end, child)
+
+    def end(child: FakeChild) -> None:
+        child.say(Done(queue.pop(0).id))
+        if queue:
+            begin(child)
+
+    def script(child: FakeChild, call: Call) -> Said:
+        queue.append(call)
+        if len(queue) == 1:
+            begin(child)
+        return None
+
+    spawn = FakeSpawn(script)
+    spawn.answer = lambda launch: Ready(takes_all=True, concurrent=True)
+
+    async def test(rig: Rig) -> None:
+        rig.send(b"first", topic="t")
+        for number in range(20):
+            rig.send(b"x", topic=f"{number}")
+        await rig.done()
+        assert not rig.count("errors")
+        assert (len(spawn.children), len(spawn.calls)) == (1, 21)
+
+    lived(test, tmp_path, spawn, timeout_s=2.0)
+
+
+def test_a_concurrent_worker_that_says_a_call_began_twice_is_ended(tmp_path: Path) -> None:
+    spawn = FakeSpawn(lambda child, call: [Begun(call.id), Begun(call.id)] if child.pid == 1 else Done(call.id))
+    spawn.answer = lambda launch: Ready(takes_all=True, concurrent=True)
+
+    async def test(rig: Rig) -> None:
+        rig.send(b"x")
+        await rig.done()
+        assert len(spawn.children) == 2
+        assert "had begun" in rig.pool.status().last_error
+
+    lived(test, tmp_path, spawn)
 
 
 def test_a_function_that_publishes_without_end_is_not_read_from_while_nobody_takes_it(tmp_path: Path) -> None:
@@ -131,6 +178,35 @@ def test_schedules_run_at_their_interval_and_are_skipped_while_the_last_one_runs
         schedules=(Schedule(0, "often", 10.0), Schedule(1, "slow", 10.0)), concurrent=True
     )
     lived(test, tmp_path, spawn, timeout_s=1000.0)
+
+
+def test_schedules_beyond_the_share_of_a_function_are_skipped_in_turn_and_that_is_told(tmp_path: Path) -> None:
+    spawn = FakeSpawn()
+    spawn.answer = lambda launch: Ready(schedules=tuple(Schedule(n, "tick", 0.001) for n in range(HANDLERS_MAX)))
+
+    async def test(rig: Rig) -> None:
+        await asyncio.sleep(30)
+        allowed = SCHEDULED_BURST + SCHEDULED_PER_S * 30
+        assert 0.9 * allowed < len(spawn.calls) <= allowed + 1
+        counts = Counter(call.schedule for call in spawn.calls)
+        assert min(counts.values()) >= 3
+        assert rig.count("schedules_skipped") > 0
+        assert rig.pool.status().attempts == ("schedules: reached its share of 100 scheduled calls a second",)
+        assert rig.metrics.counter("function_limits_reached", function="f", limit="schedules").value == 1
+
+    lived(test, tmp_path, spawn)
+
+
+def test_as_many_schedules_as_there_may_be_are_called_when_all_are_due_at_once(tmp_path: Path) -> None:
+    spawn = FakeSpawn()
+    spawn.answer = lambda launch: Ready(schedules=tuple(Schedule(n, "tick", 60.0) for n in range(HANDLERS_MAX)))
+
+    async def test(rig: Rig) -> None:
+        await asyncio.sleep(200)
+        assert len(spawn.calls) == 3 * HANDLERS_MAX
+        assert (rig.count("schedules_skipped"), rig.pool.status().attempts) == (0, ())
+
+    lived(test, tmp_path, spawn)
 
 
 def test_a_schedule_of_the_gateway_file_calls_the_handler_and_a_failure_waits_for_the_next_time(

@@ -147,6 +147,35 @@ def test_a_changed_file_is_taken_over_and_an_unchanged_one_is_not(tmp_path: Path
     lived(test, tmp_path, spawn)
 
 
+def test_what_runs_keeps_its_files_whatever_is_tried_beside_it(tmp_path: Path) -> None:
+    slow = asyncio.Event()
+
+    class Spawn(FakeSpawn):
+        async def __call__(self, launch: Launch, listener: Listener) -> FakeChild:
+            if Path(launch.code).read_text() == "# slow":
+                await slow.wait()
+            return await super().__call__(launch, listener)
+
+    spawn = Spawn()
+    spawn.answer = lambda launch: (
+        StartFailed("SyntaxError") if "wrong" in Path(launch.code).read_text() else Ready(takes_all=True)
+    )
+
+    async def test(house: House) -> None:
+        await house.ready("a")
+        (first,) = spawn.children
+        for code, version in (("# slow", 2), ("# wrong", 3)):
+            (tmp_path / "a.py").write_text(code)
+            await house.until(lambda version=version: house.functions._functions["a"].number == version)  # type: ignore[misc]
+            await house.until(lambda: house.functions._functions["a"].renewal is None)
+        assert Path(first.launch.code).read_text() == "# a"
+        assert [Path(path).read_text() for path in first.launch.secrets.values()] == ["sesame"]
+        slow.set()
+
+    (tmp_path / "key").write_text("sesame")
+    lived(test, tmp_path, spawn, FUNCTION.format(name="a") + 'secrets = { token = "key" }')
+
+
 def test_a_file_that_goes_away_leaves_the_function_running(tmp_path: Path) -> None:
     spawn = FakeSpawn()
 

@@ -11,18 +11,19 @@ import pytest
 
 from edge_tools.mosquitto import Mosquitto
 from tests.functions.gateway import USERS
+from tests.functions.hostile import handled
 from tests.functions.hostile_gateway import Neighbours, Outcome, World, let_loose
 
 HOSTILE = Path(__file__).with_name("hostile")
 NAMES = sorted(path.stem for path in HOSTILE.glob("[a-z]*.py"))
 FLOOD = 200
+INVOKES = 2_000
 ENDLESS = ["fork_bomb", "endless_loop", "endless_output", "ignores_sigterm"]
 
 FUNCTION = """
 [[function]]
 name = "{name}"
 file = "{file}"
-handler = "handler"
 from = ["broker"]
 subscribe = ["attack/{name}"]
 publish = ["own/#"]
@@ -36,6 +37,7 @@ memory_bytes_max = 50_000_000
 def sections(world: World) -> dict[str, str]:
     return {
         one: FUNCTION.format(name=one, file=HOSTILE / f"{one}.py", timeout_s=5 if one in ENDLESS else 40)
+        + handled(one, HOSTILE / f"{one}.py")
         for one in NAMES
     }
 
@@ -45,6 +47,7 @@ def events(world: World) -> dict[str, object]:
     return {
         "floods": {"messages": FLOOD},
         "fork_bomb": {"budget": 120},
+        "invokes": {"calls": INVOKES},
         "reads_the_keys": {"paths": [*world.keys, *processes]},
         "opens_a_socket": {"port": world.broker, "path": world.control},
         "writes_anothers_folder": {"folders": world.others_folders},
@@ -144,12 +147,14 @@ REPORTED = {
     "floods": ("function_limit_reached", "limits_reached", "publishes: reached its share"),
     "fork_bomb": ("function_limit_reached", "limits_reached", "its limit of 16 processes"),
     "ignores_sigterm": ("function_failed", "timeouts", "did not answer"),
+    "invokes": ("function_limit_reached", "limits_reached", "invokes: reached its share"),
     "memory_hog": ("function_failed", "errors", "emory"),
     "opens_a_socket": ("function_attempt_denied", "attempts_denied", "network: make a socket"),
     "publishes_elsewhere": ("function_publish_denied", "publishes_denied", "not in the function's `publish`"),
     "publishes_elsewhere_async": ("function_publish_denied", "publishes_denied", "not in the function's `publish`"),
     "raises_much": ("function_failed", "errors", "ValueError: much much"),
     "reads_the_keys": ("function_attempt_denied", "attempts_denied", "/keys/gateway.key"),
+    "schedules": ("function_limit_reached", "limits_reached", "schedules: reached its share"),
     "writes_anothers_folder": ("function_attempt_denied", "attempts_denied", "/good/work/planted"),
 }
 
@@ -179,6 +184,18 @@ def test_a_flood_of_what_may_be_published_is_slowed_and_told(outcome: Outcome) -
     assert (event["limit"], event["reached"]) == ("publishes", "its share of 8388608 bytes a second")
     assert 0 < len(outcome.payloads("own/flood")) <= FLOOD
     assert outcome.functions["floods"]["errors"] == 0
+
+
+def test_floods_of_calls_are_slowed_and_told(outcome: Outcome) -> None:
+    for name, reached in (
+        ("invokes", "its share of 500 calls of other functions and shadows a second"),
+        ("schedules", "its share of 100 scheduled calls a second"),
+    ):
+        (event,) = outcome.of(name, "function_limit_reached")
+        assert (event["limit"], event["reached"]) == (name, reached)
+        assert (outcome.functions[name]["errors"], outcome.functions[name]["state"]) == (0, "ready")
+    assert outcome.counter("schedules_skipped", "schedules") > 0
+    assert outcome.functions["invoked"]["calls"] > 0
 
 
 def test_what_may_not_be_published_from_an_async_handler_goes_nowhere(outcome: Outcome) -> None:

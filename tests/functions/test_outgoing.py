@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 from edge.functions import wire
-from edge.functions.slot import PUBLISHED_BYTES_BURST, PUBLISHED_BYTES_PER_S
-from edge.functions.wire import Call, Done, Publish
+from edge.functions.slot import ASKS_BURST, ASKS_PER_S, PUBLISHED_BYTES_BURST, PUBLISHED_BYTES_PER_S
+from edge.functions.wire import Call, Done, Invoke, Publish, Reply, Shadow
 from edge.messages import Outcome, Properties
 from tests.functions.fakes import (
     FakeChild,
@@ -132,6 +132,37 @@ def test_what_each_call_publishes_costs_its_bytes_alone(tmp_path: Path) -> None:
     async def test(rig: Rig) -> None:
         rig.send(*[b"%d" % number for number in range(5_000)])
         await rig.done()
+        assert [child.rests for child in spawn.children] == [[]]
+
+    lived(test, tmp_path, spawn)
+
+
+def test_who_calls_other_functions_without_end_is_not_heard_for_a_while_and_that_is_told(tmp_path: Path) -> None:
+    spawn = FakeSpawn()
+
+    async def test(rig: Rig) -> None:
+        await rig.until(lambda: bool(spawn.children))
+        (child,) = spawn.children
+        began = rig.now()
+        for _ in range(100):
+            child.say(*[Invoke(0, 0, "other", b"x")] * 10, *[Shadow(1, 0, "get")] * 10)
+            await asyncio.sleep(child.rests.pop() if child.rests else 0)
+        assert len(rig.askers) == 2_000 <= ASKS_BURST + (rig.now() - began) * ASKS_PER_S + 20
+        shown = "invokes: reached its share of 500 calls of other functions and shadows a second"
+        assert rig.pool.status().attempts == (shown,)
+        assert rig.metrics.counter("function_limits_reached", function="f", limit="invokes").value == 1
+        assert {reply.id for reply in spawn.replies if isinstance(reply, Reply)} == {1}, "who does not wait is not told"
+
+    lived(test, tmp_path, spawn)
+
+
+def test_what_each_call_asks_of_others_costs_nothing(tmp_path: Path) -> None:
+    spawn = FakeSpawn(lambda child, call: [*[Invoke(0, call.id, "other", b"x")] * 4, Done(call.id)])
+
+    async def test(rig: Rig) -> None:
+        rig.send(*[b"%d" % number for number in range(1_000)])
+        await rig.done()
+        assert len(rig.askers) == 4_000
         assert [child.rests for child in spawn.children] == [[]]
 
     lived(test, tmp_path, spawn)

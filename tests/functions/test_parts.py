@@ -13,6 +13,7 @@ from edge.config_functions import FunctionSettings
 from edge.errors import ConfigError
 from edge.functions.backoff import Backoff
 from edge.functions.calls import Job
+from edge.functions.crew import Version
 from edge.functions.figures import Figures
 from edge.functions.grants import Denial, Grants, Handled
 from edge.functions.letters import dead_letter
@@ -251,6 +252,45 @@ def test_a_concurrent_worker_has_begun_all_it_was_given_and_keeps_deadlines_itse
     assert slot.split() == (jobs[:2], [])
 
 
+def concurrent_slot(count: int) -> tuple[Slot, list[Job]]:
+    slot = ready_slot(concurrent=True)
+    jobs = [Job(f"{number}", Message("t", b""), number) for number in range(1, count + 1)]
+    for id_, job in enumerate(jobs, 1):
+        slot.give(id_, job, 100.0)
+    return slot, jobs
+
+
+def test_a_call_that_waits_in_a_concurrent_worker_has_its_time_from_when_it_begins() -> None:
+    slot, jobs = concurrent_slot(4)
+    assert slot.begun(1, 0.0, 100.0)
+    assert slot.deadline == 111.0
+    assert slot.answered(1, 109.0) == (jobs[0], 9.0)
+    assert slot.deadline == 120.0, "the next one is under way, or never will be"
+    assert slot.begun(2, 0.5, 109.5)
+    assert (slot.left_s(2, 110.0), slot.deadline) == (9.0, 120.0)
+    assert slot.answered(2, 118.0) == (jobs[1], 9.0)
+    assert slot.begun(3, 0.0, 118.0)
+    assert slot.deadline == 129.0, "of one that has begun, whatever else is answered"
+    assert slot.answered(4, 128.0) is not None
+    assert slot.deadline == 129.0
+
+
+def test_a_concurrent_worker_that_begins_others_and_never_one_is_ended() -> None:
+    slot, _ = concurrent_slot(3)
+    assert slot.answered(2, 109.0) is not None
+    assert slot.begun(3, 0.0, 110.0)
+    assert slot.answered(3, 110.5) is not None
+    assert slot.deadline == 111.0
+
+
+def test_a_call_begins_once_and_is_one_that_was_given() -> None:
+    slot, _ = concurrent_slot(1)
+    assert slot.begun(1, 50.0, 101.0)
+    assert slot.deadline == 111.0, "not before it was given"
+    assert not slot.begun(1, 0.0, 102.0)
+    assert not slot.begun(2, 0.0, 102.0)
+
+
 def test_how_much_a_worker_may_be_given() -> None:
     assert ready_slot().room(alone=False, only=True) == 9
     assert ready_slot().room(alone=False, only=False) == 2
@@ -310,7 +350,7 @@ def test_a_folder_is_copied_as_it_is_and_anew_when_it_changes(tmp_path: Path) ->
     assert other != digest
     assert (Path(first.code) / "sub/data.txt").read_text() == "2"
     assert (Path(second.code) / "sub/data.txt").read_text() == "22"
-    forget_others(f"{tmp_path}/own/f", frozenset({other}))
+    forget_others(f"{tmp_path}/own/f", [Version(2, second, other)])
     assert not Path(first.code).exists()
 
 
@@ -360,16 +400,6 @@ def test_a_program_that_is_not_there_is_refused(tmp_path: Path, exec_: tuple[str
         check_files("gateway.toml", [program(*exec_)], f"{tmp_path}")
     with pytest.raises(CodeError, match=problem):
         take_over(program(*exec_), f"{tmp_path}/own/f", f"{tmp_path}")
-
-
-def test_secrets_are_copied_for_the_function_alone(tmp_path: Path) -> None:
-    (tmp_path / "f.py").write_text("")
-    (tmp_path / "key").write_text("sesame")
-    settings = settings_of(tmp_path / "f.py", secrets={"token": str(tmp_path / "key")})
-    launch, _ = take_over(settings, f"{tmp_path}/own/f")
-    copy = Path(launch.secrets["token"])
-    assert copy.read_text() == "sesame"
-    assert (copy.stat().st_mode & 0o777, copy.parent.stat().st_mode & 0o777) == (0o400, 0o700)
 
 
 def test_files_that_are_not_there_are_told_with_their_path(tmp_path: Path) -> None:

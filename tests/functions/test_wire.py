@@ -51,6 +51,7 @@ from_worker = st.one_of(
     st.builds(wire.Publish, id=ids, call=ids, topic=texts, payload=blobs, properties=st.none() | properties),
     st.builds(wire.Shadow, id=ids, call=ids, action=st.sampled_from(["get", "update", "delete"]), payload=blobs),
     st.builds(wire.Invoke, id=ids, call=ids, function=texts, payload=blobs),
+    st.builds(wire.Begun, id=ids, ago_s=st.floats(0, 1e6)),
 )
 
 

@@ -478,6 +478,100 @@ def test_an_async_call_past_its_deadline_is_cancelled_alone(tmp_path: Path) -> N
         assert one.failed("own").message == "own"
 
 
+def test_sync_calls_that_take_turns_have_each_its_own_time_and_say_when_they_begin(tmp_path: Path) -> None:
+    code = """
+        import time
+        from edge import every, on
+
+        @on("#")
+        def work(message):
+            began = message.deadline - 5
+            time.sleep(0.05)
+            return [began, time.monotonic()]
+
+        @every("1 h")
+        async def tick(): ...
+    """
+    with worker(tmp_path, code) as one:
+        one.ready()
+        one.send(*(wire.Call(id_, "t", b"", deadline_s=5.0) for id_ in (1, 2, 3)))
+        said = [one.receive() for _ in range(3)]
+        times = [moment for done in said if isinstance(done, wire.Done) for moment in json.loads(done.result or b"")]
+        assert len(times) == 6
+        assert times == sorted(times)
+        assert one.begun[-2:] == [2, 3]
+
+
+def test_async_calls_say_when_they_begin_behind_one_that_computes_and_when_they_last(tmp_path: Path) -> None:
+    code = """
+        import asyncio, time
+        from edge import on
+
+        @on("compute")
+        async def compute(message):
+            time.sleep(0.05)
+
+        @on("last")
+        async def last(message):
+            await asyncio.sleep(0.6)
+
+        started = []
+
+        @on("turn")
+        async def turn():
+            started.append(None)
+            await asyncio.sleep(0)
+            return len(started)
+    """
+    with worker(tmp_path, code) as one:
+        one.ready()
+        one.send(*(wire.Call(id_, "compute", b"") for id_ in (1, 2)))
+        assert [one.receive(), one.receive()] == [wire.Done(1), wire.Done(2)]
+        assert one.begun[-1:] == [2]
+        one.send(wire.Call(3, "compute", b""), wire.Call(4, "last", b""))
+        one.send(wire.Call(5, "last", b""))
+        assert [one.receive().id for _ in range(3)] == [3, 4, 5]  # type: ignore[union-attr]
+        one.send(*(wire.Call(id_, "turn", b"") for id_ in range(6, 16)))
+        first = one.receive()
+        assert isinstance(first, wire.Done)
+        assert int(first.result or b"") < 10, "others go on while calls begin"
+        assert {2, 4, 5} <= set(one.begun)
+        assert len(set(one.begun)) == len(one.begun), "each once"
+
+
+def test_sync_and_async_handlers_of_one_topic_share_a_call(tmp_path: Path) -> None:
+    code = """
+        import asyncio, sys
+        from edge import apublish, on, publish
+
+        async def later(value):
+            await apublish("out/later", b"")
+            return value
+
+        @on("both", "exit")
+        def first(message):
+            publish("out/first", b"")
+
+        @on("both", "exit")
+        async def second(message):
+            await later(None)
+            if message.topic == "exit":
+                sys.exit(3)
+            return "second"
+
+        @on("both", "awaitable")
+        def third(message):
+            return later("third")
+    """
+    with worker(tmp_path, code) as one:
+        one.ready()
+        assert one.done("both") == b"second"
+        assert [r.call for r in one.requests if isinstance(r, wire.Publish)] == [1, 1, 1]
+        assert one.done("awaitable") == b"third"
+        assert one.failed("exit").error == "SystemExit"
+        assert one.done("both") == b"second"
+
+
 def test_stop_lets_async_calls_end(tmp_path: Path) -> None:
     code = """
         import asyncio

@@ -23,7 +23,7 @@ Request = wire.Publish | wire.Shadow | wire.Invoke
 
 class Worker:
     """Answers each request that carries an id by `answer`, and keeps all that were made in `requests`; what it tried
-    beyond its grants in `tried`.
+    beyond its grants in `tried`, the calls that it said had begun in `begun`.
     arguments: of the worker's main."""
 
     def __init__(
@@ -34,6 +34,7 @@ class Worker:
     ) -> None:
         self.requests: list[Request] = []
         self.tried: list[wire.Tried] = []
+        self.begun: list[int] = []
         self.answer = answer or (lambda request: wire.Reply(request.id))
         self._said: list[wire.FromWorker] = []
         self._reader = wire.from_worker()
@@ -84,6 +85,8 @@ class Worker:
                     self.send(self.answer(said))
             elif isinstance(said, wire.Tried):
                 self.tried.append(said)
+            elif isinstance(said, wire.Begun):
+                self.begun.append(said.id)
             else:
                 self._said.append(said)
 

@@ -22,6 +22,7 @@ _SAID: Final[tuple[wire.FromWorker, ...]] = (
     ),
     wire.Shadow(2, 7, "update", "t", "n", b"{}"),
     wire.Invoke(3, 7, "other", b"", b"{}"),
+    wire.Begun(7, 0.5),
 )
 _LINES: Final = (
     '{"id":1}',

@@ -33,7 +33,7 @@ host = "h"
 tls = false
 """
 
-# Of every kind of memory one; event time, so that no clock has a say.
+# Of every kind of memory one; event time, so that no clock has a say. BY_THE_CLOCK: the other way about.
 RULES = """
 [[rule]]
 name = "tumbling"
@@ -81,6 +81,39 @@ to = ["cloud"]
 name = "on"
 sql = "SELECT sum(n) AS n FROM 'rule/tumbling' GROUP BY COUNTWINDOW(5)"
 from = ["rule:tumbling"]
+to = ["cloud"]
+"""
+
+BY_THE_CLOCK = """
+[[rule]]
+name = "tumbling"
+sql = "SELECT g, count(*) AS n, sum(c) AS s FROM 'dt/+' GROUP BY g, TUMBLINGWINDOW(ss, 10)"
+to = ["cloud"]
+[[rule]]
+name = "long"
+sql = "SELECT topic() AS g, count(*) AS n, window_start() AS w FROM 'dt/+' GROUP BY topic(), TUMBLINGWINDOW(mi, 2)"
+to = ["cloud"]
+[[rule]]
+name = "hopping"
+sql = "SELECT g, collect(c) AS c, window_start() AS w FROM 'dt/+' GROUP BY g, HOPPINGWINDOW(ss, 20, 8)"
+to = ["cloud"]
+[[rule]]
+name = "session"
+sql = "SELECT g, collect(c) AS c FROM 'dt/+' GROUP BY g, SESSIONWINDOW(ss, 10)"
+to = ["cloud"]
+[[rule]]
+name = "sliding"
+sql = "SELECT g, sum(c) AS s, count(*) AS n FROM 'dt/+' GROUP BY g, SLIDINGWINDOW(ss, 25)"
+to = ["cloud"]
+[[rule]]
+name = "join"
+sql = "SELECT a.t AS t, b.t AS u FROM 'dt/+' AS a JOIN 'dt/b1' AS b ON a.g = b.g GROUP BY HOPPINGWINDOW(ss, 12, 8)"
+to = ["cloud"]
+[[rule]]
+name = "in_the_payload"
+sql = "SELECT g, collect(c) AS c, window_start() AS w FROM 'dt/+' GROUP BY g, TUMBLINGWINDOW(mi, 2)"
+time = "now"
+lateness_s = 3
 to = ["cloud"]
 """
 

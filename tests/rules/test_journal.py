@@ -1,14 +1,19 @@
 """A dictionary as entries: whatever is done to it, what is stored gives it back, in its order, and stays small."""
 
+import math
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.rules.journal import BLOCK, CHANGES_MAX, Events, Journal, pack, parts
 
 KEYS = st.sampled_from(["a", 1, 2.5, None, True, ("x", 1), ("x", ("y", None))])
-STEPS = st.lists(st.tuples(st.sampled_from(["put", "put", "pop", "store", "store", "restart"]), KEYS, st.integers()))
+NUMBERS = st.integers() | st.integers(2**60, 2**70) | st.integers(-(2**70), -(2**60)) | st.integers(-(2**1023), 2**1023)
+STEPS = st.lists(st.tuples(st.sampled_from(["put", "put", "pop", "store", "store", "restart"]), KEYS, NUMBERS))
+SCALARS = st.none() | st.booleans() | NUMBERS | st.floats(allow_nan=False) | st.text()
+VALUES = st.recursive(SCALARS | st.just(math.nan), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
 
 
 def restored(stored: dict[str, bytes]) -> Journal:
@@ -38,13 +43,33 @@ def test_what_is_stored_is_the_dictionary(steps: list[tuple[str, Any, int]]) -> 
             journal.changed[key] = None
         elif step == "store":
             store(journal, stored)
-            kept = {key: [one, float(two)] for key, (one, two) in journal.rows.items()}
+            kept = dict(journal.rows)
         elif step == "restart":
             journal = restored(stored)
-            assert {key: [one, float(two)] for key, (one, two) in journal.rows.items()} == kept
+            assert journal.rows == kept
     store(journal, stored)
     again = restored(stored).rows
     assert set(again) == set(journal.rows)
+
+
+@given(rows=st.dictionaries(SCALARS | st.tuples(SCALARS, st.tuples(SCALARS)), VALUES, min_size=1))
+def test_keys_and_values_come_back_exactly_as_they_were(rows: dict[Any, Any]) -> None:
+    """Whole numbers beyond 64 bits too, such as an ICCID; and 1, 1.0 and True, 0.0 and -0.0 as what they are."""
+    journal, stored = Journal("n", rows), dict[str, bytes]()
+    journal.changed.update(dict.fromkeys(rows))
+    store(journal, stored)
+    assert repr([*restored(stored).rows.items()]) == repr([*rows.items()])
+    row = [*rows.values()]
+    again = Events({})
+    journals: dict[str, Journal] = {}
+    events = Events(journals)
+    events.add(row)
+    assert repr(again.restore("e0", {0: journals["e0"].delta()["e0"]})) == repr([(0, row)])
+
+
+def test_an_extension_of_another_kind_is_no_entry() -> None:
+    with pytest.raises(ValueError, match="extension"):
+        Journal("n", {}).restore({0: bytes.fromhex("9192d4023101")})
 
 
 def test_the_order_of_the_keys_comes_back() -> None:

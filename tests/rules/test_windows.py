@@ -408,3 +408,35 @@ def test_filters_at_their_bound_forget_the_same_keys_over_a_restart(sql: str, ev
             made.restore({name: raw for name, raw in stored.items() if raw})
         messages, docs = [Message(f"x/{value}", b"")], [{"g": value if at % 3 else -value}]
         assert made.run(messages, docs, 100) == whole.run(messages, docs, 100)
+
+
+ICCIDS = [89490200001234567890, 89490200001234567891, -(2**63) - 1]
+EXACT = {
+    **{
+        kind: f"SELECT id, count(*) AS n, last(id) AS l, collect(id) AS c FROM 'x' GROUP BY id, {window}"
+        for kind, window in KINDS.items()
+    },
+    "sliding": "SELECT id, count(*) AS n, first(id) AS f FROM 'x' GROUP BY id, SLIDINGWINDOW(ms, 10)",
+    "join": "SELECT a.id AS i, b.l AS l FROM 'x' AS a JOIN 'x' AS b ON a.id = b.id GROUP BY HOPPINGWINDOW(ms, 10, 5)",
+    "unseen": "SELECT id FROM 'x' WHERE unseen(id, 60)",
+    "changed": "SELECT id FROM 'x' WHERE changed(id)",
+}
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_whole_numbers_beyond_64_bits_stay_what_they_are_over_a_restart(kind: str) -> None:
+    def turn(made: Rule, t: int) -> list[Any]:
+        docs = [{"t": t, "id": one, "l": [one, {"id": one}]} for one in ICCIDS]
+        return [row for _, row in made.run([Message("x", b"")] * len(docs), docs, 100)]
+
+    whole, made, stored = rule(EXACT[kind], time=("t",)), rule(EXACT[kind], time=("t",)), dict[str, bytes]()
+    expected, found = [], []
+    for t in (1, 2, 4, 11, 30):
+        expected += turn(whole, t)
+        found += turn(made, t)
+        stored.update(made.state())
+        made = rule(EXACT[kind], time=("t",))
+        made.restore({name: raw for name, raw in stored.items() if raw})
+    assert found == expected
+    assert all(one in repr(found) for one in map(str, ICCIDS))
+    assert whole.counts == made.counts == {}

@@ -56,6 +56,8 @@ class Mosquitto:
     common name and acl (lines, see THING_ACL, user_acl) says what it may do; without acl all is allowed.
     persistent: sessions and queued messages outlive `stop` (but not `kill`, except as of the last autosave).
     options: further configuration lines. prefix: a command in front, such as ("taskset", "-c", "1").
+    Queues have no bound, which by itself is 1,000 messages for each client (README, "Store it").
+    whole: instead of all that, the configuration as people write it, {port} in it for the plain listener's.
     """
 
     def __init__(
@@ -69,11 +71,13 @@ class Mosquitto:
         persistent: bool = False,
         options: Sequence[str] = (),
         prefix: Sequence[str] = (),
+        whole: str = "",
     ) -> None:
         self.directory = directory
         self.log_path = directory / "mosquitto.log"
         self._plain, self._tls, self._acl = plain, tls, acl
         self._bridges, self._persistent, self._options, self._prefix = bridges, persistent, options, prefix
+        self._whole = whole
         self._ports = (0, 0)
         self._started = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -198,6 +202,8 @@ class Mosquitto:
                 raise MosquittoFailed(f"it had to be killed, and what it held is gone:\n{self._log_end()}") from None
 
     def _lines(self) -> list[str]:
+        if self._whole:
+            return [self._whole.replace("{port}", str(self.port))]
         lines = ["per_listener_settings true"] if self._plain and self._tls else []
         lines += [
             "user root",  # started by root it stays root, to read keys of mode 0600; others it leaves as they are

@@ -27,7 +27,7 @@ from edge.rules.plan import (
 from edge.rules.sql.expressions import Expressions, Wrong
 from edge.rules.sql.source import Source, shown, upper
 from edge.rules.sql.wording import GROUPS, JOINED, SHAPE, meant, not_known
-from edge.topics import check_filter
+from edge.topics import check_heard
 
 _PANES_MAX = 64
 _FIRST_WORDS = {
@@ -178,7 +178,7 @@ class Clauses:
             raise Wrong(*self._not_known(extra[0], table.args[extra[0]]))
         topic = str(table.this.this)
         try:
-            check_filter(topic)
+            check_heard(topic)
         except InputRejected as error:
             raise Wrong(place, str(error), "An MQTT topic filter, such as 'dt/+/temp'") from None
         return topic

@@ -32,6 +32,7 @@ from tests.rules.making import rows, rule
         ("SELECT c, avg(d) FROM 'a' GROUP BY TUMBLINGWINDOW(ss, 1)", 1, 8, "c is neither in GROUP BY"),
         ("SELECT avg(d) FROM 'a'", 1, 8, "need a window"),
         ("SELECT a FROM 'a/#/b'", 1, 15, "filter_wildcard"),
+        ("SELECT a FROM '$share/g/a/#'", 1, 15, "write 'a/#' instead"),
         ("SELECT a FROM 'a' WHERE avg(b) > 1", 1, 25, "WHERE holds an aggregate"),
         ("SELECT a FROM 'a' WHERE NOT changed(b)", 1, 29, "remembers the last message"),
         ("SELECT a FROM 'a' LIMIT 3", 1, 19, "LIMIT is not"),

@@ -18,13 +18,17 @@ from edge.topics import check_filter
 from edge_tools.command import CONFIGURATION, DONE, FAILED, USAGE, between, reader_left
 from edge_tools.fleet.decode import Decoder
 from edge_tools.fleet.ingest import Bounds, Ingest
-from edge_tools.fleet.link import Link, parse_broker, share
+from edge_tools.fleet.link import SESSION_EXPIRY_S, Link, parse_broker, share
 from edge_tools.fleet.show import as_json, line_of, parse_time, row_of, stamp
-from edge_tools.fleet.store import Query, Store, opener
+from edge_tools.fleet.store import Missing, Query, Store, opener
 
 _RECEIVE_MAX = 65_535
 _FOLLOW_S = 0.25
 _FOLLOW_ROWS = 1000
+_KEPT = (
+    f"Its part of what comes waits at the broker, {SESSION_EXPIRY_S // 86_400} days at most; no other gets it."
+    " Start it again; if it goes for good, once more with --leave."
+)
 _log = logging.getLogger(__name__)
 
 
@@ -85,6 +89,12 @@ def _ingest_parser(commands: Any) -> None:
     ingest.add_argument("--topic", action="append", type=_filter, default=[], metavar="FILTER", help="single messages")
     ingest.add_argument("--batch-topic", action="append", type=_filter, default=[], metavar="FILTER", help="batches")
     ingest.add_argument("--shared", default="", metavar="GROUP", help="share the load with all who name this group")
+    ingest.add_argument(
+        "--leave",
+        action="store_true",
+        help="end this client's subscriptions, store what the broker still holds for it, and end: for one that goes for"
+        " good",
+    )
     ingest.add_argument(
         "--commit-records", type=between(1, 100_000), default=1000, metavar="N", help="default %(default)s"
     )
@@ -173,18 +183,24 @@ def _ingest(args: argparse.Namespace) -> int:
         signal.signal(number, lambda number, _: stopping.append(number))
     ingest = Ingest(
         lambda: open_store(True),
-        lambda: Link(address, _RECEIVE_MAX),
+        lambda: Link(address, _RECEIVE_MAX, leave=args.leave),
         filters,
         Decoder(args.batch_topic),
         bounds=Bounds(commit_records=args.commit_records, commit_ms=args.commit_ms),
         stopped=lambda: bool(stopping),
         subscribed=lambda: args.json and print(as_json({"event": "subscribed", "filters": filters}), flush=True),
+        leave=args.leave,
     )
     ingest.run()
     totals = msgspec.to_builtins(ingest.totals)
     log_event(_log, "ingest_ended", **totals)
     if args.json:
         print(as_json({"event": "ended", **totals}), flush=True)
+    if args.leave and not ingest.left:
+        print("fleet: it has not left. Run it again with --leave.", file=sys.stderr)
+        return FAILED
+    if args.shared and not args.leave:
+        log_event(_log, "share_kept", level=logging.WARNING, client_id=args.client_id, remedy=_KEPT)
     return DONE
 
 
@@ -246,15 +262,21 @@ def _losses(args: argparse.Namespace) -> int:
         for one in store.losses(args.thing):
             if args.json:
                 row = msgspec.to_builtins(one)
-                print(as_json({**row, "missing": [[gap["first"], gap["last"]] for gap in row["missing"]]}))
+                pairs = {name: [[gap["first"], gap["last"]] for gap in row[name]] for name in ("missing", "unknown")}
+                print(as_json({**row, **pairs}))
                 continue
-            gaps = ", ".join(f"{g.first}-{g.last}" if g.last > g.first else f"{g.first}" for g in one.missing[:20])
-            more = " …" if len(one.missing) > 20 else ""
-            print(
-                f"{one.thing}  boot {one.boot}  {one.first} to {one.last}  {one.count} records"
-                f"  {one.missing_count} missing{': ' if gaps else ''}{gaps}{more}"
-            )
+            told = f"{one.missing_count} missing{_stretches(one.missing)}"
+            if one.unknown_count:
+                told = f"{one.unknown_count} unknown{_stretches(one.unknown)}"
+            print(f"{one.thing}  boot {one.boot}  {one.first} to {one.last}  {one.count} records  {told}")
     return DONE
+
+
+def _stretches(gaps: Sequence[Missing]) -> str:
+    if not gaps:
+        return ""
+    shown = ", ".join(f"{gap.first}-{gap.last}" if gap.last > gap.first else f"{gap.first}" for gap in gaps[:20])
+    return f": {shown}{' …' if len(gaps) > 20 else ''}"
 
 
 def _rejected(args: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ from edge_tools.fleet.store import Batch, Committed, Store, StoreAway, StoreDama
 
 BACKOFF_S_MIN, BACKOFF_S_MAX = 0.5, 30.0
 IDLE_S = 0.5  # so long a request to stop may wait
+LEAVE_QUIET_S = 5.0  # what a broker holds for this client comes without a longer pause
 COMMIT_BYTES = 8 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class Connection(Protocol):
     """What ingest needs of a link."""
 
     session_present: bool
-    subscribed: bool
+    answered: bool
 
     def open(self, filters: Sequence[str]) -> None: ...
     def receive(self, wait_s: float) -> Sequence[Incoming]: ...
@@ -87,7 +88,10 @@ class _Pending:
 
 
 class Ingest:
-    """open_store, make_link: called for every try. stopped: asked at least every IDLE_S. subscribed: told each time."""
+    """open_store, make_link: called for every try. stopped: asked at least every IDLE_S. subscribed: told each time.
+
+    leave: end, too, when the broker has ended the subscriptions and what it held for this client is stored (`left`).
+    """
 
     def __init__(
         self,
@@ -99,6 +103,7 @@ class Ingest:
         bounds: Bounds,
         stopped: Callable[[], bool],
         subscribed: Callable[[], None] = lambda: None,
+        leave: bool = False,
         random: Callable[[], float] = default_random,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -111,13 +116,14 @@ class Ingest:
         self._store: Store | None = None
         self._pending = _Pending()
         self._cause, self._logged_open = "", False
-        self._since = clock()
+        self._since = self._heard = clock()  # heard: when something was last acknowledged
+        self._leave, self.left = leave, False
         self.totals = Totals()
 
     def run(self) -> None:
-        """Until stopped. Raises ConfigError for what no retry mends."""
+        """Until stopped, or left. Raises ConfigError for what no retry mends."""
         try:
-            while not self._stopped():
+            while not self._stopped() and not self.left:
                 self._since = self._clock()
                 try:
                     self._once()
@@ -142,11 +148,12 @@ class Ingest:
                 self._pending = _Pending()
             self._pending.mids.clear()  # of a connection that is gone
             told = False
-            while not self._stopped():
+            while not self._stopped() and not self.left:
                 self._step(link, self._store)
-                if link.subscribed and not told:
-                    told = True
+                if link.answered and not told:
+                    told, self._heard = True, self._clock()
                     self._opened(session_present=link.session_present)
+                self.left = self._leave and told and self._is_quiet()
             self._flush(link, self._store)
         finally:
             link.close()
@@ -155,7 +162,11 @@ class Ingest:
         if not self._logged_open:
             self._logged_open = True
             log_event(_log, "ingest_connected", session_present=session_present)
-        self._subscribed()
+        if not self._leave:
+            self._subscribed()
+
+    def _is_quiet(self) -> bool:
+        return not self._pending.messages and self._clock() - self._heard >= LEAVE_QUIET_S
 
     def _step(self, link: Connection, store: Store) -> None:
         pending, bounds = self._pending, self._bounds
@@ -188,6 +199,7 @@ class Ingest:
         self._pending = _Pending()
         self.totals.messages += pending.messages
         link.acknowledge(pending.mids)
+        self._heard = self._clock()
 
     def _commit(self, store: Store, batch: Batch) -> None:
         try:

@@ -1,6 +1,7 @@
 """One MQTT 5 connection to the broker, by paho-mqtt. A new one is made for each try: all that lasts is the broker's
 session. Messages are acknowledged by `acknowledge` only, in the order in which they came."""
 
+import logging
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edge.cloud import failures
 from edge.config import ConnectionSettings
 from edge.errors import ConfigError, ConnectionFailed
+from edge.logs import log_event
 from edge.topics import check_filter
 from edge_tools.fleet.decode import UserProperties
 
@@ -26,6 +28,9 @@ KEEPALIVE_S = 60
 CONNECT_TIMEOUT_S = 10.0
 SESSION_EXPIRY_S = 7 * 24 * 3600  # what AWS IoT Core keeps at most
 PACKET_BYTES_MAX = 16 * 1024 * 1024
+_NO_SUBSCRIPTION = 0x11  # MQTT 5.0, 3.11.3
+
+_log = logging.getLogger(__name__)
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -80,10 +85,14 @@ def parse_broker(text: str, client_id: str, ca: str, certificate: str, key: str)
 
 
 class Link:
-    """receive_max: messages that the broker may send before the first of them is acknowledged."""
+    """receive_max: messages that the broker may send before the first of them is acknowledged. leave: end the
+    subscriptions rather than ask for them; what the broker holds already comes all the same.
 
-    def __init__(self, address: Address, receive_max: int) -> None:
-        self._address = address
+    answered: whether the broker has answered for the subscriptions.
+    """
+
+    def __init__(self, address: Address, receive_max: int, *, leave: bool = False) -> None:
+        self._address, self._leave = address, leave
         self._client = client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=address.client_id,
@@ -95,17 +104,18 @@ class Link:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
         client.receive = self._receive
         self._receive_max = receive_max
         self._incoming: list[Incoming] = []
         self._failure: ConnectionFailed | None = None
         self._filters: Sequence[str] = ()
         self._answer_by = 0.0
-        self._connected = self.session_present = self.subscribed = False
+        self._connected = self.session_present = self.answered = False
 
     def open(self, filters: Sequence[str]) -> None:
-        """Connect, and ask for the subscriptions: messages of the kept session come before the answer does, so that
-        it is `receive` that sees to it. Raises ConnectionFailed."""
+        """Connect, and ask for the subscriptions, or for their end: messages of the kept session come before the
+        answer does, so that it is `receive` that sees to it. Raises ConnectionFailed."""
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = SESSION_EXPIRY_S
         properties.ReceiveMaximum = self._receive_max
@@ -118,17 +128,21 @@ class Link:
         except (OSError, ValueError) as error:
             raise failures.classify(error, address.settings, connected=False) from error
         self._wait(lambda: self._connected)
+        self._filters, self._answer_by = filters, time.monotonic() + CONNECT_TIMEOUT_S
+        if self._leave:
+            self._client.unsubscribe(list(filters))
+            return
         wanted = [
             (one, SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)) for one in filters
         ]
-        self._filters, self._answer_by = filters, time.monotonic() + CONNECT_TIMEOUT_S
         self._client.subscribe(wanted)
 
     def receive(self, wait_s: float) -> Sequence[Incoming]:
         """What came, as soon as something is there, at the latest after wait_s. Raises ConnectionFailed."""
         code = self._client.loop(wait_s) if not self._incoming else MQTTErrorCode.MQTT_ERR_SUCCESS
-        if not self.subscribed and self._failure is None and time.monotonic() > self._answer_by:
-            self._failure = failures.silent("the broker did not answer SUBSCRIBE")
+        if not self.answered and self._failure is None and time.monotonic() > self._answer_by:
+            asked = "UNSUBSCRIBE" if self._leave else "SUBSCRIBE"
+            self._failure = failures.silent(f"the broker did not answer {asked}")
         incoming, self._incoming = self._incoming, []
         if not incoming:
             self._check(code)
@@ -183,7 +197,17 @@ class Link:
                 remedy = "Allow this client to subscribe to it."
                 self._failure = ConnectionFailed("subscription_refused", problem, remedy)
                 return
-        self.subscribed = True
+        self.answered = True
+
+    def _on_unsubscribe(self, _client: Any, _data: Any, _mid: Any, codes: Any, _properties: Any) -> None:
+        for one, code in zip(self._filters, codes, strict=False):
+            if code.is_failure:
+                problem = f"the broker does not end the subscription to {one}: {code.getName()}"
+                self._failure = ConnectionFailed("unsubscribe_refused", problem, "See the broker's log.")
+                return
+            if code.value == _NO_SUBSCRIPTION:
+                log_event(_log, "subscription_unknown", level=logging.WARNING, filter=one)
+        self.answered = True
 
     def _receive(self, incoming: Incoming) -> None:
         self._incoming.append(incoming)

@@ -92,7 +92,11 @@ class Missing(msgspec.Struct, frozen=True):
 
 class Losses(msgspec.Struct, frozen=True):
     """What is there of one boot of one thing. Sequence numbers count from 1, so `missing` may begin before `first`.
-    missing: at most MISSING_MAX stretches; missing_count counts all."""
+    missing, unknown: at most MISSING_MAX stretches; the counts count all.
+
+    unknown: numbers of a gateway's log that are not there. Other things' records have numbers of it too, so nobody can
+    tell here whether one is missing.
+    """
 
     thing: str
     boot: int
@@ -101,6 +105,8 @@ class Losses(msgspec.Struct, frozen=True):
     count: int
     missing_count: int
     missing: tuple[Missing, ...] = ()
+    unknown_count: int = 0
+    unknown: tuple[Missing, ...] = ()
 
 
 MISSING_MAX = 1000
@@ -198,6 +204,12 @@ def gather_records(
     yield from reversed(newest)
 
 
+def is_of_a_log(thing: str) -> bool:
+    """Whether a gateway named its records by the numbers of a log: GATEWAY/STREAM or GATEWAY/rule/RULE. Boards' names
+    hold no slash."""
+    return "/" in thing
+
+
 def gather_losses(
     boots: Iterator[tuple[str, int, int, int, int]], gaps: Iterator[tuple[str, int, int, int]]
 ) -> Iterator[Losses]:
@@ -212,4 +224,7 @@ def gather_losses(
             if len(missing) < MISSING_MAX:
                 missing.append(Missing(gap[2], gap[3]))
             gap = next(gaps, None)
-        yield Losses(thing, boot, first, last, count, total, tuple(missing))
+        if is_of_a_log(thing):
+            yield Losses(thing, boot, first, last, count, 0, (), total, tuple(missing))
+        else:
+            yield Losses(thing, boot, first, last, count, total, tuple(missing))
