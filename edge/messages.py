@@ -4,7 +4,7 @@ Everything moves in batches: one call carries what one read of a port or socket 
 `Origin` to a `Target`; the target tells the origin what became of each QoS 1 or 2 message by `settled`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final, Protocol, runtime_checkable
 
@@ -71,6 +71,21 @@ def text_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
+def may_expire(messages: Sequence[Message]) -> bool:
+    """Whether any of them has an expiry interval."""
+    given = [properties for message in messages if (properties := message.properties) is not None]
+    return any(properties.expiry_s is not None for properties in given)
+
+
+def aged(message: Message, waited_s: int) -> Message:
+    """With what is left of its expiry interval, at least 1 s (MQTT 5.0, 3.3.2.3.3)."""
+    properties = message.properties
+    if not waited_s or properties is None or properties.expiry_s is None:
+        return message
+    properties = msgspec.structs.replace(properties, expiry_s=max(properties.expiry_s - waited_s, 1))
+    return msgspec.structs.replace(message, properties=properties)
+
+
 class Outcome(Enum):
     """What became of a message, told to its origin."""
 
@@ -100,12 +115,29 @@ class Packer(Origin, Protocol):
 
 
 @runtime_checkable
+class Timekeeper(Origin, Protocol):
+    """An origin that tells what ran out of time from what is refused."""
+
+    def expired(self, messages: Sequence[Message]) -> None:
+        """Instead of `settled` with REFUSED: their expiry interval ended before they could go."""
+
+
+@runtime_checkable
 class Limited(Target, Protocol):
     """A target that knows how much it takes."""
 
     @property
     def packet_bytes_max(self) -> int | None:
         """Of a PUBLISH packet, as the other side said last; None: it said nothing."""
+
+
+@runtime_checkable
+class Queueing(Target, Protocol):
+    """A target where messages wait that it has not sent yet."""
+
+    def take_back(self, origin: Origin, unwanted: Callable[[int], bool]) -> list[int]:
+        """Of this origin's messages that wait, never send those whose receipts are unwanted. Returns these receipts;
+        they are not settled any more."""
 
 
 def refuse(origin: Origin, receipts: Sequence[int], *, too_large: bool | None) -> None:

@@ -53,6 +53,10 @@ class Connection(Protocol):
         broker acknowledged, CONGESTED when the queue is full, REFUSED when the broker never will take them; a Packer is
         told what is too large instead, and what may be."""
 
+    def take_back(self, origin: Origin, unwanted: Callable[[int], bool]) -> list[int]:
+        """As a Queueing. What is in flight is not taken back."""
+        ...
+
     def subscribe(self, filters: Sequence[str], receive: Receive) -> None:
         """Receive what matches, at QoS 1, on every connection from now on. receive is given each batch and its origin,
         whose `settled` acknowledges to the broker; a CONGESTED message is kept and offered again. May be called at any

@@ -19,7 +19,7 @@ from edge.cloud.requests import Carrier, Requests
 from edge.cloud.subscriptions import Subscriptions
 from edge.config import ConnectionSettings
 from edge.logs import log_event
-from edge.messages import Message, Outcome
+from edge.messages import Message, Origin, Outcome
 from edge.metrics import Metrics
 from edge.topics import check_filter
 
@@ -150,6 +150,12 @@ class OnExchange(ABC):
     def unsubscribe(self, filters: Sequence[str], receive: Receive) -> None:
         self._exchange.unsubscribe(filters, receive)
         self._let_go()
+
+    def take_back(self, origin: Origin, unwanted: Callable[[int], bool]) -> list[int]:
+        def is_one(message: Message, whose: Origin) -> bool:
+            return whose is origin and message.qos > 0 and unwanted(message.receipt)
+
+        return [message.receipt for messages, _ in self._exchange.queue.take_out(is_one) for message in messages]
 
     async def granted(self, topic_filter: str) -> None:
         await self._exchange.subscriptions.granted(topic_filter)

@@ -9,9 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import msgspec
-
-from edge.messages import Message, Origin, Outcome, properties_bytes
+from edge.messages import Message, Origin, Outcome, Timekeeper, aged, may_expire, properties_bytes
 from edge.metrics import Counter
 
 _OVERHEAD_BYTES = 64  # of a message beside its topic, payload and properties, about
@@ -56,10 +54,7 @@ class Queue:
         fits, bytes_new = self._fitting(messages)
         if fits:
             taken = messages if fits == len(messages) else messages[:fits]
-            given = [properties for message in taken if (properties := message.properties) is not None]
-            expiring = any(properties.expiry_s is not None for properties in given)
-            self._expiring |= expiring
-            self._batches.append(_Batch(taken, origin, bytes_new, self._clock() if expiring else None))
+            self._batches.append(_Batch(taken, origin, bytes_new, self._since(taken)))
             self.messages += fits
             self.bytes += bytes_new
         if fits < len(messages):
@@ -70,7 +65,7 @@ class Queue:
         batch = self._batches[0]
         if batch.since is not None:
             waited_s = int(self._clock() - batch.since)
-            return [_older(m, waited_s) for m in batch.messages[batch.start : batch.start + count]], batch.origin
+            return [aged(m, waited_s) for m in batch.messages[batch.start : batch.start + count]], batch.origin
         if batch.start == 0 and len(batch.messages) <= count:
             return batch.messages, batch.origin
         return batch.messages[batch.start : batch.start + count], batch.origin
@@ -87,10 +82,11 @@ class Queue:
             self._batches.popleft()
 
     def put_back(self, batches: Sequence[tuple[Sequence[Message], Origin]]) -> None:
-        """Again at the front, in this order, what was handed on in vain; the bounds let it be, it was counted once."""
+        """Again at the front, in this order, what was handed on in vain; the bounds let it be, it was counted once.
+        What expires grows older from here on."""
         for messages, origin in reversed(batches):
             size = _size_of(messages)
-            self._batches.appendleft(_Batch(messages, origin, size))
+            self._batches.appendleft(_Batch(messages, origin, size, self._since(messages)))
             self.messages += len(messages)
             self.bytes += size
 
@@ -99,14 +95,18 @@ class Queue:
         return self._take_out(lambda message, batch: unwanted(message, batch.origin))
 
     def expire(self) -> None:
-        """Before the next `head`: drop what waited longer than it may. To its origin it is REFUSED."""
+        """Before the next `head`: drop what waited longer than it may. To an origin that does not tell it from what is
+        refused it is REFUSED."""
         if not self._expiring:
             return
         now = self._clock()
         for messages, origin in self._take_out(lambda m, b: b.since is not None and _lives_s(m) <= now - b.since):
             self._expired.value += len(messages)
-            if receipts := [message.receipt for message in messages if message.qos]:
-                origin.settled(receipts, Outcome.REFUSED)
+            if told := [message for message in messages if message.qos]:
+                if isinstance(origin, Timekeeper):
+                    origin.expired(told)
+                else:
+                    origin.settled([message.receipt for message in told], Outcome.REFUSED)
         self._expiring = any(batch.since is not None for batch in self._batches)
 
     def _take_out(self, unwanted: Callable[[Message, _Batch], bool]) -> list[tuple[Sequence[Message], Origin]]:
@@ -131,6 +131,12 @@ class Queue:
             batch = self._batches.popleft()
             self._turn_away(batch.messages[batch.start :], batch.origin)
         self.messages = self.bytes = 0
+
+    def _since(self, messages: Sequence[Message]) -> float | None:
+        if not may_expire(messages):
+            return None
+        self._expiring = True
+        return self._clock()
 
     def _fitting(self, messages: Sequence[Message]) -> tuple[int, int]:
         room = min(len(messages), self._messages_max - self.messages)
@@ -157,14 +163,6 @@ class Queue:
 def _lives_s(message: Message) -> float:
     properties = message.properties
     return float("inf") if properties is None or properties.expiry_s is None else properties.expiry_s
-
-
-def _older(message: Message, waited_s: int) -> Message:
-    properties = message.properties
-    if not waited_s or properties is None or properties.expiry_s is None:
-        return message
-    properties = msgspec.structs.replace(properties, expiry_s=max(properties.expiry_s - waited_s, 1))
-    return msgspec.structs.replace(message, properties=properties)
 
 
 def _size_of(messages: Sequence[Message]) -> int:

@@ -9,8 +9,9 @@ a word (all that MQTT 3.1.1 allows: 3.3.5). Sent again and again, such a message
   leaves at the second TRIALS times running, the message is given up as REFUSED. An answer, or an end before the
   message was sent, acquits it. The second message given up on one topic has the topic held.
 - A second one on another topic has its source held: a function, a rule, a board or client is REFUSED whatever it
-  publishes here, as each further topic would cost everybody another such trial. Of what has no one source (what a
-  stream named itself, what comes by a connection) that is held alone that begins as both topics do.
+  publishes here, as each further topic would cost everybody another such trial. Of what has no one source (what
+  comes by a connection) that is held alone that begins as both topics do. Of what a stream sends no source is held,
+  only topics: it was acknowledged, and where it is allowed it must arrive.
 """
 
 import logging
@@ -188,8 +189,11 @@ class Refusals:
 
 def source_of(message: Message, origin: Origin | None) -> tuple[object, bool]:
     """Who a message is from, and whether that is one source: a board or client by the name of its reading, a rule by
-    that of its row, a function or client by its origin's `source`."""
+    that of its row, a function or client by its origin's `source`. Of what a stream sends each topic is one by itself:
+    such an origin is `patient`."""
     origin = getattr(origin, "origin", origin)  # it shares the message among several targets
+    if getattr(origin, "patient", False):
+        return (origin, message.topic), True
     if message.reading is not None:
         thing = message.reading.thing
         return thing, "/" not in thing or "/rule/" in thing

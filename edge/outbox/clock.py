@@ -3,6 +3,7 @@
 A record says (gateway boot, monotonic ms). For each boot the offset to Unix time is kept in the stream's state; gateway
 boots within one boot of the operating system share its monotonic clock, so what one learns holds for the others too.
 Invariants: a clock that jumps changes what later exports are stamped with, never an order and never what is held.
+What a connection has on the wire keeps its stamp.
 """
 
 from collections.abc import Mapping
@@ -34,18 +35,19 @@ class Clock:
             del self._boots[min(self._boots)]
         self.offset = known
         self._changed = True
+        self.is_set_anew = False  # since `changes`
 
-    def learn(self, unix_s: float, monotonic_s: float) -> None:
-        """What both clocks say now."""
-        if unix_s < SET_AFTER_S:
-            return
+    def learn(self, unix_s: float, monotonic_s: float) -> bool:
+        """What both clocks say now. True: what was stamped before says no time or a wrong one."""
         offset = int((unix_s - monotonic_s) * 1000)
-        if abs(offset - self.offset) >= JUMP_MS:
-            self.offset = offset
-            for boot, (system, _) in self._boots.items():
-                if system == self._system_boot:
-                    self._boots[boot] = system, offset
-            self._changed = True
+        if unix_s < SET_AFTER_S or abs(offset - self.offset) < JUMP_MS:
+            return False
+        self.offset = offset
+        for boot, (system, _) in self._boots.items():
+            if system == self._system_boot:
+                self._boots[boot] = system, offset
+        self._changed = self.is_set_anew = True
+        return True
 
     def has_not(self, boot: int) -> bool:
         """Whether nothing was committed in this boot of the gateway. False: there was, or it is too long ago."""
@@ -72,5 +74,5 @@ class Clock:
         """What to put into the state now."""
         if not self._changed:
             return []
-        self._changed = False
+        self._changed = self.is_set_anew = False
         return [(CLOCK, _encode(self._boots))]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from edge.logs import log_event
-from edge.messages import Limited, Outcome, Target
+from edge.messages import Limited, Outcome, Queueing, Target
 from edge.outbox.uploader import Uploader
 
 CHUNK: Final = 256
@@ -39,6 +39,9 @@ class Drain:
         uploader.moved = self._moved
         if isinstance(target := self._target, Limited):
             uploader.packet_bytes_max = lambda: target.packet_bytes_max
+        if isinstance(queueing := self._target, Queueing):
+            uploader.take_back = lambda unwanted: queueing.take_back(uploader, unwanted)
+            uploader.stream.tail.stamped_anew = lambda: self._send_anew(uploader)
         uploader.stream.committed = self.pump
 
     def pump(self) -> None:
@@ -101,6 +104,10 @@ class Drain:
         else:
             self._again_s = AGAIN_S_MIN
             self.pump()
+
+    def _send_anew(self, uploader: Uploader) -> None:
+        if not self._stopped:
+            asyncio.get_running_loop().call_soon(uploader.send_anew)  # a commit may be in the making
 
     def _wake_at(self, when: float) -> None:
         if self._later is not None:

@@ -4,6 +4,7 @@ Invariants: the backlog's cursor lies below `split`, the live one at or above; e
 the backlog is through, the live cursor is the only one. The state says all of it, so that a restart goes on alike.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -17,13 +18,14 @@ _decode = msgspec.msgpack.Decoder(tuple[int, int, int]).decode
 
 
 class Sent(msgspec.Struct, frozen=True, array_like=True):
-    """How far the export is. Below cursor and in split … live all is settled; from position on nothing is under way,
-    but what the live lane has beyond split."""
+    """How far the export is. Below cursor and in split … live all is settled; in position … split and from
+    live_position on nothing is under way. Without a live lane split, live and live_position are 0."""
 
     cursor: int
     position: int
     split: int
     live: int
+    live_position: int
 
     def is_settled(self, number: int, thing: str = "") -> bool:
         """thing: whose record it is, where that tells more."""
@@ -31,7 +33,7 @@ class Sent(msgspec.Struct, frozen=True, array_like=True):
 
     def is_untouched(self, number: int) -> bool:
         """Neither sent nor settled."""
-        return number >= self.position and not (self.split and number >= self.split)
+        return number >= (self.live_position if self.split and number >= self.split else self.position)
 
 
 class Lanes:
@@ -53,8 +55,8 @@ class Lanes:
     def sent(self) -> Sent:
         backlog, live = self.backlog, self.live
         if live is None:
-            return Sent(backlog.cursor, backlog.position, 0, 0)
-        return Sent(backlog.cursor, min(backlog.position, self.split), self.split, live.cursor)
+            return Sent(backlog.cursor, backlog.position, 0, 0, 0)
+        return Sent(backlog.cursor, min(backlog.position, self.split), self.split, live.cursor, live.position)
 
     @property
     def under_way(self) -> int:
@@ -64,21 +66,18 @@ class Lanes:
         sent = self.sent
         return _encode((sent.cursor, sent.split, sent.live))
 
-    def lane(self, next_number: int) -> tuple[Cursor, int] | None:
-        """The cursor whose turn it is, and the number at which it stops; None: nothing to send now."""
+    def turns(self, next_number: int) -> Sequence[tuple[Cursor, int]]:
+        """Each cursor that has something to send now, in order of their turns, and the number at which it stops."""
         backlog, live = self.backlog, self.live
         if live is None:
             if backlog.is_held or backlog.position >= next_number:
-                return None
+                return ()
             if self.live_first and next_number - backlog.position > BACKLOG_LEAST:
                 self.split = next_number
                 self.live = Cursor(next_number)
-            return backlog, next_number
-        if live.position < next_number and not live.is_held:
-            return live, next_number
-        if backlog.position < self.split and not backlog.is_held:
-            return backlog, self.split
-        return None
+            return ((backlog, next_number),)
+        turns = (live, next_number), (backlog, self.split)
+        return [(lane, end) for lane, end in turns if lane.position < end and not lane.is_held]
 
     def of(self, receipt: int) -> Cursor:
         return self.live if self.live is not None and receipt >= self.split else self.backlog

@@ -60,6 +60,9 @@ class Ledger:
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     continue
 
+    def total(self, reason: str) -> int:
+        return self.totals.get(reason, 0)
+
     @property
     def totals(self) -> dict[str, int]:
         """By reason."""

@@ -1,9 +1,10 @@
 """Makes room in a stream by its declared policy, and counts what that costs.
 
 Invariants: nothing is shed while there is room, nothing that is settled is counted as shed, and each record that is
-shed is in the ledger with or before the commit that gives it up. What was under way when it was shed may arrive all the
-same. Dropping goes in slices between which the loop does other work, and so does planning what to thin; the plan is
-committed as an intent (intent.py), then the thinning has the commit thread to itself.
+shed is in the ledger with or before the commit that gives it up. What was on the wire when it was shed may arrive all
+the same; what only waited for the connection does not. Dropping goes in slices between which the loop does other work,
+and so does planning what to thin; the plan is committed as an intent (intent.py), then the thinning has the commit
+thread to itself.
 """
 
 import asyncio

@@ -105,8 +105,7 @@ class Stream:
         self._bytes_max = settings.bytes_max
         self._tick_timer: asyncio.TimerHandle | None = None
         self._worker = Worker(f"commit {settings.name}")
-        self._interval_s = settings.commit_interval_s
-        self._records_max = settings.commit_records_max
+        self._interval_s, self._records_max = settings.commit_interval_s, settings.commit_records_max
         self._in = metrics.counter("stream_records_in", stream=self.name)
         self._repeated = metrics.counter("stream_records_repeated", stream=self.name)
         self._congested = metrics.counter("stream_messages_congested", stream=self.name)
@@ -129,7 +128,7 @@ class Stream:
         self._closed = False
         self.failing = ""
         for reason in REASONS:
-            metrics.gauge("stream_records_shed", partial(self._shed_count, reason), stream=self.name, reason=reason)
+            metrics.gauge("stream_records_shed", partial(self.ledger.total, reason), stream=self.name, reason=reason)
         metrics.gauge("stream_bytes", lambda: log.bytes_held, stream=self.name)
         metrics.gauge("stream_records_held", lambda: log.next - log.first, stream=self.name)
 
@@ -146,7 +145,7 @@ class Stream:
         """How far the export is; without one nothing ever is."""
         if self._sent is None:
             first = self.log.first
-            return Sent(first, first, 0, 0)
+            return Sent(first, first, 0, 0, 0)
         return self._sent()
 
     def refused(self, first: int, last: int, reason: str = "refused") -> None:
@@ -155,7 +154,6 @@ class Stream:
 
     def start(self) -> None:
         """On the running loop."""
-        self.clock.learn(self._unix_time(), self._now())
         self._count_damage(self.sent().cursor)
         self._tick()
 
@@ -408,8 +406,7 @@ class Stream:
 
     def _seal(self) -> Batch | None:
         log = self.log
-        if self._gathering.fresh:
-            self.clock.learn(self._unix_time(), self._now())
+        self._look_at_clock()
         for key, value in (*self.marks.changes(), *self.ledger.changes(), *self.clock.changes(), *self.checkpoint()):
             log.put_state(key, value)
         cursor = min(self.sent().cursor, log.next)
@@ -533,6 +530,9 @@ class Stream:
         for rate, counter in zip(self._rates, (self._in, self._out), strict=True):
             rate.tick(counter.value, TICK_S)
         self._count_damage(0)
+        self._look_at_clock()
+        if self.clock.is_set_anew and self.log.first < self.log.next:  # or nobody needs it kept
+            self._commit_later()
         if self.shortage.tick(self._now(), fails=bool(self.failing)):
             self._bytes_max = self.settings.bytes_max
         if self._air is not None or self._thinning is not None:
@@ -548,13 +548,16 @@ class Stream:
         if work is not None:
             self._thin(work)
 
+    def _look_at_clock(self) -> None:
+        if self.clock.learn(self._unix_time(), self._now()):
+            self.tail.stamp_anew(self.log.next_appended)
+
     def _count_damage(self, since: int) -> None:
         if self._damages.count(since):
             self._commit_soon()
 
     def _find_room(self) -> None:
-        room = self.log.room(self._bytes_max)
-        self._room = 0 if self._shedder.too_old else room
+        self._room = 0 if self._shedder.too_old else self.log.room(self._bytes_max)
 
     def _settle(self) -> None:
         assert self._air is not None
@@ -580,9 +583,6 @@ class Stream:
 
     def _give_up(self, number: int) -> None:
         self._given_up(number)
-
-    def _shed_count(self, reason: str) -> int:
-        return self.ledger.totals.get(reason, 0)
 
     def _shed(self, message: Message, reason: str) -> None:
         """What is never stored."""

@@ -20,7 +20,7 @@ from edge.outbox.record import Record, decode, encode, name_of
 
 MINUTE_MS: Final = 60_000
 KEEP_EVERY: Final = 10
-NOTHING_SENT: Final = Sent(0, 0, 0, 0)
+NOTHING_SENT: Final = Sent(0, 0, 0, 0, 0)
 THINNED: Final = "thinned"
 AVERAGES: Final = 1 << 52  # above every sequence and number, and exact in every JSON reader
 Name = tuple[str, int, int]

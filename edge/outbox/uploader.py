@@ -15,13 +15,15 @@ from typing import Final, Protocol
 from edge.config import StreamSettings
 from edge.log import Log
 from edge.logs import log_event
-from edge.messages import Message, Outcome, properties_bytes, text_bytes
+from edge.messages import Message, Outcome, may_expire, properties_bytes, text_bytes
 from edge.metrics import Metrics
 from edge.outbox import formats
 from edge.outbox.clock import Clock
 from edge.outbox.cursor import Cursor
 from edge.outbox.denials import Denials
+from edge.outbox.expiry import Expired, living
 from edge.outbox.lanes import Lanes, Sent
+from edge.outbox.ledger import Ledger
 from edge.outbox.rate import Bucket
 from edge.outbox.record import messages_of
 from edge.outbox.report import CURSOR
@@ -32,6 +34,7 @@ READ_BYTES: Final = 256 * 1024
 BATCHES_UNDER_WAY_MAX: Final = 8
 MESSAGE_OVERHEAD_BYTES: Final = 64
 PACKET_OVERHEAD_BYTES: Final = 128  # of a batch's PUBLISH beside topic and payload, at most
+GO_ON_S: Final = 0.001  # where all that was read has expired
 BATCH_BYTES_LEAST: Final = 1024  # smaller ones are sent record by record where one is refused
 
 _log = logging.getLogger(__name__)
@@ -46,6 +49,7 @@ class Source(Protocol):
     log: Log
     clock: Clock
     tail: Tail
+    ledger: Ledger
     committed: Callable[[], None]
 
     @property
@@ -62,7 +66,8 @@ class Source(Protocol):
 
 class Uploader:
     """Of one stream. moved: called when something was settled or turned away, to send more. patient: while all that is
-    sent is refused, it is held and not given up. packet_bytes_max: what the target takes, where it says so."""
+    sent is refused, it is held and not given up; a connection holds only topics of it. packet_bytes_max: what the
+    target takes, where it says so. take_back: what waits at the target, as of a Queueing."""
 
     def __init__(
         self, stream: Source, metrics: Metrics, batch_topic: str, now: float, *, patient: bool = False
@@ -76,9 +81,14 @@ class Uploader:
         self._messages = Bucket(settings.rate_messages_per_s, now)
         self._bytes = Bucket(settings.rate_bytes_per_s, now)
         self._limited = bool(settings.rate_messages_per_s or settings.rate_bytes_per_s)
+        self.patient = patient
         self._denials = Denials() if patient else None
         self._refused = 0
+        self._expired = Expired()
+        self._goes_on = False  # nothing of what was read may be sent, and there is more
+        self._read_ms = 0
         self.packet_bytes_max: Callable[[], int | None] = lambda: None
+        self.take_back: Callable[[Callable[[int], bool]], list[int]] = lambda unwanted: []
         self._batch_since = now
         self._batch_at = 0
         self._batches: dict[int, tuple[int, int]] = {}  # receipt -> records, bytes before gzip
@@ -88,7 +98,7 @@ class Uploader:
         self._out = metrics.counter("stream_records_out", stream=stream.name)
         self._out_bytes = metrics.counter("stream_bytes_out", stream=stream.name)
         self._unknown = metrics.counter("stream_records_unreadable", stream=stream.name)
-        stream.exported(lambda: self._lanes.sent, self._lanes.state, self._lanes.skip_to)
+        stream.exported(lambda: self._lanes.sent, self._lanes.state, self._given_up)
         metrics.gauge("stream_backlog_records", self.backlog, stream=stream.name)
 
     def backlog(self) -> int:
@@ -113,22 +123,33 @@ class Uploader:
 
     def wait_s(self, now: float) -> float:
         """How long until `next` gives something; 0: now, or only after something else happened."""
-        found = self._lanes.lane(self.stream.log.next)
-        if found is None:
+        turns = self._lanes.turns(self.stream.log.next)
+        if not turns:
             return 0.0
+        if self._goes_on:
+            self._goes_on = False
+            return GO_ON_S
         if self._denials is not None and (held_s := self._denials.wait_s(now)):
             return held_s
         wait = max(self._messages.wait_s(1, now), self._bytes.wait_s(1, now)) if self._limited else 0.0
         if self._settings.format != "message":
-            wait = max(wait, self._batch_wait_s(*found, now))
+            wait = max(wait, min([self._batch_wait_s(lane, end, now) for lane, end in turns]))
         return wait
 
     def next(self, count: int, now: float) -> Sequence[Message]:
         """At most count, in order; they count as sent. Empty: none, or none for now. Raises OSError."""
-        found = self._lanes.lane(self.stream.log.next)
-        if found is None or count <= 0:
+        if self._expired.is_full and self.under_way:
             return ()
-        lane, end = found
+        self._read_ms = int(now * 1000)
+        messages = self._next(count, now)
+        self._count_expired()
+        return messages
+
+    def _next(self, count: int, now: float) -> Sequence[Message]:
+        """As `next`, which counts what expired."""
+        turns = self._lanes.turns(self.stream.log.next)
+        if not turns or count <= 0:
+            return ()
         if self._denials is not None:
             if self._denials.wait_s(now):
                 return ()
@@ -141,7 +162,8 @@ class Uploader:
             if count < 1 or self._bytes.room(now) < 1:
                 return ()
         if self._settings.format != "message":
-            return self._next_batch(lane, end, now)
+            return self._next_batch(turns, now)
+        lane, end = turns[0]
         messages, after = self._fetch(lane.position, min(count, end - lane.position))
         if self._limited:
             messages, after = self._within_rate(messages, after, now)
@@ -155,7 +177,34 @@ class Uploader:
         given = list(receipts)
         self._settle(given, lambda: self._take(given, outcome), outcome)
 
-    def _settle(self, receipts: list[int], take: Callable[[], None], outcome: Outcome) -> None:
+    def _given_up(self, number: int) -> None:
+        """Nothing below is there any more, and all of it is counted: what only waits at the target does not go out. A
+        batch that reaches beyond goes whole."""
+        self._expired.forget(number)
+        lanes = self._lanes
+        receipts = self.take_back(lambda receipt: receipt <= lanes.of(receipt).last_of(receipt) < number)
+        lanes.skip_to(number)
+        if receipts:
+            self._settle(receipts, lambda: lanes.settled(receipts), Outcome.REFUSED)
+
+    def send_anew(self) -> None:
+        """What only waits at the target was stamped by a clock that has been set since: it goes once more."""
+        if receipts := self.take_back(lambda receipt: True):
+            self._settle(receipts, lambda: self._lanes.turned_away(receipts), Outcome.REFUSED)
+
+    def expired(self, messages: Sequence[Message]) -> None:
+        """As a Timekeeper."""
+        self._expired.add(messages)
+        receipts = [message.receipt for message in messages]
+        self._settle(receipts, lambda: self._lanes.settled(receipts), Outcome.REFUSED)
+
+    def _count_expired(self) -> None:
+        if passed := self._expired.passed(self._lanes.sent):
+            for reading in passed:
+                self.stream.ledger.add(reading.thing, reading.boot, reading.sequence, "expired")
+            self.stream.cursor_moved()
+
+    def _settle(self, receipts: list[int], take: Callable[[], object], outcome: Outcome) -> None:
         lanes, denials = self._lanes, self._denials
         before = lanes.backlog.cursor
         if self._batches:
@@ -169,6 +218,7 @@ class Uploader:
             lanes.turned_away(denials.hold())
         if lanes.backlog.cursor != before:
             self.stream.cursor_moved()
+        self._count_expired()
         self.moved(outcome)
 
     def _take(self, given: list[int], outcome: Outcome) -> None:
@@ -227,7 +277,7 @@ class Uploader:
         tail, log = self.stream.tail, self.stream.log
         if tail.first <= position < tail.next:
             messages = tail.take(position, count)
-            if messages:
+            if messages and not (self.patient and may_expire(messages)):  # else the log tells how old they are
                 return messages, messages[-1].receipt + 1
         rows = log.read(position, records_max=min(count, READ_RECORDS), bytes_max=READ_BYTES)
         split = self._lanes.split
@@ -237,7 +287,14 @@ class Uploader:
             return (), end
         found, unknown = messages_of(rows, self.stream.own, self.stream.clock.unix_ms)
         self._unknown.value += len(unknown)
-        return found, rows[-1][0] + 1
+        return self._living(found, rows) if self.patient else found, rows[-1][0] + 1
+
+    def _living(self, messages: Sequence[Message], rows: Sequence[tuple[int, bytes]]) -> Sequence[Message]:
+        clock, now_ms = self.stream.clock, self._read_ms
+        found, ended = living(messages, rows, lambda boot, taken_ms: clock.age_ms(boot, taken_ms, now_ms))
+        self._expired.add(ended)
+        self._goes_on = not found
+        return found
 
     def _within_rate(self, messages: Sequence[Message], after: int, now: float) -> tuple[Sequence[Message], int]:
         room = self._bytes.room(now)
@@ -257,7 +314,7 @@ class Uploader:
     def _batch_wait_s(self, lane: Cursor, end: int, now: float) -> float:
         """How long a batch that is not full still waits for more."""
         settings = self._settings
-        if end - lane.position >= settings.batch_records_max or end < self.stream.log.next:
+        if end - lane.position >= settings.batch_records_max or end <= self._lanes.split:  # below it nothing comes
             return 0.0
         if lane.position < self._again_until:
             return 0.0
@@ -265,10 +322,17 @@ class Uploader:
             self._batch_at, self._batch_since = lane.position, now
         return max(self._batch_since + settings.batch_wait_s - now, 0.0)
 
-    def _next_batch(self, lane: Cursor, end: int, now: float) -> Sequence[Message]:
-        settings = self._settings
-        if self.under_way >= BATCHES_UNDER_WAY_MAX or self._batch_wait_s(lane, end, now) > 0:
+    def _next_batch(self, turns: Sequence[tuple[Cursor, int]], now: float) -> Sequence[Message]:
+        """Of the first lane whose batch waits for nothing more."""
+        if self.under_way >= BATCHES_UNDER_WAY_MAX:
             return ()
+        for lane, end in turns:
+            if self._batch_wait_s(lane, end, now) <= 0 and (batch := self._batch(lane, end)):
+                return batch
+        return ()
+
+    def _batch(self, lane: Cursor, end: int) -> Sequence[Message]:
+        settings = self._settings
         start = position = lane.position
         most, room = settings.batch_records_max, self._batch_bytes_max()
         if start < self._alone_until:
@@ -278,6 +342,8 @@ class Uploader:
         is_full = False
         while position < end and len(rows) < most and not is_full:
             messages, position = self._fetch(position, min(most - len(rows), end - position))
+            if not messages:
+                break
             for message in messages:
                 row = formats.row(message, settings.format)
                 if size + len(row) > room and rows:

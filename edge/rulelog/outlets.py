@@ -68,7 +68,7 @@ class _Part:
 
     def __init__(self, stream: Stream, cursor: int) -> None:
         self.settings, self.name, self.own = stream.settings, stream.name, stream.own
-        self.log, self.clock, self.tail = stream.log, stream.clock, stream.tail
+        self.log, self.clock, self.tail, self.ledger = stream.log, stream.clock, stream.tail, stream.ledger
         self.refused, self.cursor_moved = stream.refused, stream.cursor_moved
         self.committed: Callable[[], None] = lambda: None
         self.state: Mapping[str, bytes] = {CURSOR: _pack_cursor((cursor, 0, 0))}
@@ -101,7 +101,7 @@ class Outlet(Uploader):
 
     @property
     def has_more(self) -> bool:
-        return self._lanes.lane(self.stream.log.next) is not None
+        return bool(self._lanes.turns(self.stream.log.next))
 
     def _fetch(self, position: int, count: int) -> tuple[Sequence[Message], int]:
         messages, after = super()._fetch(position, count)
@@ -196,9 +196,9 @@ class Outlets:
 
     def _sent(self) -> Sent:
         if not self._outlets:
-            return Sent(self._cursor, self._cursor, 0, 0)
+            return Sent(self._cursor, self._cursor, 0, 0, 0)
         position = min(outlet.sent.position for outlet in self._outlets)
-        return RowsSent(self._lowest(), position, 0, 0, self._cursor_of)
+        return RowsSent(self._lowest(), position, 0, 0, 0, self._cursor_of)
 
     def _state(self) -> bytes:
         return _pack_cursor((self._lowest() if self._outlets else self._cursor, 0, 0))

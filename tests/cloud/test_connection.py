@@ -83,6 +83,22 @@ def test_what_was_sent_before_the_connection_opens_waits_and_goes_first(world: W
     asyncio.run(main())
 
 
+def test_what_is_taken_back_while_it_waits_is_neither_sent_nor_settled(world: World) -> None:
+    async def main() -> None:
+        connection, ledger, other = world.connection(), Ledger(), Ledger()
+        connection.send([reading(0, qos=0), *map(reading, range(1, 7))], ledger)
+        connection.send([reading(7)], other)
+        assert connection.take_back(ledger, lambda receipt: receipt not in {2, 5}) == [1, 3, 4, 6]
+        assert connection.state.queued_messages == 4
+        async with running(connection):
+            await until(lambda: len(ledger.outcomes) + len(other.outcomes) == 3)
+            await until(lambda: len(world.received) >= 4)
+        assert [payload for _, payload in world.received] == [b"0", b"2", b"5", b"7"]
+        assert ledger.receipts(Outcome.TAKEN) == [2, 5]
+
+    asyncio.run(main())
+
+
 def test_a_full_queue_turns_quality_1_away_and_counts_quality_0(world: World) -> None:
     async def main() -> None:
         connection, ledger = world.connection(queue_messages_max=10), Ledger()

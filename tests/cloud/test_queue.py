@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -110,6 +112,35 @@ def test_what_waits_has_its_expiry_lowered_and_is_dropped_and_counted_at_its_end
     assert (expired.value, queue.messages) == (3, 1)
     queue.advance(1)
     assert queue.bytes == 0
+
+
+class Told(Ledger):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: list[Message] = []
+
+    def expired(self, messages: Sequence[Message]) -> None:
+        self.ended += messages
+
+
+def test_an_origin_that_tells_what_expired_from_what_is_refused_is_told_so() -> None:
+    now, origin = 0.0, Told()
+    queue = Queue(100, 100_000, Counter(), Counter(), clock=lambda: now)
+    queue.put([expiring(1, 10), expiring(0, 10, qos=0), *messages(2)], origin)
+    now = 10.0
+    queue.expire()
+    assert ([message.receipt for message in origin.ended], origin.outcomes) == ([1], {})
+    assert queue.head(9) == (messages(2), origin)
+
+
+def test_what_is_put_back_grows_older_too() -> None:
+    now, ledger = 0.0, Ledger()
+    queue = Queue(100, 100_000, Counter(), Counter(), clock=lambda: now)
+    queue.put_back([([expiring(1, 10), expiring(2, 60)], ledger)])
+    now = 30.0
+    queue.expire()
+    assert ledger.receipts(Outcome.REFUSED) == [1]
+    assert queue.head(9) == ([expiring(2, 30)], ledger)
 
 
 class QueueAsAList(RuleBasedStateMachine):

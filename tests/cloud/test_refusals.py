@@ -210,7 +210,7 @@ def test_who_is_held_is_the_source_alone_as_far_as_it_is_known() -> None:
     assert [refusals.holds(of(thing, "z"), stream) for thing in ("b1", "b2", "g/readings", "g/rule/r")] == [
         True, False, False, True,
     ]  # fmt: skip
-    assert refusals.holds(of("g/readings", "a/x"), stream)  # what a stream named itself: as the two began
+    assert refusals.holds(of("g/readings", "a/x"), stream)  # what has no one source: as the two began
     given_up(Message("p/1", b""), client)
     now = 2 * HOLD_S_MAX
     given_up(Message("q/1", b""), client)
@@ -221,6 +221,32 @@ def test_who_is_held_is_the_source_alone_as_far_as_it_is_known() -> None:
     assert refusals.passing([Message("t", b"")], client) == []
     now += HOLD_S_MIN
     assert refusals.passing([Message("t", b"")], client) == [Message("t", b"")]
+
+
+class FromStream(Ledger):
+    patient = True
+
+
+def test_of_what_a_stream_sends_only_the_denied_topics_are_held() -> None:
+    async def main() -> None:
+        broker, stream = FakeBroker(), FromStream()
+        broker.denied = {"log/b1/a", "log/b1/b"}
+        broker.denied_code = None
+        connection = make(broker, Metrics(), backoff_s_max=2.0)
+        topics = dict.fromkeys(range(1, 100), "dt/b1/temp")
+        topics |= {number: f"log/b1/{'ab'[number // 10 % 2]}" for number in range(10, 100, 10)}
+        async with running(connection):
+            await until(lambda: connection.state.connected)
+            for number, topic in topics.items():
+                reading = Reading("b1", 1, number)
+                connection.send([Message(topic, b"%d" % number, 1, False, number, None, reading)], stream)
+                await asyncio.sleep(0.5)
+            await until(lambda: len(stream.outcomes) == len(topics))
+        denied = sorted(number for number, topic in topics.items() if topic != "dt/b1/temp")
+        assert sorted(stream.receipts(Outcome.REFUSED)) == denied
+        assert len(broker.opened_at) <= 4 * (SUSPECTED + TRIALS) + 1
+
+    run_virtual(main())
 
 
 def test_a_broker_that_drops_every_connection_makes_no_message_guilty() -> None:

@@ -1,6 +1,7 @@
 """A stream with its export in a loop, a source that remembers and a cloud that answers when told to."""
 
 import asyncio
+import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -64,12 +65,20 @@ class Cloud:
         """Each name once, in the order in which it was first seen."""
         found: dict[Reading, bytes] = {}
         for message in self.seen:
-            assert message.reading is not None
-            assert found.setdefault(message.reading, message.payload) == message.payload
+            for reading, payload in _records(message):
+                assert found.setdefault(reading, payload) == payload
         return found
 
     def payloads(self) -> list[bytes]:
         return list(self.named().values())
+
+
+def _records(message: Message) -> list[tuple[Reading, bytes]]:
+    """Of a message, or of a batch as ndjson."""
+    if message.reading is not None:
+        return [(message.reading, message.payload)]
+    rows = [json.loads(line) for line in message.payload.splitlines()]
+    return [(Reading(row["thing"], row["boot"], row["seq"]), row["payload"].encode()) for row in rows]
 
 
 class Rig:

@@ -223,6 +223,17 @@ def test_the_tail_gives_what_was_put_and_forgets_the_oldest_first() -> None:
     assert tail.first == 19_901
 
 
+def test_what_was_stamped_before_the_clock_was_set_leaves_the_tail_and_does_not_come_back() -> None:
+    tail = Tail()
+    tail.put(1, [Message("t", b"", 1, False, number) for number in (1, 2)])
+    tail.stamp_anew(5)
+    assert tail.first == tail.next
+    tail.put(3, [Message("t", b"", 1, False, number) for number in (3, 4)])
+    assert tail.take(3, 2) == ()
+    tail.put(5, [Message("t", b"", 1, False, 5)])
+    assert (tail.first, tail.next) == (5, 6)
+
+
 def test_a_clock_that_is_set_later_dates_what_came_before_it_in_the_same_system_boot() -> None:
     early = Clock({}, 1, "system")
     early.learn(100.0, 50.0)
@@ -296,7 +307,7 @@ def test_an_average_has_a_name_that_no_reading_has_and_is_not_averaged_again() -
 
 def test_what_is_under_way_is_not_thinned() -> None:
     rows = [record_of(number, b"text", 0) for number in range(1, 10)]
-    thinner = Thinner("g/s", Sent(3, 6, 0, 0))
+    thinner = Thinner("g/s", Sent(3, 6, 0, 0, 0))
     thinner.feed(rows)
     thinner.finish()
     assert [number for number, _ in thinner.thin(rows)] == [3, 4, 5, 6, 9]

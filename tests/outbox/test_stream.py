@@ -4,13 +4,16 @@ import asyncio
 import json
 import random
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.messages import Outcome, Reading
+from edge.messages import Origin, Outcome, Reading
+from edge.outbox.clock import CLOCK, Clock
 from edge.outbox.ledger import Shed
 from edge.outbox.report import losses, rows
 from tests.outbox.rig import Cloud, Rig, until
@@ -304,22 +307,127 @@ def test_batches_hold_every_record_once_and_are_settled_as_one(tmp_path: Path, f
     asyncio.run(run())
 
 
-def test_records_taken_before_the_clock_was_set_are_stamped_when_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["message", "ndjson"])
+def test_what_was_taken_before_the_clock_was_set_is_sent_with_its_time(tmp_path: Path, form: str) -> None:
     async def run() -> None:
-        rig = Rig(tmp_path, Cloud(None), window=1)
+        cloud = Cloud(None)
+        rig = Rig(tmp_path, cloud, window=1, format=form, batch_records_max=1)
         rig.unix_s = 5.0
         rig.start()
         rig.readings([1])
         await rig.taken()
-        assert "t" not in next(rows(rig.stream.log, "g/s", rig.stream.clock, 1, 1))
-        rig.unix_s = 1_700_000_000.0
-        rig.readings([2])
+        rig.readings([2, 3])
         await rig.taken()
-        stamps = [row["t"] for row in rows(rig.stream.log, "g/s", rig.stream.clock, 1, 2)]
-        assert 1_699_999_990_000 < stamps[0] <= stamps[1] <= 1_700_000_000_000
+        rig.unix_s = 1_700_000_000.0
+        rig.readings([4])
+        await rig.taken()
+        assert stamps(cloud) == [0]  # what was handed on before
+        cloud.answers = Outcome.TAKEN
+        cloud.answer(Outcome.TAKEN)
+        await until(lambda: rig.uploader.backlog() == 0)
+        _, second, third, fourth = stamps(cloud)
+        assert 1_699_999_990_000 < second == third <= fourth <= 1_700_000_000_000
+        listed = [row["t"] for row in rows(rig.stream.log, "g/s", rig.stream.clock, 2, 4)]
+        assert listed == [second, third, fourth]
         rig.stop()
 
     asyncio.run(run())
+
+
+def test_a_clock_that_is_set_while_nothing_comes_stamps_what_is_held_and_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.outbox.stream.TICK_S", 0.01)
+    monkeypatch.setattr("edge.outbox.stream.CURSOR_S", 0.01)
+
+    async def run() -> None:
+        cloud = Cloud(None)
+        rig = Rig(tmp_path, cloud, window=1)
+        rig.unix_s = 5.0
+        rig.start()
+        rig.readings([1, 2])
+        await rig.taken()
+        rig.unix_s = 1_700_000_000.0
+        await until(
+            lambda: CLOCK in rig.stream.state and Clock(rig.stream.state, 0, "").unix_ms(rig.stream.boot, 1) > 1
+        )
+        cloud.answer(Outcome.TAKEN)
+        first, second = stamps(cloud)
+        assert first == 0
+        assert second > 1_699_999_990_000
+        rig.kill()
+
+    asyncio.run(run())
+
+
+def test_a_clock_that_was_wrong_stamps_nothing_that_is_sent_after_it_was_put_right(tmp_path: Path) -> None:
+    async def run() -> None:
+        cloud = Cloud(None)
+        rig = Rig(tmp_path, cloud, window=1)
+        rig.unix_s = 1_690_000_000.0
+        rig.start()
+        rig.readings([1, 2])
+        await rig.taken()
+        rig.unix_s = 1_700_000_000.0
+        rig.readings([3])
+        await rig.taken()
+        cloud.answers = Outcome.TAKEN
+        cloud.answer(Outcome.TAKEN)
+        await until(lambda: rig.uploader.backlog() == 0)
+        first, second, third = stamps(cloud)
+        assert first <= 1_690_000_000_000
+        assert 1_699_999_990_000 < second <= third
+        rig.stop()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("form", ["message", "ndjson"])
+def test_what_waits_at_the_connection_when_the_clock_is_set_is_taken_back_and_stamped(
+    tmp_path: Path, form: str
+) -> None:
+    async def run() -> None:
+        cloud = Waiting(None)
+        rig = Rig(tmp_path, cloud, format=form, batch_records_max=1)
+        rig.unix_s = 5.0
+        rig.start()
+        rig.readings([1, 2, 3, 4])
+        await rig.taken()
+        assert stamps(cloud) == [0, 0, 0, 0]
+        cloud.on_the_wire = 1
+        rig.unix_s = 1_700_000_000.0
+        rig.readings([5])
+        await rig.taken()
+        await until(lambda: rig.uploader.under_way == 1)
+        cloud.answers = Outcome.TAKEN
+        cloud.answer(Outcome.TAKEN)
+        await until(lambda: rig.uploader.backlog() == 0)
+        assert [one.sequence for one in cloud.named()] == [1, 2, 3, 4, 5]
+        assert len(cloud.seen) == 8
+        assert all(stamp > 1_699_999_990_000 for stamp in stamps(cloud)[4:])
+        assert rig.metrics.snapshot()['stream_records_out{stream="s"}'] == 5
+        rig.stop()
+
+    asyncio.run(run())
+
+
+class Waiting(Cloud):
+    """Sends only so many."""
+
+    on_the_wire = 0
+
+    def take_back(self, origin: Origin, unwanted: Callable[[int], bool]) -> list[int]:
+        self.open, back = self.open[: self.on_the_wire], self.open[self.on_the_wire :]
+        assert all(whose is origin and unwanted(receipt) for receipt, whose in back)
+        return [receipt for receipt, _ in back]
+
+
+def stamps(cloud: Cloud) -> list[int]:
+    """The times of what was sent; 0 where there is none."""
+    return [
+        json.loads(message.payload).get("t", 0) if message.topic.startswith("batch/") else message.time_ms
+        for message in cloud.seen
+    ]
 
 
 STEPS = st.lists(
@@ -338,7 +446,7 @@ STEPS = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(steps=STEPS, form=st.sampled_from(["message", "message", "live"]))
+@given(steps=STEPS, form=st.sampled_from(["message", "message", "live", "live ndjson"]))
 def test_whatever_happens_what_was_taken_arrives_once_by_name_and_in_order(
     steps: list[tuple[str, int]], form: str
 ) -> None:
@@ -346,11 +454,12 @@ def test_whatever_happens_what_was_taken_arrives_once_by_name_and_in_order(
 
     async def run(folder: Path) -> None:
         cloud = Cloud(None)
-        live = form == "live"
+        live = form.startswith("live")
+        more = {"format": "ndjson", "batch_records_max": 20, "batch_wait_s": 0.01} if form.endswith("ndjson") else {}
         promised: list[bytes] = []
         sequence, plain = 0, 0
         acknowledged = 0
-        rig = Rig(folder, cloud, window=30, live_first=live)
+        rig = Rig(folder, cloud, window=30, live_first=live, **more)
         rig.start()
         given: dict[int, bytes] = {}
 
@@ -387,7 +496,7 @@ def test_whatever_happens_what_was_taken_arrives_once_by_name_and_in_order(
                     sequence = acknowledged = _last_promised(promised)
                     cloud.open.clear()
                     given.clear()
-                    rig = Rig(folder, cloud, window=30, live_first=live)
+                    rig = Rig(folder, cloud, window=30, live_first=live, **more)
                     rig.start()
             promise()
             acknowledged = _last_promised(promised)
@@ -404,7 +513,7 @@ def test_whatever_happens_what_was_taken_arrives_once_by_name_and_in_order(
             ours = [int(one.split()[2]) for one in arrived if one.startswith(b"b1")]
             assert ours == sorted(ours)
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, patch("edge.outbox.lanes.BACKLOG_LEAST", 30):
         asyncio.run(run(Path(folder)))
 
 
