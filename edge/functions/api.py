@@ -178,6 +178,25 @@ def connected() -> Gateway:
     return _gateway
 
 
+def _plain(value: Any) -> Any:
+    """Of what msgspec refuses, what the standard library's json takes: subclasses, such as numpy's float64, and None
+    and bool as keys."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    raise TypeError(f"{type(value).__name__!r:.100} cannot be written as JSON")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode
+
+
 def encoded(value: Payload) -> bytes:
     """bytes and str as they are, None as nothing, anything else as JSON. Raises PayloadInvalid."""
     if value is None:
@@ -189,7 +208,7 @@ def encoded(value: Payload) -> bytes:
             return value.encode()
         if isinstance(value, bytearray | memoryview):
             return bytes(value)
-        return msgspec.json.encode(value)
+        return _encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise PayloadInvalid(f"cannot be written as JSON: {error!s:.200}") from None
 

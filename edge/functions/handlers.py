@@ -1,5 +1,6 @@
 """Which of a function's handlers take a topic, and which run on a schedule: what `@on` and `@every` fill."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, Final
@@ -60,8 +61,16 @@ class Registry:
 
 
 def is_async(run: Run) -> bool:
+    """Also what wraps such a one, and gives its coroutine."""
+    return is_async_itself(run) or inspect.iscoroutinefunction(inspect.unwrap(run))
+
+
+def is_async_itself(run: Run) -> bool:
+    """Not what wraps such a one: it may run it to its end on a loop of its own."""
+    while isinstance(run, functools.partial):
+        run = run.func
     call = getattr(run, "__call__", None)  # noqa: B004 - an object whose class defines an async __call__
-    return inspect.iscoroutinefunction(inspect.unwrap(run)) or inspect.iscoroutinefunction(call)
+    return inspect.iscoroutinefunction(run) or inspect.iscoroutinefunction(call)
 
 
 def interval_s(text: str | float) -> float:

@@ -1,5 +1,6 @@
 """AWS Lambda's manner: `handler(event, context)`, with the event of Greengrass v1 and the context fields of both."""
 
+import contextvars
 import os
 import time
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ VERSION = "$LATEST"
 _ARN = "arn:aws:lambda:local:000000000000:function:"
 
 _decode = msgspec.json.Decoder().decode
+current_request: contextvars.ContextVar[str] = contextvars.ContextVar("edge_request", default="")
+"""aws_request_id of the call that is under way."""
 
 
 def arn(name: str) -> str:
@@ -25,6 +28,14 @@ def name_of(function: str) -> str:
     return parts[6] if parts[0] == "arn" and len(parts) >= 7 else parts[0]
 
 
+def log_group(settings: wire.Configure) -> str:
+    return f"/aws/lambda/{settings.name}"
+
+
+def log_stream(settings: wire.Configure) -> str:
+    return f"{settings.thing}/{os.getpid()}"
+
+
 def environment(settings: wire.Configure) -> dict[str, str]:
     """The variables of AWS Lambda, of Greengrass v1 and of its provisioner. The account's number is not known here; the
     region is where the cloud is AWS IoT Core."""
@@ -34,6 +45,8 @@ def environment(settings: wire.Configure) -> dict[str, str]:
         "AWS_LAMBDA_FUNCTION_NAME": settings.name,
         "AWS_LAMBDA_FUNCTION_VERSION": VERSION,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(settings.memory_bytes_max // 1_048_576),
+        "AWS_LAMBDA_LOG_GROUP_NAME": log_group(settings),
+        "AWS_LAMBDA_LOG_STREAM_NAME": log_stream(settings),
         "LAMBDA_TASK_ROOT": settings.file if os.path.isdir(settings.file) else os.path.dirname(settings.file),
         "_HANDLER": settings.handler,
         "MY_FUNCTION_ARN": arn(settings.name),
@@ -104,8 +117,8 @@ class Context:
         self.invoked_function_arn = _ARN + settings.name
         self.memory_limit_in_mb = settings.memory_bytes_max // 1_048_576
         self.aws_request_id = request_id(call)
-        self.log_group_name = f"/aws/lambda/{settings.name}"
-        self.log_stream_name = f"{settings.thing}/{os.getpid()}"
+        self.log_group_name = log_group(settings)
+        self.log_stream_name = log_stream(settings)
         self.client_context = _client_context(call)
         self._deadline = deadline
 

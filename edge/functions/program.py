@@ -4,13 +4,14 @@ import importlib
 import os
 import sys
 import time
-from importlib.machinery import ModuleSpec, SourceFileLoader
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any, Final
 
 from edge.functions import api, wire
-from edge.functions.handlers import Handler, Registry, is_async
-from edge.functions.lambda_ import Context, event_of
+from edge.functions.handlers import Handler, Registry, is_async_itself
+from edge.functions.lambda_ import Context, current_request, event_of
 from edge.messages import Properties
 
 _ENTRIES: Final = ("main", "function", "lambda_function")
@@ -25,7 +26,7 @@ Step = tuple[Handler, tuple[Any, ...]]
 
 
 class Program:
-    """Loaded once; `steps` is pure."""
+    """Loaded once; `steps` is pure, but for the name of the request that logs carry."""
 
     def __init__(self, settings: wire.Configure, registry: Registry, handler: Handler | None) -> None:
         """handler: of Lambda's manner, instead of the registry's."""
@@ -53,7 +54,9 @@ class Program:
         deadline = time.monotonic() + call.deadline_s
         if self._lambda is not None:
             event = event_of(call, self._settings.name)
-            return [(self._lambda, (event, Context(call, self._settings, deadline)))]
+            context = Context(call, self._settings, deadline)
+            current_request.set(context.aws_request_id)
+            return [(self._lambda, (event, context))]
         message = api.Message(
             call.topic,
             call.payload,
@@ -89,7 +92,7 @@ def load(settings: wire.Configure, registry: Registry) -> Program:
         module = _import(module_name) if module_name and module_name != _stem(file) else _main(folder, file)
         handler = Handler.__new__(Handler)
         handler.run = _find(module, function)
-        handler.name, handler.is_async, handler.takes_message = settings.handler, is_async(handler.run), True
+        handler.name, handler.is_async, handler.takes_message = settings.handler, is_async_itself(handler.run), True
         if registry.handlers():
             raise TypeError("the code has @on or @every, and the gateway file a handler as well: leave one out")
         return Program(settings, registry, handler)
@@ -121,6 +124,8 @@ def _main(folder: str, file: str) -> ModuleType:
     if not file:
         raise ImportError(f"{folder}: which file? Name one main.py, or say handler = 'module.function'")
     name = _stem(file)
+    if name in sys.stdlib_module_names:
+        sys.meta_path.insert(0, _Standard(name, folder))
     if name in sys.modules or name in sys.stdlib_module_names:
         name = f"function_{name}"
     loader = SourceFileLoader(name, file)
@@ -135,6 +140,21 @@ def _main(folder: str, file: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+class _Standard:
+    """Of `sys.meta_path`: the name is that of Python's own module, whoever imports it, not of the file in this
+    folder."""
+
+    def __init__(self, name: str, folder: str) -> None:
+        self._name, self._folder = name, folder
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != self._name:
+            return None
+        return PathFinder.find_spec(name, [place for place in sys.path if place != self._folder])
 
 
 def _import(name: str) -> ModuleType:

@@ -1,6 +1,7 @@
 """Runs calls one after the other, in the main thread: for functions whose handlers are all sync."""
 
 import sys
+from collections.abc import Coroutine
 from types import CoroutineType
 from typing import Any
 
@@ -8,6 +9,7 @@ from edge.functions import wire
 from edge.functions.api import current_call, encoded
 from edge.functions.channel import Channel, Closed
 from edge.functions.failures import describe
+from edge.functions.handlers import is_async
 from edge.functions.program import Program
 
 
@@ -34,6 +36,8 @@ def _answer(program: Program, call: wire.Call) -> wire.Done | wire.Failed:
     try:
         for handler, arguments in program.steps(call):
             value = handler.run(*arguments)
+            if isinstance(value, CoroutineType) and is_async(handler.run):
+                value = _awaited(value)
             if value is not None:
                 value = result_bytes(value)
                 result = value if result is None else result
@@ -42,6 +46,13 @@ def _answer(program: Program, call: wire.Call) -> wire.Done | wire.Failed:
         return failed(call.id, error)
     finally:
         current_call.set(0)
+
+
+def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Of a handler that wraps an async one."""
+    import asyncio
+
+    return asyncio.run(coroutine)
 
 
 def result_bytes(value: Any) -> bytes:

@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from inspect import isawaitable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +25,7 @@ import msgspec
 
 from edge.functions import api, lambda_, wire
 from edge.functions.greengrass_import import Finder
-from edge.functions.handlers import Registry, matches
+from edge.functions.handlers import Registry, is_async, matches
 from edge.functions.program import Program, load
 from edge.messages import Properties
 
@@ -89,7 +90,9 @@ class Gateway:
         self._calls += 1
         result = None
         for one, arguments in self._program.steps(msgspec.structs.replace(call, id=self._calls)):
-            value = _awaited(one.run(*arguments)) if one.is_async else one.run(*arguments)
+            value = one.run(*arguments)
+            if isawaitable(value) and is_async(one.run):
+                value = _awaited(value)
             if result is None and value is not None:
                 result = value
         return None if result is None else _value(api.encoded(result))

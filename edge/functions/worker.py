@@ -37,6 +37,8 @@ def main(long_lived_s: float = LONG_LIVED_S) -> NoReturn:
             _environment(settings)
             api.use(_Live(channel, settings))
             _offer_greengrass()
+            if settings.handler:
+                _be_lambda()
             if not settings.network:
                 _spare_tls()
             watch(settings, channel.writer.send_soon)
@@ -155,6 +157,15 @@ def _offer_greengrass() -> None:
     from edge.functions.greengrass_import import Finder
 
     sys.meta_path.insert(0, Finder())
+
+
+def _be_lambda() -> None:
+    """The folder is the code's and logs have a handler, as in AWS Lambda; what is written goes into TMPDIR."""
+    from edge.functions.logging_import import Finder
+
+    sys.meta_path.insert(0, Finder())
+    with suppress(OSError):
+        os.chdir(os.environ["LAMBDA_TASK_ROOT"])
 
 
 def _spare_tls() -> None:

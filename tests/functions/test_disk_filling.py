@@ -134,7 +134,7 @@ import os
 def handler(event, context):
     number = 0
     while True:
-        with open(f"{os.getpid()}.{number}", "wb") as file:
+        with open(f"{os.environ['TMPDIR']}/{os.getpid()}.{number}", "wb") as file:
             file.write(bytes(10 << 20))
         number += 1
 """

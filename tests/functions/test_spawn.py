@@ -48,7 +48,46 @@ def test_its_exit_status_or_signal_is_told(user: str, place: Path, without: froz
     assert (held.ending.reason, held.ending.code) == ("exited", 7)
     held = hold(sandbox(place, without=without), "import os; os.kill(os.getpid(), 9)", user=user)
     assert held.ending is not None
-    assert (held.ending.reason, held.ending.code) in {("signal", 9), ("exited", 0)}  # its namespace's first may not
+    assert (held.ending.reason, held.ending.code) == ("signal", 9)
+
+
+@every_way
+def test_a_signal_that_it_does_not_handle_ends_it(user: str, place: Path, without: frozenset[str]) -> None:
+    held = hold(sandbox(place, without=without), "import os; os.kill(os.getpid(), 15)", user=user)
+    assert held.ending is not None
+    assert (held.ending.reason, held.ending.code) == ("signal", 15)
+
+
+def test_the_first_process_of_its_namespace_is_held_as_it_is(user: str, place: Path) -> None:
+    code = """
+import os, time
+def held(pid):
+    rows = [row.split() for row in open(f'/proc/{pid}/status')]
+    return [row for row in rows if row[0] in ('Uid:', 'Gid:', 'Groups:', 'CapEff:', 'NoNewPrivs:', 'Seccomp:')]
+while os.getpid() == 2 and open('/proc/1/comm').read() != 'sleep\\n':
+    time.sleep(0.01)
+print(held('self') == held(1 if os.getpid() == 2 else 'self'))
+"""
+    assert hold(sandbox(place), code, user=user).output == "True\n"
+
+
+@pytest.mark.parametrize("without", [WITHOUT["all"], WITHOUT["no_groups"]])
+def test_orphans_that_have_ended_take_no_place_and_a_child_of_its_own_keeps_its_status(
+    user: str, place: Path, without: frozenset[str]
+) -> None:
+    code = """
+import os, subprocess
+own = subprocess.Popen(["sh", "-c", "exit 7"])
+for _ in range(30):
+    read, end = os.pipe()
+    subprocess.run(["sh", "-c", "true &"], pass_fds=[end], check=True)
+    os.close(end)
+    os.read(read, 1)  # the orphan has ended, or is about to
+    os.close(read)
+print(own.wait())
+"""
+    held = hold(sandbox(place, without=without, processes_max=8), code, user=user)
+    assert (held.output, held.reason, held.reached) == ("7\n", "exited", {})
 
 
 def test_its_environment_holds_nothing_of_the_gateways(user: str, place: Path) -> None:

@@ -82,6 +82,9 @@ def test_a_message_tells_all_that_the_gateway_knows_of_it(tmp_path: Path) -> Non
         ("False", b"false"),
         ("{'a': [1.5, None]}", b'{"a":[1.5,null]}'),
         ("float('nan')", b"null"),
+        ("[type('Float64', (float,), {})(1.5), type('Text', (str,), {})('a')]", b'[1.5,"a"]'),
+        ("type('Float64', (float,), {})('nan')", b"null"),
+        ("{None: 1, True: 2, type('Number', (int,), {})(3): (4,)}", b'{"null":1,"true":2,"3":[4]}'),
     ],
 )
 def test_what_a_handler_returns_is_its_result(tmp_path: Path, returned: str, result: bytes | None) -> None:
@@ -108,6 +111,7 @@ FAILING = {
     "return handler(event, context)": ("RecursionError", None),
     "return object()": ("PayloadInvalid", None),
     "return {1j: 2}": ("PayloadInvalid", None),
+    "return {(1, 2): 3}": ("PayloadInvalid", None),
     "return b'x' * 1_048_577": ("ValueError", None),
     "return '\\ud800'": ("PayloadInvalid", None),
     "import functools; return functools.reduce(lambda a, _: [a], range(100_000), [])": ("PayloadInvalid", None),
@@ -745,9 +749,10 @@ def test_a_folder_has_its_modules_and_its_requirements_before_all_others(tmp_pat
         assert one.done() == b"from site"
 
 
-@pytest.mark.parametrize("name", ["queue.py", "asyncio.py", "edge.py", "my-function.v2.py"])
-def test_a_file_may_have_any_name(tmp_path: Path, name: str) -> None:
-    code = """
+@pytest.mark.parametrize("word", ["", "async "])
+@pytest.mark.parametrize("name", ["queue.py", "logging.py", "asyncio.py", "edge.py", "my-function.v2.py"])
+def test_a_file_may_have_any_name(tmp_path: Path, name: str, word: str) -> None:
+    code = f"""
         from dataclasses import dataclass
         from edge import on
 
@@ -756,7 +761,7 @@ def test_a_file_may_have_any_name(tmp_path: Path, name: str) -> None:
             n: int
 
         @on("#")
-        def handle(message):
+        {word}def handle(message):
             return Answer(1)
     """
     with worker(tmp_path, code, file=name) as one:
@@ -768,7 +773,10 @@ def test_the_environment_is_lambdas_and_the_granted(tmp_path: Path) -> None:
     code = """
         import os
         NAMES = ["AWS_LAMBDA_FUNCTION_NAME", "AWS_IOT_THING_NAME", "LAMBDA_TASK_ROOT", "COLOUR", "_HANDLER"]
-        def handler(event, context): return [os.environ.get(name) for name in NAMES]
+        def handler(event, context):
+            assert os.environ["AWS_LAMBDA_LOG_GROUP_NAME"] == context.log_group_name == "/aws/lambda/made"
+            assert os.environ["AWS_LAMBDA_LOG_STREAM_NAME"] == context.log_stream_name
+            return [os.environ.get(name) for name in NAMES]
     """
     with worker(tmp_path, code, handler="handler", environment={"COLOUR": "red"}) as one:
         one.ready()

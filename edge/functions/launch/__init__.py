@@ -2,5 +2,5 @@
 
 It is run by path with `-I -S`, reads its order (JSON) from a file descriptor, and uses the standard library alone. What
 a mechanism cannot do here is reported, never fatal: the gateway decides (edge.functions.sandbox). Its report is up to
-two lines of JSON, `{"pid": …}` when the function runs under another pid than the launcher's, and `{"held": …,
-"missed": …}` before the program begins; `{"error": …}` when it cannot begin."""
+three lines of JSON, `{"first": …}` and `{"pid": …}` when the function runs in a process namespace, beside its first
+process, and `{"held": …, "missed": …}` before the program begins; `{"error": …}` when it cannot begin."""

@@ -24,6 +24,7 @@ _NAMESPACES: Final = (
 )
 _TMP_BYTES_MAX: Final = 16_777_216
 _STACK_BYTES: Final = 1_048_576
+_FOREVER_S: Final = 2**31 - 1
 _OOM_SCORE: Final = 500  # when the whole machine runs out of memory: functions first
 
 
@@ -116,11 +117,49 @@ class _Launch:
                 continue
             self._try(f"namespace:{name}", partial(kernel.unshare, flag))
         if "namespace:processes" in self.held:
-            pid = kernel.fork_beside()
-            if pid:
-                _tell(self.order["report"], {"pid": pid})
-                os._exit(0)
-            self._session()
+            self._divide()
+
+    def _divide(self) -> None:
+        """The namespace's first process stays beside the program, which is its second: an orphan comes to the first,
+        and no signal is ignored that is not handled. Both are the gateway's children."""
+        begun, begins = os.pipe()  # the program's end is closed by its exec
+        first = kernel.fork_beside()
+        if not first:
+            os.close(begins)
+            self._stay(begun)
+        _tell(self.order["report"], {"first": first})
+        pid = kernel.fork_beside()
+        if pid:
+            _tell(self.order["report"], {"pid": pid})
+            os._exit(0)
+        os.close(begun)
+        self._session()
+
+    def _stay(self, begun: int) -> NoReturn:
+        """Until it is killed, as the smallest program there is: sleep(1), of which the kernel reaps what ended, for it
+        ignores SIGCHLD. Held as the program is: one of the same user may write into its memory."""
+        try:
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            _close_all_but({begun})
+            os.read(begun, 1)  # from now on the tree of files is the program's own
+            os.close(begun)
+            os.chdir("/")
+            os.setsid()
+            self._try("oom_score", lambda: _put("/proc/self/oom_score_adj", f"{_OOM_SCORE}"))
+            self._try("no_new_privileges", lambda: kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1))
+            self._user()
+            self._limits()
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            self.order["listens"] = False
+            self._try("seccomp", self._filter)
+            for folder in os.defpath.split(os.pathsep):
+                with contextlib.suppress(OSError):
+                    os.execve(f"{folder}/sleep", ["sleep", f"{_FOREVER_S}"], {})  # noqa: S606
+            while True:
+                signal.pause()
+        finally:
+            os._exit(127)
 
     def _session(self) -> None:
         """The one begun at start was the launcher's."""
@@ -170,6 +209,7 @@ class _Launch:
             _limit(resource.RLIMIT_STACK, _STACK_BYTES)  # each thread's is counted as data
             _limit(resource.RLIMIT_DATA, order["memory_bytes_max"])
         if (most := order["processes_max"]) and "processes" not in order["holds"]:
+            most += "namespace:processes" in self.held  # its first
             if "user" in self.held:
                 most *= order["workers"]
             elif "namespace:user" not in self.held or not _counts_by_namespace():

@@ -22,6 +22,7 @@ from edge.functions.sandbox.settings import Sandbox
 
 WATCH_INTERVAL_S: Final = 0.5
 _POLL_S: Final = 0.02
+_SOON_S: Final = 0.002
 _PATIENCE_S: Final = 5.0
 _NEAR: Final = 0.98  # of a quota: what no longer fits is refused before it is full
 
@@ -40,9 +41,9 @@ class Ending(msgspec.Struct, frozen=True):
 
 
 class Child:
-    """pid: of its first process. containment: what holds for it. paths: what it is granted of the files. reached: the
-    limits that it came up against and that did not end it, in words. refusals: who hears of its refused system calls;
-    None where the kernel does not tell, or nobody wants to know."""
+    """pid: of the program's process. containment: what holds for it. paths: what it is granted of the files. reached:
+    the limits that it came up against and that did not end it, in words. refusals: who hears of its refused system
+    calls; None where the kernel does not tell, or nobody wants to know."""
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class Child:
         self._folder = folder
         self._stirred = asyncio.Event()
         """Its end, or something in its folder: there may be something to do."""
-        self._launcher = 0
+        self._launcher = self._first = 0
         self._why: Reason | None = None
         self._detail = self._tidied = ""
         self._code: int | None = None
@@ -76,6 +77,20 @@ class Child:
     def moved(self, pid: int) -> None:
         """The launcher has begun the program beside itself; its own end is near."""
         self._launcher, self.pid = self.pid, pid
+
+    def divided(self, first: int) -> None:
+        """It has a process namespace, with this as its first: with it all of it ends. It is not one of those that it
+        may have."""
+        self._first = first
+        if self._group is not None and self.sandbox.processes_max:
+            self._group.limit_processes(self.sandbox.processes_max + 1)
+
+    def begun(self) -> None:
+        """The launcher has become the program, or has ended: then it counts no longer."""
+        if self._launcher:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._launcher, 0)
+            self._launcher = 0
 
     def kill(self, reason: Reason = "killed", detail: str = "ended by the gateway") -> None:
         """All of it, at once. The first reason given stays. `wait` returns soon after."""
@@ -191,15 +206,15 @@ class Child:
             reached = group.forks_refused() > 0
         elif (held := self.containment.limits.get("processes")) is not None and held.but:
             reached = bool(pids) and tree.is_full(self.pid)
-        else:  # in a user namespace the launcher, which is not reaped yet, counts as well
-            reached = len(pids) + (self._launcher != 0 and os.geteuid() != 0) >= most
+        else:
+            reached = len(pids) - (self._first != 0) >= most
         if most and reached:
             self.reached["processes"] = f"its limit of {most} processes"
 
     def _pids(self) -> set[int]:
         if self._group is not None:
             return self._group.pids()
-        return tree.descendants(self.pid)
+        return tree.descendants(self.pid, self._first) if self._first else tree.descendants(self.pid)
 
     def _kill_rest(self) -> None:
         """Must come before the first process is reaped: its number names the group."""
@@ -207,17 +222,17 @@ class Child:
             self._group.kill()
         with contextlib.suppress(OSError):
             os.killpg(self.pid, signal.SIGKILL)
-        if self._group is None and self._uid and not self._launcher:
+        if self._first:
+            with contextlib.suppress(OSError):
+                os.kill(self._first, signal.SIGKILL)
+        elif self._group is None and self._uid:
             tree.kill_user(self._uid)
 
     def _has_ended(self) -> bool:
-        try:
-            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:
-            return True
+        return _has_ended(self.pid)
 
     async def _clean_up(self) -> None:
-        """The first process has been killed, or has ended; it is not reaped yet, so that its number is still its."""
+        """The program has been killed, or has ended; it is not reaped yet, so that its number is still its."""
         if self.refusals is not None:
             self.refusals.close()
         while not self._has_ended():  # noqa: ASYNC110  there may be no descriptor to await
@@ -230,9 +245,8 @@ class Child:
             self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])  # noqa: ASYNC222  it has ended
         except ChildProcessError:
             self._code = 0
-        if self._launcher:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._launcher, 0)  # noqa: ASYNC222  so has it
+        self.begun()
+        await self._end_first()
         if self._group is not None:
             for _ in range(int(_PATIENCE_S / _POLL_S)):
                 if self._group.remove():
@@ -243,6 +257,23 @@ class Child:
             self._tidied = await asyncio.to_thread(self._folder.end)
             if self._why is None and self._tidied:
                 self._why, self._detail = "disk", self._tidied
+
+    async def _end_first(self) -> None:
+        """It was killed, and ends after all others of its namespace."""
+        if not self._first:
+            return
+        while not _has_ended(self._first):  # noqa: ASYNC110  there may be no descriptor to await
+            await asyncio.sleep(_SOON_S)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._first, 0)  # noqa: ASYNC222  it has ended
+        self._first = 0
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def _reason(code: int) -> tuple[Reason, str]:

@@ -62,6 +62,10 @@ class Group:
             if not done:
                 del self.folders["cpu"]
 
+    def limit_processes(self, most: int) -> None:
+        if (folder := self.folders.get("pids")) is not None:
+            _put(folder / "pids.max", f"{most}")
+
     def pids(self) -> set[int]:
         return {pid for folder in set(self.folders.values()) for pid in _pids(folder)}
 

@@ -168,7 +168,9 @@ async def _report(sock: socket.socket, child: Child, refused: Tell | None, judge
             if not more:
                 break
             for row in map(json.loads, more.splitlines()):  # each is sent at once, and shorter than what is received
-                if "pid" in row:
+                if "first" in row:
+                    child.divided(cast(int, row["first"]))
+                elif "pid" in row:
                     child.moved(cast(int, row["pid"]))
                 elif "error" in row:
                     raise SandboxError(f"{child.sandbox.name}: {row['error']}")
@@ -177,6 +179,7 @@ async def _report(sock: socket.socket, child: Child, refused: Tell | None, judge
                     judged = True
     if not judged:
         raise SandboxError(f"{child.sandbox.name}: ended before it began, perhaps for want of memory")
+    child.begun()
 
 
 def _received(sock: socket.socket) -> tuple[bytes, int]:

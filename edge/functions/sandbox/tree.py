@@ -12,10 +12,10 @@ _OWN: Final = ("RssAnon:", "RssShmem:")
 _SHARES: Final = ("Pss_Anon:", "Pss_Shmem:")
 
 
-def descendants(pid: int) -> set[int]:
-    """The process, its children and theirs, and who is of its group or session."""
+def descendants(*pids: int) -> set[int]:
+    """The processes, their children and theirs, and who is of their groups or sessions."""
     parents: dict[int, int] = {}
-    found = {pid}
+    found = set(pids)
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
@@ -25,7 +25,7 @@ def descendants(pid: int) -> set[int]:
         except OSError:
             continue
         parents[int(name)] = int(fields[1])
-        if int(fields[2]) == pid or int(fields[3]) == pid:
+        if int(fields[2]) in pids or int(fields[3]) in pids:
             found.add(int(name))
     while True:
         more = {child for child, parent in parents.items() if parent in found} - found

@@ -1,4 +1,4 @@
-"""Fills its folder with files, some of them unlinked while open; at most a quarter of a gigabyte."""
+"""Fills its own folder with files, some of them unlinked while open; at most a quarter of a gigabyte."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import time
 def handler(event, context):
     kept = []
     for number in range(64):
-        name = f"fill{number}"
+        name = os.path.join(os.environ["TMPDIR"], f"fill{number}")
         fd = os.open(name, os.O_CREAT | os.O_WRONLY)
         for _ in range(4):
             os.write(fd, bytes(1 << 20))
