@@ -8,6 +8,7 @@ local broker to its arrival at one of the cloud, with the gateway and its worker
 control group; without one on a whole core: the host line then says so, and there is no goal). Reference `pipe`: a round
 trip over a bare multiprocessing pipe with the same payload, one after the other. worker_pss_mb beside a bare `python3`
 that waits on its stdin; async_worker_pss_mb: of the same function with an async handler, after BURST calls.
+change_live_s: see change.py.
 """
 
 import multiprocessing
@@ -24,6 +25,7 @@ import msgspec
 from edge.mqtt import packets as p
 from edge_tools.mosquitto import Mosquitto
 from tests.bench.cgroup import is_held
+from tests.bench.change import GOAL_S, function_live_s
 from tests.bench.figures import Context, Figure, NoFigure, check_all_arrived, figure
 from tests.bench.processes import family, pss_mb
 from tests.bench.relay.contenders import RELAY_CORE, ProcessRelay, gateway_of, on_core
@@ -92,6 +94,7 @@ def run(context: Context) -> list[Figure]:
                 "pipe": lambda: _measure_pipe(context),
             }
         )
+        changes = context.interleaved({"change": lambda: function_live_s(context, local, cloud)})["change"]
     ours, pipe = results["calls"], results["pipe"]
 
     def of_pipe(field: str) -> dict[str, list[float]]:
@@ -107,6 +110,7 @@ def run(context: Context) -> list[Figure]:
         figure(
             "async_worker_pss_mb", [one.async_worker_pss_mb for one in ours], "MB", "lower", goal=12, references=bare
         ),
+        figure("change_live_s", changes, "s", "lower", goal=GOAL_S),
     ]
 
 

@@ -1,5 +1,5 @@
 """Rules over JSON payloads in one process: from a batch of messages to the batch of rows, beside a bare loop; and one
-of them in a whole gateway, see window.py."""
+of them in a whole gateway, see window.py. change_live_s: see change.py."""
 
 import subprocess
 import sys
@@ -18,7 +18,9 @@ from edge.rules.engine import NOBODY, Engine, KeptRow, Output
 from edge.rules.payloads import decoder
 from edge.rules.rule import Rule
 from tests.bench import window
+from tests.bench.change import GOAL_S, rule_live_s
 from tests.bench.figures import Context, Figure, check_all_arrived, figure, times
+from tests.bench.relay.flow import brokers, on_the_others_core
 
 DESCRIPTION = "filter, dead-band and window rules over JSON, beside a bare loop and bytewax"
 
@@ -90,8 +92,13 @@ def run(context: Context) -> list[Figure]:
                 )
             )
     weighed = [_pss_mb_per_1000() for _ in range(3)]
+    figures.append(figure("pss_mb_per_1000_sources", weighed, "MB", "lower"))
     context.progress("  from broker to cloud")
-    return [*figures, figure("pss_mb_per_1000_sources", weighed, "MB", "lower"), *window.figures(context)]
+    figures += window.figures(context)
+    context.progress("  a rule that changes")
+    with on_the_others_core(), brokers(context, None) as (local, cloud):
+        changes = context.interleaved({"change": lambda: rule_live_s(context, local, cloud)})["change"]
+    return [*figures, figure("change_live_s", changes, "s", "lower", goal=GOAL_S)]
 
 
 def _messages(count: int) -> list[Message]:
