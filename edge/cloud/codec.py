@@ -35,6 +35,7 @@ from edge.mqtt.events import (
     Disconnected,
     Event,
     Options,
+    PassedOver,
     ProtocolFailed,
     Received,
     Refused,
@@ -167,6 +168,8 @@ class CodecConnection(OnExchange):
             case Received():
                 self._in.value += len(event.messages)
                 self._inbox.deliver(event.messages)
+            case PassedOver():
+                self._exchange.passed_over(event.topic, event.bytes)
             case Connected():
                 self._opened(event)
             case Subscribed():

@@ -128,6 +128,19 @@ class Exchange:
         name = "refused" if outcome is Outcome.REFUSED else "congested"
         self._metrics.counter(f"connection_messages_{name}", connection=self._name, reason=reason).value += count
 
+    def passed_over(self, topic: str, size: int) -> None:
+        """A message came that is larger than asked for: it is acknowledged, counted and gone."""
+        self._metrics.counter("connection_messages_too_large", connection=self._name).value += 1
+        log_event(
+            _log,
+            "message_too_large",
+            level=logging.WARNING,
+            connection=self._name,
+            topic=topic,
+            bytes=size,
+            remedy="Raise message_bytes_max, or let its source send less at once.",
+        )
+
 
 class OnExchange(ABC):
     """What every Connection does alike with what it has in hand. Both of a client's own do nothing while it has no

@@ -86,6 +86,14 @@ class Received(msgspec.Struct, frozen=True):
     messages: list[Message]
 
 
+class PassedOver(msgspec.Struct, frozen=True):
+    """A message above packet_bytes_max came, which under MQTT 3.1.1 the server cannot know: it is acknowledged, for it
+    would come for ever, and gone. bytes: of its packet."""
+
+    topic: str
+    bytes: int
+
+
 class Settled(msgspec.Struct, frozen=True):
     """How publishes ended: the receipts of one origin, in the order they ended. reason_code 0 is success. topic: of the
     first of them, when they were refused."""
@@ -139,5 +147,14 @@ class ProtocolFailed(msgspec.Struct, frozen=True):
 
 
 Event: TypeAlias = (
-    Connected | Refused | Received | Settled | Subscribed | Unsubscribed | AuthChallenge | Disconnected | ProtocolFailed
+    Connected
+    | Refused
+    | Received
+    | PassedOver
+    | Settled
+    | Subscribed
+    | Unsubscribed
+    | AuthChallenge
+    | Disconnected
+    | ProtocolFailed
 )

@@ -85,6 +85,16 @@ class Inbound:
                 self._owed[known.receipt] = known.reason
                 self._flush_owed()
 
+    def pass_over(self, packet: packets.Publish) -> None:
+        """One that nobody is given: answered in its turn, as if it had been taken."""
+        receipt = self._connection << 16 | packet.packet_id
+        if packet.qos == 1:
+            self.came([receipt])
+        elif packet.qos == 2:
+            self.publish(packet, [])
+        if packet.qos:
+            self.acknowledge([receipt], 0, speaking=True)
+
     def _answer_twice(self, packet_id: int, known: _Twice) -> None:
         if known.reason >= 0x80 and self._v5:
             del self._twice[packet_id]

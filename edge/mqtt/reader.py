@@ -1,15 +1,27 @@
 """Bytes to packets, however they are cut: `Parser` for either side's packets, `BulkReader` for a client's hot path.
 
 Invariants: bytes of an unfinished packet are kept as they came and joined once, when the packet can be whole; never
-more than packet_bytes_max of them. What stood before a malformed packet is handed over first, the error after it.
+more than packet_bytes_max of them. What stood before a malformed packet is handed over first, the error after it. A
+PUBLISH above the maximum is an error, but to a BulkReader of MQTT 3.1.1, where no server can know of one: it is passed
+over.
 """
 
 import struct
 from typing import Final, TypeAlias
 
+import msgspec
+
 from edge.messages import Message, Properties
 from edge.mqtt import packets
-from edge.mqtt.codes import MALFORMED_PACKET, PACKET_TOO_LARGE, PROTOCOL_ERROR, TOPIC_ALIAS_INVALID, V5, ProtocolError
+from edge.mqtt.codes import (
+    MALFORMED_PACKET,
+    PACKET_TOO_LARGE,
+    PROTOCOL_ERROR,
+    PUBLISH,
+    TOPIC_ALIAS_INVALID,
+    V5,
+    ProtocolError,
+)
 from edge.mqtt.decode import decode
 from edge.mqtt.packets import Packet
 from edge.mqtt.properties import NONE, PacketProperties
@@ -27,6 +39,7 @@ class _Framing:
         self.version = version
         self.packet_bytes_max = packet_bytes_max
         self.error: ProtocolError | None = None
+        self._passes_over = False
         self._parts: list[bytes] = []
         self._have = self._need = 0
 
@@ -64,7 +77,7 @@ class _Framing:
                 raise ProtocolError("remaining_length", "more than four bytes", MALFORMED_PACKET, "2.1.4")
         if shift and not byte and self.version == V5:
             raise ProtocolError("remaining_length", "not in its shortest form", MALFORMED_PACKET, "1.5.5")
-        if body + size - pos > self.packet_bytes_max:
+        if body + size - pos > self.packet_bytes_max and not (self._passes_over and data[pos] >> 4 == PUBLISH):
             detail = f"{body + size - pos} bytes, at most {self.packet_bytes_max}"
             raise ProtocolError("packet_too_large", detail, PACKET_TOO_LARGE, "3.1.2.11.4")
         return body, body + size
@@ -116,7 +129,14 @@ class Run:
         self.acknowledged: list[int] = []
 
 
-Item: TypeAlias = Run | Packet
+class Oversized(msgspec.Struct, frozen=True):
+    """A PUBLISH above the maximum, that many bytes long, without most of its payload: of no use but to be answered."""
+
+    packet: packets.Publish
+    bytes: int
+
+
+Item: TypeAlias = Run | Packet | Oversized
 
 
 class BulkReader(_Framing):
@@ -128,6 +148,8 @@ class BulkReader(_Framing):
     def __init__(self, version: int, packet_bytes_max: int, alias_maximum: int, receipt_base: int) -> None:
         """receipt_base is added to the packet id of a message to make its receipt."""
         super().__init__(version, packet_bytes_max)
+        self._passes_over = version != V5
+        self._skip = 0  # bytes still to come of what is passed over
         self._alias_maximum = alias_maximum
         self._base = receipt_base
         self._aliases: dict[int, str] = {}
@@ -138,6 +160,10 @@ class BulkReader(_Framing):
         """Never raises: `error` is set when what followed broke the standard."""
         if self.error is not None:
             return []
+        if self._skip:
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            data = data[skipped:]
         data = self._gather(data)
         items: list[Item] = []
         try:
@@ -166,6 +192,20 @@ class BulkReader(_Framing):
                         need = end - pos + 1
                         break
                     size = stop - body
+                    if stop - pos > self.packet_bytes_max:
+                        if end - pos < self.packet_bytes_max:
+                            need = self.packet_bytes_max
+                            break
+                        if messages or run.acknowledged:
+                            items.append(run)
+                            run = Run()
+                            messages, receipts = run.messages, run.receipts
+                        packet = decode(first, data, body, pos + self.packet_bytes_max, self.version)
+                        assert isinstance(packet, packets.Publish)
+                        items.append(Oversized(packet, stop - pos))
+                        self._skip = max(stop - end, 0)
+                        pos = min(stop, end)
+                        continue
                 if stop > end:
                     need = stop - pos
                     break

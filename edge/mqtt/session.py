@@ -26,6 +26,7 @@ from edge.mqtt.events import (
     Disconnected,
     Event,
     Options,
+    PassedOver,
     ProtocolFailed,
     Received,
     Refused,
@@ -35,10 +36,10 @@ from edge.mqtt.events import (
 )
 from edge.mqtt.handshake import connect_packet, granted
 from edge.mqtt.inbound import Inbound
-from edge.mqtt.packets import Packet, Subscription
+from edge.mqtt.packets import Subscription
 from edge.mqtt.properties import NONE, PacketProperties
 from edge.mqtt.publisher import Named, Publisher, reason_of, stamp_of
-from edge.mqtt.reader import BulkReader, Run
+from edge.mqtt.reader import BulkReader, Item, Oversized, Run
 
 _WINDOW_MAX: Final = 60_000  # with the requests below always less than there are packet ids
 _REQUESTS_MAX: Final = 1_000
@@ -257,7 +258,7 @@ class Session:
         self._waiting_until = None
         self._events.append(ProtocolFailed(error.reason_code, error.reason, str(error)))
 
-    def _handle(self, item: Packet | Run, received: list[Message]) -> None:
+    def _handle(self, item: Item, received: list[Message]) -> None:
         """Any packet but those of a Run; a Run too while CONNACK has not come."""
         if self._state is _State.CONNECTING:
             match item:
@@ -271,6 +272,9 @@ class Session:
         match item:
             case packets.Publish():
                 self._inbound.publish(item, received)
+            case Oversized():
+                self._inbound.pass_over(item.packet)
+                self._events.append(PassedOver(item.packet.topic, item.bytes))
             case packets.Puback():
                 self._answered(item.packet_id, item.code, 1)
             case packets.Pubrec():

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from edge.cloud.codec import CodecConnection
 from edge.config import ConnectionSettings
-from edge.messages import Message, Outcome, Reading
+from edge.messages import Message, Origin, Outcome, Reading
 from edge.metrics import Metrics
 from edge_tools.fleet.batches import decode_batch
 from edge_tools.mosquitto import Mosquitto
@@ -195,3 +195,33 @@ def test_what_is_refused_as_too_large_goes_again_in_smaller_batches_down_to_sing
         rig.stop()
 
     asyncio.run(main())
+
+
+def test_a_message_larger_than_asked_for_ends_no_connection_of_mqtt_311(tmp_path: Path) -> None:
+    async def main(port: int) -> None:
+        metrics = Metrics()
+        settings = ConnectionSettings(host="127.0.0.1", port=port, client_id="g", tls=False, protocol="3.1.1")
+        connection = CodecConnection(settings, metrics)
+        taken: list[Message] = []
+
+        def receive(batch: Sequence[Message], origin: Origin) -> None:
+            taken.extend(batch)
+            origin.settled([message.receipt for message in batch if message.qos], Outcome.TAKEN)
+
+        connection.subscribe(["cmd/#"], receive)
+        async with running(connection):
+            await until(lambda: connection.state.connected)
+            sender = paho.Client(CallbackAPIVersion.VERSION2, "sender")
+            sender.connect("127.0.0.1", port)
+            sender.loop_start()
+            for qos in (0, 1, 2):
+                sender.publish("cmd/large", bytes(settings.packet_bytes_max), qos)
+            sender.publish("cmd/small", b"x", 1)
+            await until(lambda: [message.topic for message in taken] == ["cmd/small"])
+            sender.disconnect()
+            sender.loop_stop()
+            assert metrics.counter("connection_messages_too_large", connection="cloud").value == 3
+            assert metrics.counter("connection_opens", connection="cloud").value == 1
+
+    with Mosquitto(tmp_path / "plain") as plain:
+        asyncio.run(main(plain.port))

@@ -10,7 +10,7 @@ from edge.mqtt.events import Options, Received, Refused
 from edge.mqtt.packets import Packet, Subscription, encode
 from edge.mqtt.reader import Parser
 from edge.mqtt.session import Session
-from tests.mqtt.flat import bulk_reader, expected, read
+from tests.mqtt.flat import bulk_reader, expected, plain_parser, read
 
 _CONNACKS: Final = {version: encode(packets.Connack(), version) for version in (V5, V311)}
 
@@ -52,7 +52,7 @@ def _read(parser: Parser, pieces: list[bytes]) -> list[Packet]:
 def _hot_path(data: bytes, version: int, cut: int) -> None:
     """What the plain parser finds, however the stream is cut, and an error where it sees one. (A CONNECT would change
     the plain parser's version; no server sends one.)"""
-    parser = Parser(version)
+    parser = plain_parser(version)
     packets_found = _read(parser, [data])
     if any(isinstance(packet, packets.Connect) for packet in packets_found):
         return

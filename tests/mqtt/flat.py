@@ -8,17 +8,22 @@ from edge.mqtt import packets as p
 from edge.mqtt.codes import V5
 from edge.mqtt.packets import Packet
 from edge.mqtt.properties import NONE
-from edge.mqtt.reader import BulkReader, Run, to_message
+from edge.mqtt.reader import BulkReader, Oversized, Parser, Run, to_message
 
 BASE: Final = 3 << 16
 ALIASES: Final = 4
+_LARGEST: Final = 5 + 268_435_455  # no packet is larger (MQTT 5.0, 2.1.4), so that neither reader finds one too large
 
 # messages, acknowledged packet ids, other packets, whether an error ended it
 Flat: TypeAlias = tuple[list[Message], list[int], list[Packet], bool]
 
 
 def bulk_reader(version: int) -> BulkReader:
-    return BulkReader(version, 1 << 20, ALIASES if version == V5 else 0, BASE)
+    return BulkReader(version, _LARGEST, ALIASES if version == V5 else 0, BASE)
+
+
+def plain_parser(version: int) -> Parser:
+    return Parser(version, _LARGEST)
 
 
 def expected(packets: Iterable[Packet]) -> Flat:
@@ -64,6 +69,7 @@ def read(bulk: BulkReader, pieces: Iterable[bytes]) -> Flat:
             elif isinstance(item, p.Puback) and not item.code and item.properties == NONE:
                 acknowledged.append(item.packet_id)
             else:
+                assert not isinstance(item, Oversized)
                 others.append(item)
     assert receipts == [message.receipt for message in messages if message.qos]
     return messages, acknowledged, others, bulk.error is not None

@@ -10,8 +10,8 @@ from edge.mqtt import reader
 from edge.mqtt.codes import V5, V311, ProtocolError
 from edge.mqtt.packets import Packet, encode
 from edge.mqtt.properties import NONE, PacketProperties
-from edge.mqtt.reader import BulkReader, Parser, Run
-from tests.mqtt.flat import ALIASES, BASE, Flat, bulk_reader, expected, read
+from edge.mqtt.reader import BulkReader, Oversized, Run
+from tests.mqtt.flat import ALIASES, BASE, Flat, bulk_reader, expected, plain_parser, read
 from tests.mqtt.strategies import any_packet, thorough
 
 _small_topics = st.sampled_from(["a", "dt/board/temp", "ü/€", "x" * 140])
@@ -57,7 +57,7 @@ def test_runs_hold_what_the_plain_parser_finds_however_the_stream_is_cut(version
     @given(_stream(version), st.lists(st.integers(1, 700), min_size=1, max_size=5))
     def compare(sent: list[Packet], sizes: list[int]) -> None:
         raw = b"".join(encode(packet, version) for packet in sent)
-        plain = expected(Parser(version).feed(raw))
+        plain = expected(plain_parser(version).feed(raw))
         assert read(bulk_reader(version), [raw]) == plain
         assert read(bulk_reader(version), [raw[place : place + 1] for place in range(len(raw))]) == plain
         pieces: list[bytes] = []
@@ -79,9 +79,9 @@ def test_a_flipped_bit_in_a_run_is_seen_as_the_plain_parser_sees_it(version: int
         raw = bytearray(b"".join(encode(packet, version) for packet in sent))
         for bit in data.draw(st.lists(st.integers(0, len(raw) * 8 - 1), min_size=1, max_size=2)):
             raw[bit // 8] ^= 1 << bit % 8
-        parser = Parser(version)
+        parser = plain_parser(version)
         try:
-            plain: Flat = expected(Parser(version).feed(bytes(raw)))
+            plain: Flat = expected(plain_parser(version).feed(bytes(raw)))
             parser.feed(bytes(raw))
             parser.feed(b"")
             failed = plain[3]
@@ -148,12 +148,39 @@ def test_a_length_longer_than_it_need_be_is_read_on_the_hot_path_as_by_the_plain
     for body in (b"", b"\0", b"\0\1", b"\0\0\0\1", b"\0\1a", b"\0\1a\0\1", b"\0\1a\0\1x", b"\xff\xff\0\1x"):
         for after in (b"", encode(p.Puback(7), V311), encode(p.Publish("a", b"", 1, packet_id=2), V311)):
             raw = _stretched(bytes([first, len(body)]) + body, length_bytes) + after
-            parser = Parser(V311)
+            parser = plain_parser(V311)
             try:
-                plain = expected(Parser(V311).feed(raw))
+                plain = expected(plain_parser(V311).feed(raw))
                 parser.feed(raw)
                 parser.feed(b"")
             except ProtocolError:
                 assert read(bulk_reader(V311), [raw])[3], raw.hex()
             else:
                 assert read(bulk_reader(V311), [raw]) == plain, raw.hex()
+
+
+@pytest.mark.parametrize("step", [1, 7, 64, 199, 200, 201, 5000])
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_under_311_a_publish_above_the_maximum_is_passed_over_however_the_stream_is_cut(qos: int, step: int) -> None:
+    after = [p.Publish("a", bytes([n]), 1, packet_id=n + 8) for n in range(3)]
+    large = p.Publish("big", bytes(1000), qos, packet_id=7 if qos else 0)
+    sent = [p.Publish("a", b"x", 1, packet_id=6), large, *after, large]
+    raw = b"".join(encode(packet, V311) for packet in sent)
+    bulk = BulkReader(V311, 200, 0, BASE)
+    items = [item for at in range(0, len(raw), step) for item in bulk.feed(raw[at : at + step])]
+    assert bulk.error is None
+    assert bulk._have <= 200 + step
+    over = [item for item in items if isinstance(item, Oversized)]
+    assert [(one.packet.topic, one.packet.qos, one.packet.packet_id) for one in over] == [
+        ("big", qos, large.packet_id)
+    ] * 2
+    assert {one.bytes for one in over} == {len(encode(large, V311))}
+    messages = [message for item in items if isinstance(item, Run) for message in item.messages]
+    assert [message.receipt - BASE for message in messages] == [6, 8, 9, 10]
+
+
+def test_under_311_only_a_publish_may_be_above_the_maximum() -> None:
+    bulk = BulkReader(V311, 200, 0, BASE)
+    assert bulk.feed(encode(p.Suback(1, (0,) * 300), V311)) == []
+    assert bulk.error is not None
+    assert bulk.error.reason == "packet_too_large"

@@ -14,6 +14,7 @@ from edge.mqtt.events import (
     Disconnected,
     Event,
     Options,
+    PassedOver,
     ProtocolFailed,
     Received,
     Refused,
@@ -586,6 +587,31 @@ def test_a_late_acknowledgement_never_meets_a_message_of_the_next_connection(ver
     assert isinstance(received, Received)
     wire.session.acknowledge([received.messages[0].receipt])
     assert wire.sent() == [p.Puback(5)]
+
+
+def test_under_311_a_message_above_the_maximum_is_answered_in_its_turn_and_told() -> None:
+    wire = Wire(V311, packet_bytes_max=200)
+    wire.connect()
+    large = bytes(500)
+    sent = [p.Publish("a", b"", 1, packet_id=1), p.Publish("b", large, 1, packet_id=2), p.Publish("c", large)]
+    told = wire.send(*sent, p.Publish("d", large, 2, packet_id=3), p.Publish("e", b"", packet_id=0))
+    over = [event for event in told if isinstance(event, PassedOver)]
+    assert [(one.topic, one.bytes) for one in over] == [("b", 508), ("c", 506), ("d", 508)]
+    (received,) = [event for event in told if isinstance(event, Received)]
+    assert [message.topic for message in received.messages] == ["a", "e"]
+    assert wire.sent() == []  # answers go in order (MQTT 5.0, 4.6)
+    wire.session.acknowledge([received.messages[0].receipt])
+    assert wire.sent() == [p.Puback(1), p.Puback(2), p.Pubrec(3)]
+    assert wire.send(p.Pubrel(3)) == []
+    assert wire.sent() == [p.Pubcomp(3)]
+
+
+def test_under_mqtt_5_a_message_above_the_maximum_is_an_error() -> None:
+    wire = Wire(V5, packet_bytes_max=200)
+    wire.connect()
+    (failed,) = wire.send(p.Publish("b", bytes(500), 1, packet_id=2))
+    assert isinstance(failed, ProtocolFailed)
+    assert failed.reason == "packet_too_large"
 
 
 def test_a_server_that_sends_more_than_it_may_is_told_so() -> None:
