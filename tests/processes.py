@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,10 +86,13 @@ class Client:
         self.heard: list[tuple[str, bytes]] = []
         self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
         self._client.on_message = lambda client, data, got: self._take(got)
+        answered = threading.Event()
+        self._client.on_subscribe = lambda *rest: answered.set()
         if filters:
             self._client.on_connect = lambda client, *rest: client.subscribe([(one, 1) for one in filters])
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
+        assert not filters or answered.wait(20)
 
     def _take(self, got: paho.MQTTMessage) -> None:
         self.heard.append((got.topic, bytes(got.payload)))
