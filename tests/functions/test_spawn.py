@@ -1,6 +1,8 @@
 """What a program may and may not do, as root and as an ordinary user, with all mechanisms and with some missing."""
 
+import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -346,6 +348,32 @@ if os.fork() == 0:
     os._exit(0)
 while True: time.sleep(1)
 """
+
+
+def firsts() -> set[str]:
+    """Processes that are a namespace's first, and whose gateway is gone."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (folder / "cmdline").read_bytes().startswith(b"sleep\x002147483647") and (
+                "\nPPid:\t1\n" in (folder / "status").read_text()
+            ):
+                found.add(folder.name)
+    return found
+
+
+def test_a_gateway_killed_while_it_begins_a_program_leaves_nothing_behind(user: str, place: Path) -> None:
+    before = firsts()
+    for wait_ms in range(0, 80, 5):
+        with begun(sandbox(place), "import time; time.sleep(1000)", user=user) as gateway:
+            children = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children")
+            assert until(children.read_text)
+            time.sleep(wait_ms / 1000)
+            gateway.kill()
+    try:
+        assert until(lambda: firsts() <= before)
+    finally:
+        end_all_in(place)
 
 
 @every_way

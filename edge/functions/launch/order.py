@@ -8,17 +8,18 @@ Access = Literal["read", "write", "list", "hide"]
 
 
 class Order(TypedDict):
-    """keep: file descriptors that stay open beside 0–2. report: where the report goes. control_groups: files to write
-    "0" into. holds: what the control groups hold. listens: whether somebody hears of refused system calls, on a
-    descriptor that comes with the report. waits: for a byte where the report went, before it begins. paths: path and
-    access, others are out of reach. without: mechanisms not to use. alone: nothing else runs as uid. 0 in a limit:
-    none."""
+    """keep: file descriptors that stay open beside 0–2. report: where the report goes. gateway: its process id.
+    control_groups: files to write "0" into. holds: what the control groups hold. listens: whether somebody hears of
+    refused system calls, on a descriptor that comes with the report. waits: for a byte where the report went, before it
+    begins. paths: path and access, others are out of reach. without: mechanisms not to use. alone: nothing else runs as
+    uid. 0 in a limit: none."""
 
     argv: list[str]
     environment: dict[str, str]
     folder: str
     keep: list[int]
     report: int
+    gateway: int
     waits: bool
     listens: bool
     control_groups: list[str]

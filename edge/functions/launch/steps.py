@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import resource
+import select
 import signal
 import struct
 from collections.abc import Callable, Iterable
@@ -46,10 +47,16 @@ class _Launch:
         self.held: list[str] = []
         self.missed: dict[str, str] = {}
         self.listener = -1
+        self.gateway = -1
+        """Readable once the gateway has ended; -1 where there is no such descriptor."""
 
     def run(self) -> None:
         order = self.order
         _close_all_but({0, 1, 2, order["report"], *order["keep"]})
+        with contextlib.suppress(OSError):
+            self.gateway = os.pidfd_open(order["gateway"])
+        if os.getppid() != order["gateway"]:
+            os._exit(127)
         self._join_groups()
         self._namespaces()
         if "session" not in self.held:
@@ -65,7 +72,7 @@ class _Launch:
         self._limits()
         if ruleset is not None:
             self._try(f"landlock:{ruleset.version}", ruleset.apply, "landlock")
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
+        self._end_with_gateway()
         self._try("seccomp", self._filter)
         os.umask(0o077)
         os.chdir(order["folder"])
@@ -135,13 +142,19 @@ class _Launch:
         os.close(begun)
         self._session()
 
+    def _end_with_gateway(self) -> None:
+        """Asked for after the change of user, which forgets it; the gateway may have ended before."""
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if self.gateway >= 0 and select.select([self.gateway], [], [], 0)[0]:
+            os._exit(127)  # nobody hears why
+
     def _stay(self, begun: int) -> NoReturn:
         """Until it is killed, as the smallest program there is: sleep(1), of which the kernel reaps what ended, for it
         ignores SIGCHLD. Held as the program is: one of the same user may write into its memory."""
         try:
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
             kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-            _close_all_but({begun})
+            _close_all_but({begun, self.gateway})
             os.read(begun, 1)  # from now on the tree of files is the program's own
             os.close(begun)
             os.chdir("/")
@@ -150,7 +163,7 @@ class _Launch:
             self._try("no_new_privileges", lambda: kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1))
             self._user()
             self._limits()
-            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            self._end_with_gateway()
             self.order["listens"] = False
             self._try("seccomp", self._filter)
             for folder in os.defpath.split(os.pathsep):

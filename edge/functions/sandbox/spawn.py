@@ -71,6 +71,7 @@ async def spawn(
         "folder": sandbox.folder,
         "keep": list(pass_fds),
         "report": theirs.fileno(),
+        "gateway": os.getpid(),
         "waits": bool(sandbox.demand),
         "listens": refused is not None,
         "control_groups": group.joins() if group is not None else [],
