@@ -75,16 +75,22 @@ def test_what_came_after_a_backlog_is_thinned_where_the_live_lane_has_not_sent_i
     assert 2001 not in shed  # it has arrived
 
 
+async def _with_backlog(folder: Path) -> tuple[Rig, Cloud]:
+    """Begun on 3,000 records, live ones first, in batches of 100 that wait for long."""
+    before = Rig(folder, Cloud(None), window=1)
+    before.start()
+    before.readings(range(1, 3001))
+    await before.taken()
+    before.kill()
+    cloud = Cloud(None)
+    rig = Rig(folder, cloud, live_first=True, format="ndjson", batch_records_max=100, batch_wait_s=1000.0)
+    rig.start()
+    return rig, cloud
+
+
 def test_a_backlog_goes_on_in_batches_while_the_live_one_waits_for_more(tmp_path: Path) -> None:
     async def run() -> None:
-        first = Rig(tmp_path, Cloud(None), window=1)
-        first.start()
-        first.readings(range(1, 3001))
-        await first.taken()
-        first.kill()
-        cloud = Cloud(None)
-        rig = Rig(tmp_path, cloud, live_first=True, format="ndjson", batch_records_max=100, batch_wait_s=1000.0)
-        rig.start()
+        rig, cloud = await _with_backlog(tmp_path)
         rig.readings([3001, 3002])
         await rig.taken()
         while cloud.open:
@@ -104,14 +110,7 @@ def test_a_backlog_goes_on_in_batches_while_the_live_one_waits_for_more(tmp_path
 
 def test_a_live_batch_that_is_full_goes_before_what_is_left_of_the_backlog(tmp_path: Path) -> None:
     async def run() -> None:
-        first = Rig(tmp_path, Cloud(None), window=1)
-        first.start()
-        first.readings(range(1, 3001))
-        await first.taken()
-        first.kill()
-        cloud = Cloud(None)
-        rig = Rig(tmp_path, cloud, live_first=True, format="ndjson", batch_records_max=100, batch_wait_s=1000.0)
-        rig.start()
+        rig, cloud = await _with_backlog(tmp_path)
         rig.readings(range(3001, 3101))
         await rig.taken()
         await until(lambda: rig.stream.log.next == 3101)
